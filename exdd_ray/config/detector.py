@@ -1,0 +1,214 @@
+"""Config of the memory-bank detectors (PatchCore, ExDD) and their presets."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from exdd_ray.config.base import Frozen, merge
+
+Size = tuple[int, int]
+System = Literal["patchcore", "exdd"]
+Preset = Literal["paper", "released", "best"]
+
+
+class FeaturesConfig(Frozen):
+    """What turns an image into patch vectors.
+
+    Attributes:
+        backbone: `surface_resnet18` (bundled), a torchvision model, or `timm/<name>`.
+        weights: a weights file (safetensors or pth); None looks in EXDD_WEIGHTS, then downloads torchvision's.
+        layers: modules whose outputs are taken, shallow first; the forward pass stops after the last.
+        aggregator: `avg` 3x3 mean, bilinear, concatenated; `exdd` as released with ExDD; `pc1024` as in PatchCore.
+        resize: (height, width), or one number for the shorter side (then `crop` is needed).
+        crop: (height, width) of a central crop after the resize.
+        dtype: how the vectors are stored.
+    """
+
+    backbone: str = "surface_resnet18"
+    weights: Path | None = None
+    layers: tuple[str, ...] = Field(("layer2", "layer3"), min_length=1)
+    aggregator: Literal["avg", "exdd", "pc1024"] = "avg"
+    resize: int | Size = (224, 224)
+    crop: Size | None = None
+    dtype: Literal["float32", "float16"] = "float32"
+
+    @model_validator(mode="after")
+    def _fixed_size(self) -> "FeaturesConfig":
+        if isinstance(self.resize, int) and self.crop is None:
+            raise ValueError("resize by the shorter side leaves many sizes: give crop, or resize=[height,width]")
+        return self
+
+    @property
+    def input_size(self) -> Size:
+        """(height, width) that the backbone sees."""
+        size = self.crop if self.crop is not None else self.resize
+        assert not isinstance(size, int)
+        return size
+
+
+class CoresetConfig(Frozen):
+    """How a memory bank is thinned.
+
+    Attributes:
+        rate: share of the vectors kept, in (0, 1].
+        minimum: at least so many vectors are kept (all of them if there are fewer).
+        method: `greedy` exact farthest-first; `approximate` PatchCore's released one (ten random starts, their mean
+            distance); `random` a seeded random subset.
+        projection: dimensions of a Gaussian random projection in which the greedy order is computed; None for none.
+        seed: of the first pick and the projection; None takes the experiment's.
+    """
+
+    rate: float = Field(0.01, gt=0, le=1)
+    minimum: int = Field(1, ge=1)
+    method: Literal["greedy", "approximate", "random"] = "greedy"
+    projection: int | None = Field(None, ge=1)
+    seed: int | None = None
+
+
+class BankConfig(Frozen):
+    """The negative (normal) and, for a dual bank, the positive (defect) memory bank."""
+
+    negative: CoresetConfig = CoresetConfig()
+    positive: CoresetConfig | None = None
+
+
+class PositivesConfig(Frozen):
+    """Which vectors of a defective image enter the positive bank.
+
+    Attributes:
+        source: `mask` takes the patches under the mask of the whole image; `crop` embeds a crop of every defect.
+        contours: of the crops, `all` contours of an image or only the `last` (as released with ExDD).
+        padding: pixels around a crop's bounding box.
+        min_area: contours of fewer pixels are passed over.
+        working_size: (height, width) to which image and mask are resized before the crop; None keeps theirs.
+        crop_size: (height, width) to which a crop is resized.
+        purify: keep only vectors farther from the negative bank than this quantile of held-out normal patches.
+    """
+
+    source: Literal["mask", "crop"] = "mask"
+    contours: Literal["all", "last"] = "all"
+    padding: int = Field(1, ge=0)
+    min_area: int = Field(1, ge=1)
+    working_size: Size | None = None
+    crop_size: Size = (128, 128)
+    purify: float | None = Field(None, gt=0, lt=1)
+
+
+class ScoringConfig(Frozen):
+    """How distances become an image score and an anomaly map.
+
+    Attributes:
+        fusion: `single` negative bank only; `ratio` s_N / (s_P + epsilon); `bonus` z_N + weight * softplus(z_NP).
+        pairing: where s_P is read: `independent` at the patch with the largest positive distance, `colocated` at the
+            patch of s_N, `min` at the patch with the smallest positive distance.
+        neighbours: b of PatchCore's Eq. 7; 0 turns the re-weighting off.
+        own_term: whether the nearest bank vector itself is among the b neighbours in Eq. 7's denominator.
+        squared: squared distances (as faiss returns them).
+        epsilon: added to the ratio's denominator.
+        bonus: weight of the defect evidence in `bonus`.
+        smoothing: side of the mean filter over the patch grid of distances; 1 for none.
+        blur: of the anomaly map: `gaussian`, or `pillow8` (Pillow's blur of an 8-bit image, as released with ExDD).
+        blur_radius: standard deviation of the blur in pixels; 0 for none.
+        calibration: number of normal images, held out of the bank one at a time, on which scores are standardised.
+    """
+
+    fusion: Literal["single", "ratio", "bonus"] = "single"
+    pairing: Literal["independent", "colocated", "min"] = "independent"
+    neighbours: int = Field(9, ge=0)
+    own_term: bool = True
+    squared: bool = False
+    epsilon: float = Field(1e-6, ge=0)
+    bonus: float = Field(0.5, ge=0)
+    smoothing: int = Field(1, ge=1)
+    blur: Literal["gaussian", "pillow8"] = "gaussian"
+    blur_radius: float = Field(4.0, ge=0)
+    calibration: int = Field(100, ge=2)
+
+    @model_validator(mode="after")
+    def _odd_smoothing(self) -> "ScoringConfig":
+        if self.smoothing % 2 == 0:
+            raise ValueError(f"smoothing is the side of a centred window, so odd, not {self.smoothing}")
+        return self
+
+
+_PATCHCORE_INPUT = {"backbone": "wide_resnet50_2", "aggregator": "pc1024", "resize": 256, "crop": (224, 224)}
+
+PRESETS: Mapping[tuple[System, Preset], Mapping[str, Any]] = {
+    ("patchcore", "paper"): {
+        "features": _PATCHCORE_INPUT,
+        "bank": {"negative": {"rate": 0.1, "projection": 128}},
+        "scoring": {"fusion": "single", "neighbours": 9, "own_term": True},
+    },
+    ("patchcore", "released"): {
+        "features": _PATCHCORE_INPUT,
+        "bank": {"negative": {"rate": 0.1, "method": "approximate", "projection": 128}},
+        "scoring": {"fusion": "single", "neighbours": 0, "squared": True},
+    },
+    ("patchcore", "best"): {
+        "bank": {"negative": {"rate": 0.01}},
+        "scoring": {"fusion": "single", "neighbours": 0, "smoothing": 3},
+    },
+    ("exdd", "paper"): {
+        "features": {"backbone": "resnet50", "aggregator": "avg", "resize": (632, 224)},
+        "bank": {"negative": {"rate": 0.02, "projection": 128}, "positive": {"rate": 0.1, "projection": 128}},
+        "positives": {"source": "crop", "contours": "all", "padding": 1, "working_size": (632, 224)},
+        "scoring": {"fusion": "ratio", "pairing": "independent", "neighbours": 3, "own_term": True},
+    },
+    ("exdd", "released"): {
+        "features": {"backbone": "resnet50", "aggregator": "exdd", "resize": (316, 112)},
+        "bank": {
+            "negative": {"rate": 0.01, "minimum": 1000, "projection": 128, "seed": 0},
+            "positive": {"rate": 0.1, "minimum": 1000, "projection": 128, "seed": 0},
+        },
+        "positives": {"source": "crop", "contours": "last", "padding": 1, "working_size": (632, 224)},
+        "scoring": {
+            "fusion": "ratio",
+            "pairing": "independent",
+            "neighbours": 3,
+            "own_term": False,
+            "blur": "pillow8",
+            "blur_radius": 2.0,
+        },
+    },
+    ("exdd", "best"): {
+        "bank": {"negative": {"rate": 0.01}, "positive": {"rate": 0.1}},
+        "positives": {"source": "mask", "purify": 0.99},
+        "scoring": {"fusion": "bonus", "neighbours": 0, "smoothing": 3},
+    },
+}
+
+
+class PatchBankConfig(Frozen):
+    """A memory-bank detector. The preset fills what is not given.
+
+    Attributes:
+        system: `patchcore` (one bank) or `exdd` (two banks).
+        preset: `paper` as published, `released` as the authors' code computes it, `best` what measurements support.
+    """
+
+    kind: Literal["patch_bank"] = "patch_bank"
+    system: System = "exdd"
+    preset: Preset = "best"
+    features: FeaturesConfig = FeaturesConfig()
+    bank: BankConfig = BankConfig()
+    positives: PositivesConfig = PositivesConfig()
+    scoring: ScoringConfig = ScoringConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        chosen = (given.get("system", "exdd"), given.get("preset", "best"))
+        return merge(PRESETS.get(chosen, {}), given)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "PatchBankConfig":
+        dual = self.bank.positive is not None
+        if dual and self.system == "patchcore":
+            raise ValueError("bank.positive is set, but patchcore has one bank: use system=exdd")
+        if not dual and self.scoring.fusion != "single":
+            raise ValueError(f"scoring.fusion={self.scoring.fusion} needs bank.positive")
+        return self

@@ -1,0 +1,114 @@
+"""An experiment: a dataset, a synthesizer, a detector; and a run of several that share what they have in common."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from exdd_ray.config.base import Frozen
+from exdd_ray.config.detector import PatchBankConfig
+
+
+class SplitConfig(Frozen):
+    """Who is trained on.
+
+    Attributes:
+        train_fraction: of the normal images, where the dataset publishes no split.
+        defects: defective images to train on; None takes all that the dataset's own split puts into train.
+    """
+
+    train_fraction: float = Field(0.8, gt=0, lt=1)
+    defects: int | None = Field(None, ge=0)
+
+
+class ProceduralConfig(Frozen):
+    """The made dataset (dataset.name=procedural): counts are per material; None takes all materials or kinds."""
+
+    size: tuple[int, int] = (160, 160)
+    materials: tuple[str, ...] | None = None
+    kinds: tuple[str, ...] | None = None
+    normal_train: int = Field(40, ge=1)
+    normal_test: int = Field(20, ge=1)
+    defects_per_kind: int = Field(10, ge=1)
+    seed: int = 0
+
+
+class DatasetConfig(Frozen):
+    """Which images.
+
+    Attributes:
+        name: a known dataset (`exdd data list`), `folder` for one's own, or `procedural` for a made one.
+        root: its folder; None looks for EXDD_DATA/<name>, or data/<name> where that is unset.
+        category: one category; None runs all, each with its own model.
+        weak_labels: a KSDD2 split file that says which train positives have a pixel mask.
+        max_unreadable: share of unreadable images that is tolerated (they are left out and reported).
+    """
+
+    name: str = "procedural"
+    root: Path | None = None
+    category: str | None = None
+    weak_labels: Path | None = None
+    max_unreadable: float = Field(0.0, ge=0, le=1)
+    split: SplitConfig = SplitConfig()
+    procedural: ProceduralConfig = ProceduralConfig()
+
+
+class PerRegionConfig(Frozen):
+    """Per-region synthesis: a Perlin-shaped region of a normal image is blended with a texture (MemSeg, DRAEM).
+
+    Attributes:
+        preset: `memseg` or `diffusionad`: the published recipe's blending range.
+        count: synthetic images.
+        textures: folder of texture images; None makes procedural ones.
+    """
+
+    kind: Literal["per_region"] = "per_region"
+    preset: Literal["memseg", "diffusionad"] = "memseg"
+    count: int = Field(100, ge=0)
+    textures: Path | None = None
+
+
+class EvaluationConfig(Frozen):
+    """What is measured.
+
+    Attributes:
+        resolution: pixel metrics at the network's `input` size (as published ones are), or each image's `native` one.
+        mask_resize: `nearest`, or `eroded` (bilinear, only full pixels kept: as released with ExDD).
+        fpr_limit: of the area under the per-region overlap.
+        bootstrap: resamples behind the intervals of the image metrics.
+    """
+
+    resolution: Literal["input", "native"] = "input"
+    mask_resize: Literal["nearest", "eroded"] = "nearest"
+    fpr_limit: float = Field(0.3, gt=0, le=1)
+    bootstrap: int = Field(1000, ge=0)
+
+
+class ExperimentConfig(Frozen):
+    """A dataset x a synthesizer x a detector, with the seed of all that is drawn."""
+
+    dataset: DatasetConfig = DatasetConfig()
+    synthesizer: PerRegionConfig | None = None
+    detector: PatchBankConfig = PatchBankConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    seed: int = Field(0, ge=0)
+
+
+class RunConfig(ExperimentConfig):
+    """What `exdd run` runs: one experiment, or several side by side.
+
+    Attributes:
+        name: of the results' folder.
+        seeds: every experiment is run with each; None takes `seed` alone.
+        variants: name -> dotted keys and values that distinguish the experiments compared.
+        grid: dotted key -> values; the experiments are the product.
+        store: folder of the artifacts.
+        output: folder of the results; None is runs/<name>.
+    """
+
+    name: str = "experiment"
+    seeds: tuple[int, ...] | None = Field(None, min_length=1)
+    variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    grid: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    store: Path = Path("store")
+    output: Path | None = None

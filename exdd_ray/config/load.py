@@ -1,0 +1,159 @@
+"""From a YAML file and overrides to a validated run, and from a run to the experiments that it compares."""
+
+import itertools
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from exdd_ray.config.base import merge
+from exdd_ray.config.experiment import ExperimentConfig, RunConfig
+from exdd_ray.config.keys import resolve_key, set_key
+from exdd_ray.errors import ConfigError
+
+_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+_RUN_ONLY = ("name", "seeds", "variants", "grid", "store", "output")
+
+Raw = dict[str, Any]
+Config = TypeVar("Config", bound=ExperimentConfig)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One experiment of a run, under the name that tells it from the others."""
+
+    name: str
+    config: ExperimentConfig
+
+
+def default_run_file() -> Path:
+    """The bundled experiment that `exdd run` runs without arguments."""
+    package = Path(__file__).resolve().parents[1]
+    places = [package / "configs", package.parent / "configs"]
+    for place in places:
+        if (found := place / "experiments" / "demo.yaml").is_file():
+            return found
+    raise ConfigError(f"the demo experiment is not installed: looked in {', '.join(map(str, places))}")
+
+
+def read_raw(path: Path, above: tuple[Path, ...] = ()) -> Raw:
+    """A YAML file with its `base:` files merged under it (paths are relative to the file); variables expanded.
+
+    Raises ConfigError for a missing or malformed file, an unset variable and a circle of bases.
+    """
+    path = path.resolve()
+    if path in above:
+        raise ConfigError(f"{path}: base files form a circle")
+    raw = _parse(path)
+    bases = raw.pop("base", [])
+    merged: Raw = {}
+    for base in [bases] if isinstance(bases, str) else bases:
+        merged = merge(merged, read_raw(path.parent / base, (*above, path)))
+    return merge(merged, raw)
+
+
+def _parse(path: Path) -> Raw:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: expected keys and values, found {type(raw).__name__}")
+    return {key: _expand(value, path) for key, value in raw.items()}
+
+
+def _expand(value: Any, path: Path) -> Any:
+    if isinstance(value, dict):
+        return {key: _expand(inner, path) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_expand(inner, path) for inner in value]
+    return _VARIABLE.sub(lambda match: _variable(match, path), value) if isinstance(value, str) else value
+
+
+def _variable(match: re.Match[str], path: Path) -> str:
+    name, default = match.groups()
+    value = os.environ.get(name, default)
+    if value is None:
+        raise ConfigError(f"{path}: the environment variable {name} is not set")
+    return value
+
+
+def parse_overrides(arguments: Iterable[str]) -> Raw:
+    """`key=value` arguments as full dotted key -> value; values are YAML, so `[1, 2]` and `null` work."""
+    overrides: Raw = {}
+    for argument in arguments:
+        key, separator, text = argument.partition("=")
+        if not separator:
+            raise ConfigError(f"{argument!r} is not key=value")
+        try:
+            overrides[resolve_key(key, RunConfig)] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{argument!r}: the value is not valid YAML") from error
+    return overrides
+
+
+def load_run(path: Path, overrides: Sequence[str] = ()) -> tuple[RunConfig, list[Trial]]:
+    """The validated run and its trials; an override beats the file, its variants and its grid."""
+    wanted = parse_overrides(overrides)
+    if "seed" in wanted:
+        wanted.setdefault("seeds", None)
+    raw = _apply(read_raw(path), wanted)
+    run = _validate(RunConfig, raw, path)
+    return run, expand_run(raw, run, wanted, path)
+
+
+def expand_run(raw: Raw, run: RunConfig, overrides: Mapping[str, Any], path: Path) -> list[Trial]:
+    """The product of variants, grid points and seeds as experiments; equal ones are kept once."""
+    common = {key: value for key, value in raw.items() if key not in _RUN_ONLY}
+    axes = [[(key, value) for value in values] for key, values in run.grid.items()]
+    trials: dict[str, Trial] = {}
+    for (variant, patch), point in itertools.product((run.variants or {"": {}}).items(), itertools.product(*axes)):
+        changes = {**_resolved(patch), **_resolved(dict(point)), **overrides}
+        label = ", ".join(filter(None, [variant, *(f"{key.rsplit('.')[-1]}={value}" for key, value in point)]))
+        for seed in run.seeds or (run.seed,):
+            config = _validate(ExperimentConfig, _apply({**common, "seed": seed}, _experiment_keys(changes)), path)
+            trials.setdefault(config.model_dump_json(), Trial(label or run.name, config))
+    return list(trials.values())
+
+
+def _resolved(patch: Mapping[str, Any]) -> Raw:
+    return {resolve_key(key, ExperimentConfig): value for key, value in patch.items()}
+
+
+def _experiment_keys(changes: Mapping[str, Any]) -> Raw:
+    return {key: value for key, value in changes.items() if key.partition(".")[0] not in (*_RUN_ONLY, "seed")}
+
+
+def _apply(raw: Raw, changes: Mapping[str, Any]) -> Raw:
+    for path, value in changes.items():
+        raw = set_key(raw, path, value)
+    return raw
+
+
+def _validate(model: type[Config], raw: Raw, path: Path) -> Config:
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_first_fault(error, model)}") from error
+
+
+def _first_fault(error: ValidationError, model: type[ExperimentConfig]) -> str:
+    fault, *others = error.errors()
+    where = ".".join(str(part) for part in fault["loc"])
+    more = f" (and {len(others)} more)" if others else ""
+    if fault["type"] == "extra_forbidden":
+        try:
+            resolve_key(where, model)
+        except ConfigError as unknown:
+            return f"{unknown}{more}"
+    reason = fault["msg"].removeprefix("Value error, ")
+    return f"{where}: {reason}" + (f", not {fault['input']!r}" if not isinstance(fault["input"], dict) else "") + more

@@ -1,0 +1,1 @@
+"""Images and masks: catalogs, dataset loaders, decoding, checks and downloads."""

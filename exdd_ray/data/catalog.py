@@ -1,0 +1,96 @@
+"""The catalog: one row an image, as a pyarrow table. Building one opens no image."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from exdd_ray.errors import DataError
+
+REAL = "real"
+GOOD = "good"
+UNSPLIT = "unsplit"
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("dataset", pa.string()),
+        ("category", pa.string()),
+        ("split", pa.string()),
+        ("label", pa.int8()),
+        ("defect", pa.string()),
+        ("image", pa.string()),
+        ("mask", pa.string()),
+        ("mask_threshold", pa.uint16()),
+        ("region", pa.list_(pa.int32(), 4)),
+        ("origin", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogRow:
+    """One image.
+
+    Attributes:
+        id: unique within the catalog, stable across machines (a path relative to the dataset's root).
+        split: `train`, `test`, or `unsplit` where the dataset publishes no split.
+        label: 0 normal, 1 defective.
+        defect: the defect type; `good` for a normal image.
+        image: path of the image file.
+        mask: path of the mask file; None for a normal image, and for a defect with an image label only.
+        mask_threshold: a mask pixel is defective when its value is above this (in the file's own range).
+        region: (x0, y0, x1, y1) in pixels of the decoded image where the row is a crop of it.
+        origin: `real`, or the key of the synthesis artifact that made the image.
+    """
+
+    id: str
+    dataset: str
+    category: str
+    split: str
+    label: int
+    defect: str
+    image: str
+    mask: str | None = None
+    mask_threshold: int = 127
+    region: tuple[int, int, int, int] | None = None
+    origin: str = REAL
+
+
+def build_catalog(rows: Iterable[CatalogRow]) -> pa.Table:
+    """Table of SCHEMA, sorted by id. Raises DataError where an id occurs twice."""
+    records = sorted((asdict(row) for row in rows), key=lambda record: record["id"])
+    for before, after in itertools.pairwise(records):
+        if before["id"] == after["id"]:
+            raise DataError(f"image id {after['id']!r} occurs twice: {before['image']} and {after['image']}")
+    return pa.Table.from_pylist(records, schema=SCHEMA)
+
+
+def catalog_rows(catalog: pa.Table) -> list[CatalogRow]:
+    """The rows as typed records, in the table's order."""
+    return [
+        CatalogRow(**{**record, "region": None if record["region"] is None else tuple(record["region"])})
+        for record in catalog.select(SCHEMA.names).to_pylist()
+    ]
+
+
+def select_rows(catalog: pa.Table, *, split: str | None = None, label: int | None = None) -> pa.Table:
+    """Rows of one split and label; None takes all."""
+    keep = np.ones(catalog.num_rows, dtype=bool)
+    if split is not None:
+        keep &= np.asarray(pc.equal(catalog["split"], split))
+    if label is not None:
+        keep &= np.asarray(pc.equal(catalog["label"], label))
+    return catalog.filter(pa.array(keep))
+
+
+def row_positions(catalog: pa.Table, ids: Sequence[str]) -> np.ndarray:
+    """Positions [N] of ids in the catalog. Raises DataError for an unknown id."""
+    position = {key: i for i, key in enumerate(catalog["id"].to_pylist())}
+    missing = [key for key in ids if key not in position]
+    if missing:
+        raise DataError(f"image id {missing[0]!r} is not in the catalog ({len(missing)} missing)")
+    return np.asarray([position[key] for key in ids], dtype=np.int64)

@@ -1,0 +1,216 @@
+"""Artifacts: published whole or not at all, checked when they are opened, made once."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from exdd_ray.errors import ArtifactError, UserError
+
+MANIFEST = "manifest.json"
+_CHUNK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What makes an artifact, and so names it.
+
+    Attributes:
+        stage: the kind of artifact, as `embed`.
+        version: of the stage's algorithm; raised whenever its result changes.
+        config: JSON values that the result depends on.
+        inputs: keys of the artifacts and content hashes of the files that are read.
+    """
+
+    stage: str
+    version: int
+    config: Mapping[str, Any]
+    inputs: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Stage name and a 160-bit hash: the same on every machine."""
+        made_of = {"version": self.version, "config": self.config, "inputs": self.inputs}
+        return f"{self.stage}-{digest(made_of)}"
+
+
+def digest(value: Any) -> str:
+    """Hash of a JSON value, independent of the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Hash of a file's bytes. Raises OSError where it cannot be read."""
+    hasher = hashlib.blake2b(digest_size=20)
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            hasher.update(chunk)
+    return hasher.hexdigest()
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A published artifact: its key, its folder, and the metadata its maker left in the manifest."""
+
+    key: str
+    folder: Path
+    metadata: Mapping[str, Any]
+
+    def file(self, name: str) -> Path:
+        """Path of one of its files."""
+        return self.folder / name
+
+
+class Store:
+    """A folder of artifacts.
+
+    Attributes:
+        root: the folder.
+        made: keys of the artifacts that this object made, in order.
+        reused: keys of the artifacts that it found, in order.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.made: list[str] = []
+        self.reused: list[str] = []
+        self._opened: dict[str, Artifact] = {}
+
+    def folder(self, key: str) -> Path:
+        """Where the artifact of a key lies, or would."""
+        stage, _, name = key.rpartition("-")
+        return self.root / stage / name[:2] / name
+
+    def peek(self, key: str) -> Artifact | None:
+        """The artifact, if its manifest and files are there at their sizes; unchecked, so not to be read."""
+        try:
+            return self._opened.get(key) or _open(key, self.folder(key), contents=False)
+        except ArtifactError:
+            return None
+
+    def find(self, key: str) -> Artifact | None:
+        """The artifact, if it is in the store whole; one that fails its checksums is moved out of the way."""
+        if key in self._opened:
+            return self._opened[key]
+        folder = self.folder(key)
+        if not folder.is_dir():
+            return None
+        try:
+            artifact = _open(key, folder)
+        except ArtifactError:
+            _discard(folder)
+            return None
+        self.reused.append(key)
+        self._opened[key] = artifact
+        return artifact
+
+    def make(self, recipe: Recipe, build: Callable[[Path], Mapping[str, Any] | None]) -> Artifact:
+        """The artifact of a recipe: found, or built by `build(folder)`, which may return metadata.
+
+        Nothing is published when `build` raises. Raises UserError where the disk is full or not writable.
+        """
+        if (found := self.find(recipe.key)) is not None:
+            return found
+        with _writing(self.root):
+            temporary = self._temporary(recipe.key)
+            try:
+                metadata = dict(build(temporary) or {})
+                _write_manifest(temporary, recipe, metadata)
+                _publish(temporary, self.folder(recipe.key))
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+        self.made.append(recipe.key)
+        artifact = Artifact(recipe.key, self.folder(recipe.key), metadata)
+        self._opened[recipe.key] = artifact
+        return artifact
+
+    def _temporary(self, key: str) -> Path:
+        place = self.root / "unfinished"
+        place.mkdir(parents=True, exist_ok=True)
+        _sweep(place)
+        folder = place / f"{socket.gethostname()}~{os.getpid()}~{os.urandom(4).hex()}~{key}"
+        folder.mkdir()
+        return folder
+
+
+def _open(key: str, folder: Path, *, contents: bool = True) -> Artifact:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        for name, (size, checksum) in manifest["files"].items():
+            file = folder / name
+            if file.stat().st_size != size or (contents and file_digest(file) != checksum):
+                raise ArtifactError(f"{file}: damaged (its checksum differs from the manifest's)")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{folder}: damaged artifact ({error})") from error
+    return Artifact(key, folder, manifest["metadata"])
+
+
+def _write_manifest(folder: Path, recipe: Recipe, metadata: Mapping[str, Any]) -> None:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    manifest = {
+        "key": recipe.key,
+        "stage": recipe.stage,
+        "version": recipe.version,
+        "config": recipe.config,
+        "inputs": recipe.inputs,
+        "metadata": metadata,
+        "files": {path.relative_to(folder).as_posix(): [path.stat().st_size, file_digest(path)] for path in files},
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+
+
+def _publish(temporary: Path, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        temporary.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # otherwise another process made the same artifact meanwhile, and it is as good
+            raise
+
+
+def _discard(folder: Path) -> None:
+    grave = folder.with_name(f"{folder.name}.damaged-{os.urandom(4).hex()}")
+    folder.rename(grave)
+    shutil.rmtree(grave, ignore_errors=True)
+
+
+def _sweep(place: Path) -> None:
+    """Remove what processes of this machine left that no longer run."""
+    for folder in place.iterdir():
+        host, _, rest = folder.name.partition("~")
+        pid = rest.partition("~")[0]
+        if (
+            host == socket.gethostname()
+            and pid.isdigit()
+            and not Path(f"/proc/{pid}").exists()
+            and Path("/proc").is_dir()
+        ):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@contextmanager
+def _writing(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise UserError(f"{root}: cannot write to the store: {error.strerror}") from error
+        raise
