@@ -1,0 +1,76 @@
+"""From feature maps to patch vectors: the three published ways."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_PC_DIM = 1024
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Patch vectors of a batch.
+
+    Attributes:
+        vectors: [B x P x D], P = height * width of the grid, row by row.
+        grid: (height, width) of the patch grid.
+    """
+
+    vectors: Tensor
+    grid: tuple[int, int]
+
+
+def aggregate(maps: Sequence[Tensor], how: Literal["avg", "exdd", "pc1024"]) -> Patches:
+    """Patch vectors on the grid of the first (finest) map.
+
+    Args:
+        maps: feature maps, each [B x C x H' x W'], finest first.
+        how: `avg` 3x3 mean with zero padding, bilinear to the finest grid, channels concatenated (as anomalib); `exdd`
+            unpadded 3x3 mean, adaptive average pooling to the finest grid, concatenated (ExDD's released code);
+            `pc1024` 3x3 neighbourhoods pooled to 1024 values per layer and again over layers (PatchCore's own code).
+    """
+    height, width = maps[0].shape[-2:]
+    return Patches(_WAYS[how](maps, (height, width)), (height, width))
+
+
+def _average(maps: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
+    pooled = [F.avg_pool2d(m, 3, stride=1, padding=1) for m in maps]
+    return _concatenate([_bilinear(m, grid) for m in pooled])
+
+
+def _exdd(maps: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
+    return _concatenate([F.adaptive_avg_pool2d(F.avg_pool2d(m, 3, stride=1), grid) for m in maps])
+
+
+def _pc1024(maps: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
+    per_layer = torch.stack([_pooled_neighbourhoods(m, grid) for m in maps], dim=1)
+    pooled = F.adaptive_avg_pool1d(per_layer.flatten(1).unsqueeze(1), _PC_DIM).squeeze(1)
+    return pooled.reshape(len(maps[0]), grid[0] * grid[1], _PC_DIM)
+
+
+def _pooled_neighbourhoods(features: Tensor, grid: tuple[int, int]) -> Tensor:
+    batch, channels, height, width = features.shape
+    patches = F.unfold(features, 3, padding=1).reshape(batch, channels * 9, height, width)
+    patches = _bilinear(patches, grid).permute(0, 2, 3, 1).reshape(-1, 1, channels * 9)
+    return F.adaptive_avg_pool1d(patches, _PC_DIM).squeeze(1)
+
+
+def _bilinear(features: Tensor, grid: tuple[int, int]) -> Tensor:
+    if features.shape[-2:] == grid:
+        return features
+    return F.interpolate(features, size=grid, mode="bilinear", align_corners=False)
+
+
+def _concatenate(maps: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(maps), dim=1).flatten(2).transpose(1, 2)
+
+
+_WAYS: dict[str, Callable[[Sequence[Tensor], tuple[int, int]], Tensor]] = {
+    "avg": _average,
+    "exdd": _exdd,
+    "pc1024": _pc1024,
+}

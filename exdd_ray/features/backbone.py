@@ -1,0 +1,187 @@
+"""Pretrained backbones, cut after the last layer that is taken."""
+
+import difflib
+import hashlib
+import os
+from functools import lru_cache
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+
+from exdd_ray.config.detector import FeaturesConfig
+from exdd_ray.errors import ConfigError, UserError
+from exdd_ray.store.artifact import file_digest
+
+BUNDLED = "surface_resnet18"
+_BUNDLED_FILE = Path(__file__).parent / "weights" / f"{BUNDLED}.safetensors"
+_BUNDLED_ARCHITECTURE = "resnet18"
+_TIMM = "timm/"
+_ENDINGS = (".safetensors", ".pth", ".pt")
+
+
+class Backbone(nn.Module):
+    """A frozen network that gives the feature maps of some layers, shallow first."""
+
+    def __init__(self, body: nn.Module, layers: tuple[str, ...]) -> None:
+        super().__init__()
+        self.body = body
+        self.layers = layers
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Feature maps, each [B x C x H' x W'], of normalised images [B x 3 x H x W]."""
+        maps = self.body(images)
+        return [maps[layer] for layer in self.layers] if isinstance(maps, dict) else list(maps)
+
+
+def load_backbone(config: FeaturesConfig, device: str = "cpu") -> Backbone:
+    """The configured backbone with its pretrained weights, in eval mode.
+
+    Raises ConfigError for an unknown backbone or layer, UserError where its weights are not to be found or do not fit.
+    """
+    body = _truncated(config)
+    _load_weights(body, weights_file(config))
+    backbone = Backbone(body, config.layers).eval().requires_grad_(False)
+    return backbone.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def weights_file(config: FeaturesConfig) -> Path:
+    """The weights' file: the config's path, the bundled one, EXDD_WEIGHTS, or the framework's download, in this order.
+
+    Raises UserError naming all ways where none works; there is never a random initialisation.
+    """
+    if config.weights is not None:
+        if not config.weights.is_file():
+            raise UserError(f"{config.weights}: no such weights file (features.weights)")
+        return config.weights
+    if config.backbone == BUNDLED:
+        return _BUNDLED_FILE
+    return _from_environment(config.backbone) or _download(config.backbone)
+
+
+@lru_cache(maxsize=64)
+def _digest(path: Path, size: int, modified: int) -> str:
+    del size, modified  # part of the cache's key only
+    return file_digest(path)
+
+
+def weights_digest(config: FeaturesConfig) -> str:
+    """Content hash of the weights' file."""
+    path = weights_file(config)
+    status = path.stat()
+    return _digest(path, status.st_size, status.st_mtime_ns)
+
+
+def _truncated(config: FeaturesConfig) -> nn.Module:
+    if config.backbone.startswith(_TIMM):
+        return _truncated_timm(config.backbone.removeprefix(_TIMM), config.layers)
+    from torchvision.models import get_model, list_models
+    from torchvision.models.feature_extraction import create_feature_extractor
+
+    name = _BUNDLED_ARCHITECTURE if config.backbone == BUNDLED else config.backbone
+    if name not in list_models():
+        near = difflib.get_close_matches(name, [BUNDLED, *list_models()], n=1)
+        hint = f": did you mean {near[0]!r}?" if near else " (timm's are named timm/<name>)"
+        raise ConfigError(f"unknown backbone {config.backbone!r}{hint}")
+    network = get_model(name, weights=None).eval()
+    try:
+        return create_feature_extractor(network, return_nodes={layer: layer for layer in config.layers})
+    except ValueError as error:
+        children = ", ".join(child for child, _ in network.named_children())
+        raise ConfigError(f"{name} has not all of the layers {config.layers}: it has {children}") from error
+
+
+def _truncated_timm(name: str, layers: tuple[str, ...]) -> nn.Module:
+    try:
+        import timm
+    except ImportError as error:
+        raise UserError(f"backbone timm/{name} needs timm: install exdd-ray[timm]") from error
+    try:
+        modules = timm.create_model(name, pretrained=False, features_only=True).feature_info.module_name()
+    except RuntimeError as error:
+        raise ConfigError(f"timm has no backbone {name!r} that gives features: {error}") from error
+    unknown = [layer for layer in layers if layer not in modules]
+    if unknown:
+        raise ConfigError(f"timm/{name} has no layer {unknown[0]!r}: it has {', '.join(modules)}")
+    indices = sorted(modules.index(layer) for layer in layers)
+    if [modules[i] for i in indices] != list(layers):
+        raise ConfigError(f"layers of timm/{name} go shallow first: {', '.join(modules[i] for i in indices)}")
+    body: nn.Module = timm.create_model(name, pretrained=False, features_only=True, out_indices=indices)
+    return body.eval()
+
+
+def _load_weights(body: nn.Module, path: Path) -> None:
+    """Fill the cut network; what the file has beyond it is left out, what it lacks is an error."""
+    given = {_flat(key): value.float() for key, value in _read_state(path).items()}
+    wanted = {key: value for key, value in body.state_dict().items() if not key.endswith("num_batches_tracked")}
+    missing = [key for key in wanted if _flat(key) not in given]
+    if missing:
+        raise UserError(f"{path}: not this backbone's weights: {missing[0]!r} is missing (and {len(missing) - 1} more)")
+    for key, value in wanted.items():
+        if given[_flat(key)].shape != value.shape:
+            raise UserError(f"{path}: {key!r} is {tuple(given[_flat(key)].shape)}, not {tuple(value.shape)}")
+    body.load_state_dict({key: given[_flat(key)] for key in wanted}, strict=False)
+
+
+def _flat(key: str) -> str:
+    return key.replace(".", "_")  # timm's cut networks join nested names so
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"{path}: not a readable weights file ({type(error).__name__})") from error
+    if not isinstance(state, dict):
+        raise UserError(f"{path}: expected a state dict, found {type(state).__name__}")
+    return state.get("state_dict", state)
+
+
+def _from_environment(backbone: str) -> Path | None:
+    place = os.environ.get("EXDD_WEIGHTS")
+    if not place:
+        return None
+    if Path(place).is_file():
+        return Path(place)
+    name = backbone.rpartition("/")[2]
+    found = sorted(path for path in Path(place).glob(f"{name}*") if path.suffix in _ENDINGS)
+    if len(found) > 1:
+        raise UserError(f"EXDD_WEIGHTS={place} has several files for {name}: {', '.join(path.name for path in found)}")
+    return found[0] if found else None
+
+
+def _download(backbone: str) -> Path:
+    ways = f"give features.weights=PATH, put {backbone.rpartition('/')[2]}.safetensors into the folder EXDD_WEIGHTS"
+    if backbone.startswith(_TIMM):
+        return _download_timm(backbone.removeprefix(_TIMM), ways)
+    from torchvision.models import get_model_weights
+
+    weights = get_model_weights(backbone)["IMAGENET1K_V1"]
+    file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
+    try:
+        weights.get_state_dict(check_hash=True, progress=True)
+    except (URLError, OSError, RuntimeError) as error:
+        raise UserError(
+            f"no weights for {backbone}: {ways}, or allow the download of {weights.url} ({error})"
+        ) from error
+    return file
+
+
+def _download_timm(name: str, ways: str) -> Path:
+    import timm
+    from safetensors.torch import save_file
+
+    try:
+        state = timm.create_model(name, pretrained=True).state_dict()
+    except Exception as error:
+        raise UserError(f"no weights for timm/{name}: {ways}, or allow timm's download ({error})") from error
+    label = hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
+    file = Path(torch.hub.get_dir()) / "checkpoints" / f"timm-{name.replace('/', '-')}-{label}.safetensors"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file({key: value.contiguous() for key, value in state.items()}, file)
+    return file

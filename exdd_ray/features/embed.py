@@ -1,0 +1,254 @@
+"""Embedding: patch vectors of a catalog's images, made once per image content, backbone and size.
+
+The unit of work is a slice of SLICE consecutive images, computed on one thread and stored as one artifact, so that any
+number of threads, processes or machines give the same bits, and what was made is found again after a crash.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from exdd_ray.banks.vectors import VectorBlocks
+from exdd_ray.config.detector import FeaturesConfig, Size
+from exdd_ray.data.catalog import CatalogRow, catalog_rows
+from exdd_ray.data.images import read_pair
+from exdd_ray.errors import DataError, ImageError
+from exdd_ray.features.aggregate import Patches, aggregate
+from exdd_ray.features.backbone import Backbone, load_backbone, weights_digest
+from exdd_ray.features.prepare import prepare_image
+from exdd_ray.progress import Progress, silent
+from exdd_ray.store.arrays import read_arrays, write_arrays
+from exdd_ray.store.artifact import Artifact, Recipe, Store, digest, file_digest
+
+SLICE = 16
+VERSION = 1
+_VECTORS = "vectors.arrow"
+
+SliceRunner = Callable[[Store, Sequence["SliceJob"], Callable[[int], None]], None]
+
+
+@dataclass(frozen=True)
+class SliceJob:
+    """One slice to embed: its rows, how, and the recipe that names the result."""
+
+    rows: tuple[CatalogRow, ...]
+    features: FeaturesConfig
+    working_size: Size | None
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Patch vectors of a catalog's images, as slices in the store.
+
+    Attributes:
+        key: hash of the slices' keys; names the embedding in the recipes of what is made from it.
+        readable: [N] whether the image of a row could be decoded.
+        reasons: row -> why it could not.
+        grid: (height, width) of the patch grid.
+        dim: D, length of a vector.
+    """
+
+    key: str
+    store: Store
+    jobs: tuple[SliceJob, ...]
+    readable: np.ndarray
+    reasons: Mapping[int, str]
+    grid: Size
+    dim: int
+    _slices: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+
+    @property
+    def patches(self) -> int:
+        """P, vectors an image."""
+        return self.grid[0] * self.grid[1]
+
+    @cached_property
+    def _place(self) -> np.ndarray:
+        """[N] position of a row's image within its slice, counting readable ones only."""
+        counts = [np.cumsum(part) - 1 for part in np.split(self.readable, range(SLICE, len(self.readable), SLICE))]
+        return np.concatenate(counts)
+
+    def image(self, row: int) -> np.ndarray:
+        """Vectors [P x D] of one row's image, shared with the file. Raises DataError where it was not readable."""
+        if not self.readable[row]:
+            raise DataError(f"row {row} has no vectors: {self.reasons[row]}")
+        return self._slice(row // SLICE)[self._place[row]]
+
+    def vectors(self, rows: Sequence[int] | np.ndarray) -> VectorBlocks:
+        """Vectors [len(rows) * P x D] of the rows' images, in their order, without a copy."""
+        segments = []
+        for first, last in _runs(rows):
+            self.image(first), self.image(last)  # refuses the unreadable
+            part = self._slice(first // SLICE)[self._place[first] : self._place[last] + 1]
+            segments.append(part.reshape(-1, self.dim))
+        return VectorBlocks(segments)
+
+    def _slice(self, number: int) -> np.ndarray:
+        if number not in self._slices:
+            artifact = make_slice(self.store, self.jobs[number])
+            self._slices[number] = read_arrays(artifact.file(_VECTORS))["vectors"]
+        return self._slices[number]
+
+
+def _runs(rows: Sequence[int] | np.ndarray) -> Iterator[tuple[int, int]]:
+    """(first, last) of consecutive rows within one slice."""
+    first = last = None
+    for row in map(int, rows):
+        if first is not None and last is not None and row == last + 1 and row // SLICE == first // SLICE:
+            last = row
+            continue
+        if first is not None and last is not None:
+            yield first, last
+        first = last = row
+    if first is not None and last is not None:
+        yield first, last
+
+
+def embed(
+    catalog: pa.Table,
+    features: FeaturesConfig,
+    store: Store,
+    *,
+    working_size: Size | None = None,
+    run: SliceRunner | None = None,
+    progress: Progress = silent,
+) -> Embedding:
+    """Embed every image of a catalog; only slices that the store lacks are computed.
+
+    Args:
+        working_size: (height, width) to which images are resized before a row's region is cut out.
+        run: computes the missing slices; None takes this process's threads.
+
+    Raises:
+        DataError: the catalog is empty, or no image of it is readable.
+    """
+    jobs = plan_slices(catalog, features, working_size)
+    if not jobs:
+        raise DataError("no image to embed: the catalog is empty")
+    missing = [job for job in jobs if store.peek(job.recipe.key) is None]
+    if missing:
+        with progress(f"embedding with {features.backbone}", sum(len(job.rows) for job in missing)) as advance:
+            (run or run_on_threads)(store, missing, advance)
+    return _assembled(store, jobs)
+
+
+def plan_slices(catalog: pa.Table, features: FeaturesConfig, working_size: Size | None = None) -> list[SliceJob]:
+    """The slices of a catalog with their recipes; images are hashed, not decoded."""
+    rows = catalog_rows(catalog)
+    with ThreadPoolExecutor(8) as pool:
+        contents = list(pool.map(_content, [row.image for row in rows]))
+    how = {
+        "features": features.model_dump(mode="json", exclude={"weights"}),
+        "weights": weights_digest(features),
+        "working_size": working_size,
+    }
+    jobs = []
+    for start in range(0, len(rows), SLICE):
+        part = tuple(rows[start : start + SLICE])
+        inputs = tuple(
+            f"{content}{list(row.region) if row.region else ''}"
+            for content, row in zip(contents[start : start + SLICE], part, strict=True)
+        )
+        jobs.append(SliceJob(part, features, working_size, Recipe("embed", VERSION, how, inputs)))
+    return jobs
+
+
+def _content(path: str) -> str:
+    try:
+        return file_digest(Path(path))
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+
+
+def run_on_threads(store: Store, jobs: Sequence[SliceJob], advance: Callable[[int], None]) -> None:
+    """Compute slices side by side, each on one thread."""
+    with (
+        _single_threaded() as threads,
+        ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        for job, _ in zip(jobs, pool.map(lambda job: make_slice(store, job), jobs), strict=True):
+            advance(len(job.rows))
+
+
+@contextmanager
+def _single_threaded() -> Iterator[int]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+
+
+def make_slice(store: Store, job: SliceJob) -> Artifact:
+    """The artifact of one slice: vectors [n x P x D] of its readable images, and the reasons of the others."""
+    return store.make(job.recipe, lambda folder: _build_slice(job, folder))
+
+
+def _build_slice(job: SliceJob, folder: Path) -> dict[str, Any]:
+    images: list[np.ndarray] = []
+    reasons: dict[int, str] = {}
+    for i, row in enumerate(job.rows):
+        try:
+            images.append(prepare_image(_decoded(row, job.working_size), job.features))
+        except ImageError as error:
+            reasons[i] = str(error)
+    metadata: dict[str, Any] = {"rows": len(job.rows), "reasons": reasons}
+    if images:
+        patches = _patches(images, job.features)
+        vectors = patches.vectors.numpy().astype(job.features.dtype)
+        write_arrays(folder / _VECTORS, {"vectors": vectors})
+        metadata |= {"grid": patches.grid, "dim": vectors.shape[-1]}
+    return metadata
+
+
+def _decoded(row: CatalogRow, working_size: Size | None) -> np.ndarray:
+    image, _ = read_pair(replace(row, mask=None), working_size=working_size)
+    return image
+
+
+def _patches(images: list[np.ndarray], features: FeaturesConfig) -> Patches:
+    batch = torch.from_numpy(np.stack(images)).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        return aggregate(_backbone(features)(batch), features.aggregator)
+
+
+_loaded: dict[str, Backbone] = {}
+_loading = threading.Lock()
+
+
+def _backbone(features: FeaturesConfig) -> Backbone:
+    key = digest([features.model_dump(mode="json"), weights_digest(features)])
+    with _loading:
+        if key not in _loaded:
+            _loaded.clear()  # one at a time: a process embeds with one backbone after another
+            _loaded[key] = load_backbone(features)
+        return _loaded[key]
+
+
+def _assembled(store: Store, jobs: Sequence[SliceJob]) -> Embedding:
+    readable: list[bool] = []
+    reasons: dict[int, str] = {}
+    shapes: set[tuple[Size, int]] = set()
+    for number, job in enumerate(jobs):
+        artifact = store.peek(job.recipe.key) or make_slice(store, job)
+        faults = {int(i): reason for i, reason in artifact.metadata["reasons"].items()}
+        readable += [i not in faults for i in range(len(job.rows))]
+        reasons |= {number * SLICE + i: reason for i, reason in faults.items()}
+        if "dim" in artifact.metadata:
+            shapes.add((tuple(artifact.metadata["grid"]), artifact.metadata["dim"]))
+    if not shapes:
+        raise DataError(f"no image is readable; the first: {next(iter(reasons.values()))}")
+    ((grid, dim),) = shapes
+    key = digest([job.recipe.key for job in jobs])
+    return Embedding(key, store, tuple(jobs), np.array(readable), reasons, grid, dim)

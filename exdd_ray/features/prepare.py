@@ -1,0 +1,54 @@
+"""From decoded images and masks to what the network sees, with one geometry for both."""
+
+import numpy as np
+from PIL import Image
+
+from exdd_ray.config.detector import FeaturesConfig, Size
+
+_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
+_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
+
+
+def prepare_image(image: np.ndarray, config: FeaturesConfig) -> np.ndarray:
+    """Resized (bilinear, antialiased), cropped and ImageNet-normalised: uint8 [H x W x 3] -> float32 [3 x h x w]."""
+    height, width = _resized(image.shape[:2], config.resize)
+    resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+    cropped = _central(resized, config.crop).astype(np.float32) / np.float32(255)
+    return np.ascontiguousarray(((cropped - _MEAN) / _STD).transpose(2, 0, 1))
+
+
+def prepare_mask(mask: np.ndarray, config: FeaturesConfig, *, eroded: bool = False) -> np.ndarray:
+    """A mask under the image's geometry: bool [H x W] -> bool [h x w].
+
+    Args:
+        eroded: bilinear resize of which only pixels at the full value are kept (ExDD's released code); else nearest.
+    """
+    height, width = _resized(mask.shape, config.resize)
+    how = Image.Resampling.BILINEAR if eroded else Image.Resampling.NEAREST
+    grey = Image.fromarray(mask.astype(np.uint8) * 255).resize((width, height), how)
+    return _central(np.asarray(grey) == 255, config.crop)
+
+
+def cover_mask(mask: np.ndarray, config: FeaturesConfig, grid: Size) -> np.ndarray:
+    """Patches that a mask touches: bool [H x W] -> bool [grid height x grid width]."""
+    height, width = _resized(mask.shape, config.resize)
+    area = Image.fromarray(mask.astype(np.float32)).resize((width, height), Image.Resampling.BOX)
+    cropped = Image.fromarray(_central(np.asarray(area), config.crop))
+    return np.asarray(cropped.resize((grid[1], grid[0]), Image.Resampling.BOX)) > 1e-6
+
+
+def _resized(size: tuple[int, ...], target: int | Size) -> Size:
+    """(height, width) after the resize; one number is the shorter side, the longer one is truncated (torchvision)."""
+    if not isinstance(target, int):
+        return target
+    height, width = size
+    if height <= width:
+        return target, int(target * width / height)
+    return int(target * height / width), target
+
+
+def _central(image: np.ndarray, crop: Size | None) -> np.ndarray:
+    if crop is None:
+        return image
+    top, left = (round((have - want) / 2) for have, want in zip(image.shape, crop, strict=False))
+    return image[top : top + crop[0], left : left + crop[1]]

@@ -1,0 +1,1 @@
+"""Image and pixel metrics over any number of pixels in bounded memory."""

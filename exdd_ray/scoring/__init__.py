@@ -1,0 +1,1 @@
+"""From distances to image scores and anomaly maps: arithmetic only, no search."""
