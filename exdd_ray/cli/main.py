@@ -1,0 +1,50 @@
+"""`exdd`: the entry point; users' mistakes end in one line and exit code 2."""
+
+import argparse
+import sys
+
+from exdd_ray import __version__
+from exdd_ray.cli.data import add_data_parser
+from exdd_ray.cli.run import add_config_parser, add_run_parser
+from exdd_ray.errors import UserError
+
+USER_MISTAKE = 2
+INTERRUPTED = 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="exdd", description="Surface-defect detection: make defects, model both, find out what works."
+    )
+    parser.add_argument("--version", action="version", version=f"exdd_ray {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add_run_parser(subparsers)
+    add_config_parser(subparsers)
+    add_data_parser(subparsers)
+    for name, command in subparsers.choices.items():
+        if name != "data":
+            command.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; the exit code is 0, the command's own, 2 for a user's mistake, 130 when interrupted."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except UserError as error:
+        if arguments.debug:
+            raise
+        print(f"exdd: {error}", file=sys.stderr)
+        return USER_MISTAKE
+    except KeyboardInterrupt:
+        print("exdd: interrupted; what was finished is in the store", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

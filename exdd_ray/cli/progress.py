@@ -1,0 +1,60 @@
+"""Progress on the terminal: a bar for what takes longer than two seconds, plain lines where there is no terminal."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from exdd_ray.progress import Advance
+
+_PATIENCE = 2.0
+_EVERY = 20.0
+
+
+@contextmanager
+def terminal_progress(label: str, total: int) -> Iterator[Advance]:
+    """Opens a bar on stderr once two seconds have passed."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with _bar(console, label, total) as advance:
+            yield advance
+    else:
+        yield _lines(label, total)
+
+
+@contextmanager
+def _bar(console: Console, label: str, total: int) -> Iterator[Advance]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True)
+    task = bar.add_task(label, total=total)
+    started = time.monotonic()
+
+    def advance(steps: int) -> None:
+        bar.advance(task, steps)
+        if not bar.live.is_started and time.monotonic() - started > _PATIENCE:
+            bar.start()
+
+    try:
+        yield advance
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+
+
+def _lines(label: str, total: int) -> Advance:
+    started = said = time.monotonic()
+    done = 0
+
+    def advance(steps: int) -> None:
+        nonlocal done, said
+        done += steps
+        now = time.monotonic()
+        if now - said > _EVERY:
+            said = now
+            left = (now - started) / done * (total - done)
+            print(f"{label}: {done}/{total}, {now - started:.0f} s, {left:.0f} s left", file=sys.stderr, flush=True)
+
+    return advance

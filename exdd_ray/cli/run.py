@@ -1,0 +1,96 @@
+"""`exdd run` and `exdd config`."""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from exdd_ray.experiment.result import TrialResult
+
+
+class _KeysHelp(argparse.Action):
+    """`--help` that lists the config's keys below the options."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from exdd_ray.config.experiment import RunConfig
+        from exdd_ray.config.keys import list_keys
+
+        parser.print_help()
+        print("\nkeys (an unambiguous ending will do; values are YAML):")
+        for key in list_keys(RunConfig):
+            print(f"  {key.path}={key.default}  ({key.type})")
+        parser.exit()
+
+
+def _add_experiment(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", nargs="?", metavar="CONFIG", help="a YAML file (default: the bundled demo)")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as bank.negative.rate=0.02")
+    parser.add_argument("-h", "--help", nargs=0, action=_KeysHelp, help="show this message and all keys, and exit")
+
+
+def add_run_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `run` to the command line."""
+    parser = subparsers.add_parser("run", help="run an experiment and write its report", add_help=False)
+    _add_experiment(parser)
+    parser.add_argument("--json", action="store_true", help="print the metrics as one JSON object on the last line")
+    parser.set_defaults(run=run_experiment)
+
+
+def add_config_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `config` to the command line."""
+    parser = subparsers.add_parser("config", help="print the resolved config of an experiment", add_help=False)
+    _add_experiment(parser)
+    parser.set_defaults(run=print_config)
+
+
+def _config_and_overrides(arguments: argparse.Namespace) -> tuple[Path, list[str]]:
+    from exdd_ray.config.load import default_run_file
+
+    if arguments.config is None or "=" in arguments.config:
+        first = [] if arguments.config is None else [arguments.config]
+        return default_run_file(), first + arguments.overrides
+    return Path(arguments.config), arguments.overrides
+
+
+def print_config(arguments: argparse.Namespace) -> int:
+    """Print the resolved config as YAML: what a run of it would use, presets filled in."""
+    import yaml
+
+    from exdd_ray.config.load import load_run
+
+    run, trials = load_run(*_config_and_overrides(arguments))
+    print(f"# {len(trials)} trials: {', '.join(dict.fromkeys(trial.name for trial in trials))}")
+    print(yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False), end="")
+    return 0
+
+
+def run_experiment(arguments: argparse.Namespace) -> int:
+    """Run all trials, print the table, write the results' folder."""
+    from exdd_ray.cli.progress import terminal_progress
+    from exdd_ray.cli.tables import print_results
+    from exdd_ray.config.load import load_run
+    from exdd_ray.experiment.run import run_trials, summary, write_results
+    from exdd_ray.experiment.trial import Workshop
+    from exdd_ray.store.artifact import Store
+
+    started = time.perf_counter()
+    run, trials = load_run(*_config_and_overrides(arguments))
+    store = Store(run.store)
+    results = run_trials(trials, Workshop(store, terminal_progress), _say_progress)
+    folder = run.output or Path("runs") / run.name
+    write_results(folder, run, results)
+    seconds = time.perf_counter() - started
+    print_results(results)
+    print(f"{len(store.made)} artifacts made, {len(store.reused)} read from {store.root}; {seconds:.1f} s")
+    print(f"report: {folder / 'report.html'}")
+    if arguments.json:
+        print(json.dumps({**summary(results), "seconds": round(seconds, 3)}))
+    return 0
+
+
+def _say_progress(result: "TrialResult") -> None:
+    image = result.image.detection
+    print(f"{result.trial.name}, {result.category}: image AUROC {image.auroc:.4f}", file=sys.stderr, flush=True)

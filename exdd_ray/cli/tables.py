@@ -1,0 +1,35 @@
+"""Results as a table on the terminal."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from exdd_ray.experiment.result import TrialResult, results_table
+
+_METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro")
+
+
+def print_results(results: Sequence[TrialResult]) -> None:
+    """One line a trial: the mean over categories and seeds, in percent, with the deviation over seeds."""
+    table = Table(title="percent; mean over categories, ± standard deviation over seeds")
+    table.add_column("trial")
+    for name in _METRICS:
+        table.add_column(name.replace("_", " "), justify="right")
+    records = results_table(results).to_pylist()
+    for name in dict.fromkeys(record["name"] for record in records):
+        mine = [record for record in records if record["name"] == name]
+        table.add_row(name, *(_cell(mine, metric) for metric in _METRICS))
+    Console().print(table)
+    for remark in dict.fromkeys(remark for result in results for remark in result.remarks):
+        print(f"note: {remark}")
+
+
+def _cell(records: list[dict[str, object]], metric: str) -> str:
+    if any(record[metric] is None for record in records):
+        return "-"
+    seeds = list(dict.fromkeys(record["seed"] for record in records))
+    by_seed = [np.mean([100 * float(str(r[metric])) for r in records if r["seed"] == seed]) for seed in seeds]
+    mean = f"{np.mean(by_seed):.2f}"
+    return mean if len(seeds) == 1 else f"{mean} ± {np.std(by_seed, ddof=1):.2f}"

@@ -1,0 +1,1 @@
+"""Detectors: fitted on a catalog, they score images and draw anomaly maps."""

@@ -1,0 +1,79 @@
+"""The vectors that show defects: patches under a mask, or crops of defects."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from exdd_ray.banks.vectors import VectorBlocks
+from exdd_ray.config.detector import PositivesConfig
+from exdd_ray.data.crops import defect_crops
+from exdd_ray.data.images import read_mask
+from exdd_ray.detectors.samples import Embedder, Samples
+from exdd_ray.errors import DataError
+from exdd_ray.features.embed import embed
+from exdd_ray.features.prepare import cover_mask
+from exdd_ray.store.artifact import digest
+
+
+@dataclass(frozen=True)
+class Positives:
+    """Defect vectors before thinning.
+
+    Attributes:
+        vectors: float32 [N x D].
+        key: names them in recipes.
+    """
+
+    vectors: np.ndarray
+    key: str
+
+
+def masked_patches(samples: Samples, embedder: Embedder) -> np.ndarray:
+    """Which patches of n defective images their masks touch: bool [n x P]. Raises DataError where a mask is missing."""
+    covered = []
+    for row in samples.rows:
+        if row.mask is None:
+            raise DataError(f"{row.image}: the positive bank needs a mask for every defect, and this one has none")
+        mask = read_mask(row.mask, row.mask_threshold)
+        covered.append(cover_mask(mask, embedder.features, samples.embedding.grid).reshape(-1))
+    return np.stack(covered)
+
+
+def gather(samples: list[Samples], chosen: list[np.ndarray]) -> Positives:
+    """The chosen patches (bool [n x P] for each of the samples) as vectors.
+
+    Raises DataError where nothing is chosen.
+    """
+    vectors = [
+        part.embedding.image(row)[mask]
+        for part, masks in zip(samples, chosen, strict=True)
+        for row, mask in zip(part.at, masks, strict=True)
+    ]
+    if sum(map(len, vectors)) == 0:
+        raise DataError("no patch for the positive bank: masks are empty, or all look normal (positives.purify)")
+    key = digest([[part.key, np.flatnonzero(mask).tolist()] for part, mask in zip(samples, chosen, strict=True)])
+    return Positives(np.concatenate(vectors).astype(np.float32), key)
+
+
+def crop_vectors(defective: pa.Table, config: PositivesConfig, embedder: Embedder) -> Positives:
+    """Vectors of all patches of the defects' crops, each resized to crop_size (ExDD)."""
+    crops = defect_crops(
+        defective,
+        contours=config.contours,
+        padding=config.padding,
+        min_area=config.min_area,
+        working_size=config.working_size,
+    )
+    features = embedder.features.model_copy(update={"resize": config.crop_size, "crop": None})
+    embedding = embed(
+        crops,
+        features,
+        embedder.store,
+        working_size=config.working_size,
+        run=embedder.run,
+        progress=embedder.progress,
+    )
+    rows = np.flatnonzero(embedding.readable)
+    vectors: VectorBlocks = embedding.vectors(rows)
+    return Positives(vectors.take(np.arange(len(vectors))), digest([embedding.key, rows.tolist()]))

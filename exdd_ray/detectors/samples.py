@@ -1,0 +1,77 @@
+"""Where the vectors of a catalog's rows are: embeddings of whole catalogs, made once, and rows within them."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from exdd_ray.config.detector import FeaturesConfig
+from exdd_ray.data.catalog import REAL, CatalogRow, catalog_rows
+from exdd_ray.features.embed import Embedding, SliceRunner, embed
+from exdd_ray.progress import Progress, silent
+from exdd_ray.store.artifact import Store, digest
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Readable rows of a catalog and where their vectors are.
+
+    Attributes:
+        rows: the catalog's rows, n.
+        embedding: of the catalog that they belong to.
+        at: [n] their positions in it.
+    """
+
+    rows: tuple[CatalogRow, ...]
+    embedding: Embedding
+    at: np.ndarray
+
+    @property
+    def key(self) -> str:
+        """Names these rows' vectors in recipes."""
+        return digest([self.embedding.key, self.at.tolist()])
+
+    def subset(self, keep: np.ndarray) -> "Samples":
+        """The rows at positions `keep`."""
+        return Samples(tuple(self.rows[i] for i in keep), self.embedding, self.at[keep])
+
+
+@dataclass
+class Embedder:
+    """Embeds catalogs, whole: any selection of the `universe` is served from one embedding of all of it.
+
+    Attributes:
+        store: where embeddings are kept.
+        features: how images become vectors.
+        universe: the real images of the dataset; None embeds each catalog given for itself.
+        run: computes slices; None takes this process's threads.
+    """
+
+    store: Store
+    features: FeaturesConfig
+    universe: pa.Table | None = None
+    run: SliceRunner | None = None
+    progress: Progress = silent
+    _known: dict[str, Embedding] = field(default_factory=dict)
+
+    def samples(self, catalog: pa.Table) -> list[Samples]:
+        """The readable rows of a catalog with their vectors: one entry an origin (real images, or made ones)."""
+        rows = catalog_rows(catalog)
+        origins = list(dict.fromkeys(row.origin for row in rows))
+        return [self._of_origin(origin, [row for row in rows if row.origin == origin], catalog) for origin in origins]
+
+    def _of_origin(self, origin: str, rows: list[CatalogRow], catalog: pa.Table) -> Samples:
+        whole = self.universe
+        if whole is None or origin != REAL:
+            whole = catalog.filter(pa.compute.equal(catalog["origin"], origin))
+        embedding = self.embedding(whole)
+        position = {key: i for i, key in enumerate(whole["id"].to_pylist())}
+        readable = [row for row in rows if embedding.readable[position[row.id]]]
+        return Samples(tuple(readable), embedding, np.array([position[row.id] for row in readable], dtype=np.int64))
+
+    def embedding(self, catalog: pa.Table) -> Embedding:
+        """The embedding of a whole catalog, row by row."""
+        key = digest([catalog["id"].to_pylist(), catalog["image"].to_pylist()])
+        if key not in self._known:
+            self._known[key] = embed(catalog, self.features, self.store, run=self.run, progress=self.progress)
+        return self._known[key]

@@ -1,0 +1,1 @@
+"""Running experiments: datasets, trials, results."""

@@ -1,0 +1,76 @@
+"""The images of an experiment: a dataset on disk or a made one, category by category, split into train and test."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from exdd_ray.config.experiment import DatasetConfig, ProceduralConfig
+from exdd_ray.data.catalog import build_catalog
+from exdd_ray.data.datasets import default_root, find_dataset, load_dataset
+from exdd_ray.data.datasets.layout import scan_mvtec_like
+from exdd_ray.data.weak_labels import apply_weak_labels
+from exdd_ray.errors import ConfigError, DataError
+from exdd_ray.procedural.dataset import ProceduralSpec, write_procedural_dataset
+from exdd_ray.progress import Progress
+from exdd_ray.store.artifact import Recipe, Store
+
+PROCEDURAL = "procedural"
+VERSION = 1
+
+
+def load_catalog(config: DatasetConfig, store: Store, progress: Progress) -> pa.Table:
+    """All images of the configured dataset, unsplit where it publishes no split.
+
+    Raises DataError for an unknown dataset or a folder that is not one.
+    """
+    if config.name == PROCEDURAL:
+        return _procedural(config, store, progress)
+    find_dataset(config.name)
+    root = config.root or default_root(config.name)
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder: give dataset.root, or get it with `exdd data get {config.name}`")
+    catalog = load_dataset(config.name, root, config.category)
+    return catalog if config.weak_labels is None else apply_weak_labels(catalog, config.weak_labels)
+
+
+def by_category(catalog: pa.Table) -> dict[str, pa.Table]:
+    """The catalog's categories, each a catalog of its own."""
+    names = sorted(pc.unique(catalog["category"]).to_pylist())
+    return {name: catalog.filter(pc.equal(catalog["category"], name)) for name in names}
+
+
+def _procedural(config: DatasetConfig, store: Store, progress: Progress) -> pa.Table:
+    made = config.procedural
+    recipe = Recipe("procedural", VERSION, made.model_dump(mode="json"))
+    spec = _spec(made)
+
+    def build(folder: Path) -> None:
+        with progress("making procedural surfaces", 1) as advance:
+            write_procedural_dataset(folder / "images", spec)
+            advance(1)
+
+    root = store.make(recipe, build).file("images")
+    materials = sorted(spec.materials)
+    if config.category is not None and config.category not in materials:
+        raise ConfigError(f"the procedural dataset has no material {config.category!r}: {', '.join(materials)}")
+    chosen = [config.category] if config.category else materials
+    return build_catalog(
+        row
+        for material in chosen
+        for row in scan_mvtec_like(root, root / material, dataset=PROCEDURAL, category=material)
+    )
+
+
+def _spec(made: ProceduralConfig) -> ProceduralSpec:
+    spec = ProceduralSpec(
+        size=made.size,
+        normal_train=made.normal_train,
+        normal_test=made.normal_test,
+        per_kind=made.defects_per_kind,
+        seed=made.seed,
+    )
+    if made.materials is not None:
+        spec = replace(spec, materials=made.materials)
+    return spec if made.kinds is None else replace(spec, kinds=made.kinds)

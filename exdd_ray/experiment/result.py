@@ -1,0 +1,77 @@
+"""What a trial gives, and the table of several."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from exdd_ray.config.load import Trial
+from exdd_ray.detectors.patch_bank import Predictions
+from exdd_ray.metrics.evaluate import ImageMetrics, PixelMetrics
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """One experiment on one category.
+
+    Attributes:
+        trial: the experiment, under its name in the run.
+        category: of the dataset.
+        predictions: of the test images.
+        image: metrics of the image scores.
+        pixel: metrics of the anomaly maps; None where no test defect has a mask.
+        bank_sizes: vectors in the negative bank, and in the positive one (0 without one).
+        train: number of normal, real defective and synthetic training images.
+        test: number of normal and defective test images.
+        remarks: what a reader must know: leakage, images left out.
+        seconds: that this trial took beyond what earlier ones had made.
+    """
+
+    trial: Trial
+    category: str
+    predictions: Predictions
+    image: ImageMetrics
+    pixel: PixelMetrics | None
+    bank_sizes: tuple[int, int]
+    train: tuple[int, int, int]
+    test: tuple[int, int]
+    remarks: tuple[str, ...]
+    seconds: float
+
+
+def results_table(results: Sequence[TrialResult]) -> pa.Table:
+    """One row a trial and category: its name, seed, counts and metrics (shares between 0 and 1)."""
+    return pa.Table.from_pylist([_record(result) for result in results])
+
+
+def _record(result: TrialResult) -> dict[str, object]:
+    image, pixel, config = result.image, result.pixel, result.trial.config
+    auroc, ap = image.auroc_interval, image.ap_interval
+    return {
+        "name": result.trial.name,
+        "dataset": config.dataset.name,
+        "category": result.category,
+        "preset": config.detector.preset,
+        "seed": config.seed,
+        "image_auroc": image.detection.auroc,
+        "image_auroc_low": auroc.low if auroc else None,
+        "image_auroc_high": auroc.high if auroc else None,
+        "image_ap": image.detection.ap,
+        "image_ap_low": ap.low if ap else None,
+        "image_ap_high": ap.high if ap else None,
+        "image_f1": image.detection.f1,
+        "image_threshold": image.detection.threshold,
+        "pixel_auroc": pixel.detection.auroc if pixel else None,
+        "pixel_ap": pixel.detection.ap if pixel else None,
+        "pixel_f1": pixel.detection.f1 if pixel else None,
+        "aupro": pixel.aupro if pixel else None,
+        "train_normal": result.train[0],
+        "train_defects": result.train[1],
+        "train_synthetic": result.train[2],
+        "test_normal": result.test[0],
+        "test_defects": result.test[1],
+        "negative_bank": result.bank_sizes[0],
+        "positive_bank": result.bank_sizes[1],
+        "remarks": "; ".join(result.remarks),
+        "seconds": result.seconds,
+    }

@@ -1,0 +1,153 @@
+"""One trial: split, synthesize, fit, predict, evaluate."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from exdd_ray.config.detector import FeaturesConfig
+from exdd_ray.config.experiment import DatasetConfig, EvaluationConfig, ExperimentConfig
+from exdd_ray.config.load import Trial
+from exdd_ray.data.catalog import CatalogRow, select_rows
+from exdd_ray.data.images import image_size, read_mask
+from exdd_ray.data.split import positives_from_test, split_catalog
+from exdd_ray.detectors.patch_bank import FittedPatchBank, Predictions, fit_patch_bank
+from exdd_ray.detectors.samples import Embedder
+from exdd_ray.errors import ConfigError, DataError
+from exdd_ray.experiment.result import TrialResult
+from exdd_ray.features.embed import SliceRunner
+from exdd_ray.features.prepare import prepare_mask
+from exdd_ray.metrics.evaluate import PixelMetrics, image_metrics, pixel_metrics
+from exdd_ray.progress import Progress, silent
+from exdd_ray.store.artifact import Store
+from exdd_ray.synthesis.synthesize import synthesize
+
+
+@dataclass
+class Workshop:
+    """What the trials of a run share: the store, and what they have opened from it.
+
+    Attributes:
+        run: computes embedding slices; None takes this process's threads.
+    """
+
+    store: Store
+    progress: Progress = silent
+    run: SliceRunner | None = None
+    _embedders: dict[tuple[str, str], Embedder] = field(default_factory=dict)
+    _masks: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+
+    def embedder(self, features: FeaturesConfig, universe: pa.Table) -> Embedder:
+        """The embedder of a dataset's category; embeds all of it once."""
+        key = (features.model_dump_json(), f"{universe['dataset'][0]}/{universe['category'][0]}/{universe['image'][0]}")
+        if key not in self._embedders:
+            self._embedders[key] = Embedder(self.store, features, universe, self.run, self.progress)
+        return self._embedders[key]
+
+    def mask(self, row: CatalogRow, features: FeaturesConfig, evaluation: EvaluationConfig) -> np.ndarray:
+        """The true mask bool of a test image that has one, at the resolution of the evaluation."""
+        if row.mask is None:
+            raise DataError(f"{row.image}: has no mask")
+        how = f"{features.resize}{features.crop}{evaluation.resolution}{evaluation.mask_resize}"
+        if (row.mask, how) not in self._masks:
+            mask = read_mask(row.mask, row.mask_threshold)
+            if evaluation.resolution == "input":
+                mask = prepare_mask(mask, features, eroded=evaluation.mask_resize == "eroded")
+            self._masks[row.mask, how] = mask
+        return self._masks[row.mask, how]
+
+
+def run_trial(trial: Trial, universe: pa.Table, workshop: Workshop) -> TrialResult:
+    """Run one experiment on one category.
+
+    Args:
+        universe: all real images of the category.
+
+    Raises:
+        DataError: the data do not allow it (nothing normal, one class in test, too many unreadable images, ...).
+        ConfigError: settings that contradict each other.
+    """
+    started = time.perf_counter()
+    config = trial.config
+    embedder = workshop.embedder(config.detector.features, universe)
+    readable, remarks = _readable(universe, embedder, config.dataset)
+    catalog = split_catalog(
+        readable,
+        train_fraction=config.dataset.split.train_fraction,
+        defects=config.dataset.split.defects,
+        seed=config.seed,
+    )
+    train, test = select_rows(catalog, split="train"), select_rows(catalog, split="test")
+    moved = positives_from_test(readable, catalog)
+    if moved:
+        remarks += (f"leakage: {moved} training defects were taken from the test split (and are not tested)",)
+    synthetic = _synthetic(config, train, workshop)
+    dual = config.detector.bank.positive is not None
+    defects = pa.concat_tables([select_rows(train, label=1), synthetic]) if dual else synthetic.slice(0, 0)
+    used = pa.concat_tables([select_rows(train, label=0), defects])
+    fitted = fit_patch_bank(config.detector, used, embedder, config.seed)
+    predictions = fitted.predict(test)
+    labels = np.array([row.label for row in predictions.rows])
+    image = image_metrics(labels, predictions.scores, resamples=config.evaluation.bootstrap, seed=config.seed)
+    return TrialResult(
+        trial=trial,
+        category=universe["category"][0].as_py(),
+        predictions=predictions,
+        image=image,
+        pixel=_pixel_metrics(predictions, config, workshop),
+        bank_sizes=_bank_sizes(fitted),
+        train=(select_rows(train, label=0).num_rows, defects.num_rows - synthetic.num_rows * dual, synthetic.num_rows),
+        test=(int((labels == 0).sum()), int((labels == 1).sum())),
+        remarks=remarks,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _readable(universe: pa.Table, embedder: Embedder, config: DatasetConfig) -> tuple[pa.Table, tuple[str, ...]]:
+    """The rows whose images could be decoded; refuses where more could not than the config tolerates."""
+    embedding = embedder.embedding(universe)
+    faults = len(embedding.reasons)
+    if not faults:
+        return universe, ()
+    first = next(iter(embedding.reasons.values()))
+    if faults > config.max_unreadable * universe.num_rows:
+        raise DataError(
+            f"{faults} of {universe.num_rows} images are unreadable, more than dataset.max_unreadable="
+            f"{config.max_unreadable:g} tolerates; the first: {first}"
+        )
+    return universe.filter(pa.array(embedding.readable)), (f"{faults} unreadable images left out; the first: {first}",)
+
+
+def _synthetic(config: ExperimentConfig, train: pa.Table, workshop: Workshop) -> pa.Table:
+    if config.synthesizer is None or config.detector.bank.positive is None:
+        return train.slice(0, 0)
+    normal = select_rows(train, label=0)
+    return synthesize(config.synthesizer, normal, config.seed, workshop.store, workshop.progress)
+
+
+def _bank_sizes(fitted: FittedPatchBank) -> tuple[int, int]:
+    return len(fitted.negative.vectors), 0 if fitted.positive is None else len(fitted.positive.vectors)
+
+
+def _pixel_metrics(predictions: Predictions, config: ExperimentConfig, workshop: Workshop) -> PixelMetrics | None:
+    """None where no test defect has a mask; a defect without one is left out of the pixel metrics."""
+    if not any(row.mask is not None for row in predictions.rows):
+        return None
+    if config.evaluation.resolution == "native" and config.detector.features.crop is not None:
+        raise ConfigError("evaluation.resolution=native needs maps of the whole image: unset detector.features.crop")
+    pairs = _maps_and_masks(predictions, config, workshop)
+    return pixel_metrics(pairs, fpr_limit=config.evaluation.fpr_limit)
+
+
+def _maps_and_masks(
+    predictions: Predictions, config: ExperimentConfig, workshop: Workshop
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    features, evaluation = config.detector.features, config.evaluation
+    for row, patch_map in zip(predictions.rows, predictions.patch_maps, strict=True):
+        if row.label and row.mask is None:
+            continue
+        size = features.input_size if evaluation.resolution == "input" else image_size(row.image)
+        mask = workshop.mask(row, features, evaluation) if row.mask else np.zeros(size, dtype=bool)
+        yield predictions.draw(patch_map, size), mask

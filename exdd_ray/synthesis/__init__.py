@@ -1,0 +1,1 @@
+"""Synthesizers: they make defective images with exact masks from normal ones."""

@@ -1,0 +1,118 @@
+"""What fills a synthetic defect: a foreign texture, or the image itself, altered and shuffled (MemSeg; DRAEM)."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageEnhance, ImageOps
+
+from exdd_ray.config.detector import Size
+from exdd_ray.data.images import read_image
+from exdd_ray.errors import DataError
+from exdd_ray.procedural.surfaces import MATERIALS, make_surface
+
+_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+_CELLS = 8
+_ALTERATIONS = 3
+
+Alteration = Callable[[Image.Image, np.random.Generator], Image.Image]
+
+
+def texture(size: Size, rng: np.random.Generator, folder: Path | None) -> np.ndarray:
+    """A texture uint8 [H x W x 3]: a random image of the folder, or a procedural surface without one.
+
+    Raises DataError for a folder without images.
+    """
+    if folder is None:
+        return make_surface(str(rng.choice(MATERIALS)), size, rng)
+    files = texture_files(folder)
+    image = Image.fromarray(read_image(files[rng.integers(len(files))]))
+    return np.asarray(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+
+@lru_cache(maxsize=8)
+def texture_files(folder: Path) -> tuple[str, ...]:
+    """The images of a folder and its subfolders, sorted. Raises DataError where there is none."""
+    files = tuple(sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in _ENDINGS))
+    if not files:
+        raise DataError(f"{folder}: no texture image in this folder")
+    return files
+
+
+def structure(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The image uint8 [H x W x 3] with three random alterations, its 8 x 8 cells shuffled."""
+    altered = Image.fromarray(image)
+    for number in rng.choice(len(ALTERATIONS), size=_ALTERATIONS, replace=False):
+        altered = ALTERATIONS[number](altered, rng)
+    return _shuffle_cells(np.asarray(altered), rng)
+
+
+def _shuffle_cells(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    height, width = image.shape[:2]
+    even = Image.fromarray(image).resize((-(-width // _CELLS) * _CELLS, -(-height // _CELLS) * _CELLS))
+    pixels = np.asarray(even)
+    tall, wide = pixels.shape[0] // _CELLS, pixels.shape[1] // _CELLS
+    cells = pixels.reshape(_CELLS, tall, _CELLS, wide, 3).swapaxes(1, 2).reshape(-1, tall, wide, 3)
+    shuffled = cells[rng.permutation(len(cells))].reshape(_CELLS, _CELLS, tall, wide, 3).swapaxes(1, 2)
+    return shuffled.reshape(pixels.shape)[:height, :width]
+
+
+def _gamma(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    exponent = rng.uniform(0.5, 2.0)
+    return image.point([round(255 * (level / 255) ** exponent) for level in range(256)] * 3)
+
+
+def _brightness(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    factor, offset = rng.uniform(0.8, 1.2), rng.uniform(-30, 30)
+    return image.point([min(max(round(level * factor + offset), 0), 255) for level in range(256)] * 3)
+
+
+def _sharpness(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    return ImageEnhance.Sharpness(image).enhance(rng.uniform(0.5, 3.0))
+
+
+def _hue_saturation(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    shift = rng.integers(-50, 51, size=2)
+    hsv = np.array(image.convert("HSV"), dtype=np.int16)
+    hsv[..., 0] = (hsv[..., 0] + shift[0]) % 256
+    hsv[..., 1] = np.clip(hsv[..., 1] + shift[1], 0, 255)
+    return Image.fromarray(hsv.astype(np.uint8), mode="HSV").convert("RGB")
+
+
+def _solarize(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    return ImageOps.solarize(image, int(rng.integers(32, 129))) if rng.random() < 0.5 else image
+
+
+def _posterize(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    return ImageOps.posterize(image, int(rng.integers(2, 7)))
+
+
+def _rotate(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    return image.rotate(rng.uniform(-45, 45), Image.Resampling.BILINEAR)
+
+
+def _invert(image: Image.Image, _: np.random.Generator) -> Image.Image:
+    return ImageOps.invert(image)
+
+
+def _autocontrast(image: Image.Image, _: np.random.Generator) -> Image.Image:
+    return ImageOps.autocontrast(image)
+
+
+def _equalize(image: Image.Image, _: np.random.Generator) -> Image.Image:
+    return ImageOps.equalize(image)
+
+
+ALTERATIONS: tuple[Alteration, ...] = (
+    _gamma,
+    _brightness,
+    _sharpness,
+    _hue_saturation,
+    _solarize,
+    _posterize,
+    _invert,
+    _autocontrast,
+    _equalize,
+    _rotate,
+)
