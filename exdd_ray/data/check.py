@@ -1,0 +1,226 @@
+"""What is in a dataset and what is wrong with it: every file is read once."""
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pyarrow as pa
+from PIL import Image
+
+from exdd_ray.data.catalog import UNSPLIT, CatalogRow, catalog_rows
+from exdd_ray.data.datasets import DATASETS
+from exdd_ray.data.images import content_hash, image_size, read_image, read_mask
+from exdd_ray.data.progress import track
+from exdd_ray.errors import ImageError
+
+_MAX_THREADS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupCount:
+    """Number of images of one kind."""
+
+    category: str
+    split: str
+    label: int
+    defect: str
+    images: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileTrouble:
+    """A file and what is wrong with it."""
+
+    id: str
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Duplicates:
+    """Images with the same bytes.
+
+    Attributes:
+        harm: what follows from it; empty where the copies lie in one split under one label.
+    """
+
+    ids: tuple[str, ...]
+    harm: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrongCount:
+    """A group of images (None means any) that does not have its official size."""
+
+    category: str
+    split: str | None
+    label: int | None
+    expected: int
+    found: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataReport:
+    """Findings of a check.
+
+    Attributes:
+        smallest: (height, width) of the image with the fewest pixels; None where no image could be read.
+        largest: (height, width) of the image with the most pixels.
+        sizes: number of distinct sizes.
+        modes: colour mode of the files, and how many have it.
+        unreadable: images that cannot be decoded.
+        masks: defects whose mask is missing, unreadable, empty or of another size than the image.
+        notes: what is worth knowing without being wrong.
+    """
+
+    dataset: str
+    images: int
+    counts: tuple[GroupCount, ...]
+    smallest: tuple[int, int] | None
+    largest: tuple[int, int] | None
+    sizes: int
+    modes: tuple[tuple[str, int], ...]
+    unreadable: tuple[FileTrouble, ...]
+    masks: tuple[FileTrouble, ...]
+    duplicates: tuple[Duplicates, ...]
+    wrong_counts: tuple[WrongCount, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def problems(self) -> int:
+        """Number of findings that should be mended before the dataset is used."""
+        harmful = sum(bool(group.harm) for group in self.duplicates)
+        return len(self.unreadable) + len(self.masks) + len(self.wrong_counts) + harmful
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Finding:
+    row: CatalogRow
+    size: tuple[int, int] | None = None
+    mode: str = ""
+    digest: str = ""
+    unreadable: FileTrouble | None = None
+    mask: FileTrouble | None = None
+
+
+def check_dataset(catalog: pa.Table) -> DataReport:
+    """Read every image and mask of a catalog and report counts, sizes and what is wrong. Threads share the reading."""
+    rows = catalog_rows(catalog)
+    with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
+        findings = list(track(pool.map(_inspect, rows), total=len(rows), label="reading images"))
+    sizes = [finding.size for finding in findings if finding.size is not None]
+    mask_troubles, mask_notes = _mask_findings(findings)
+    wrong_counts, count_notes = _compare_counts(rows)
+    return DataReport(
+        dataset=", ".join(sorted({row.dataset for row in rows})),
+        images=len(rows),
+        counts=_count(rows),
+        smallest=min(sizes, key=_area, default=None),
+        largest=max(sizes, key=_area, default=None),
+        sizes=len(set(sizes)),
+        modes=tuple(Counter(finding.mode for finding in findings if finding.mode).most_common()),
+        unreadable=tuple(finding.unreadable for finding in findings if finding.unreadable is not None),
+        masks=mask_troubles,
+        duplicates=_duplicates(findings),
+        wrong_counts=wrong_counts,
+        notes=(*mask_notes, *count_notes),
+    )
+
+
+def _inspect(row: CatalogRow) -> _Finding:
+    try:
+        digest = content_hash(row.image)
+        height, width = read_image(row.image).shape[:2]
+        with Image.open(row.image) as image:
+            mode = image.mode
+    except ImageError as error:
+        return _Finding(row=row, unreadable=FileTrouble(id=row.id, path=row.image, reason=error.reason))
+    size = (height, width)
+    return _Finding(row=row, size=size, mode=mode, digest=digest, mask=_inspect_mask(row, size))
+
+
+def _inspect_mask(row: CatalogRow, size: tuple[int, int]) -> FileTrouble | None:
+    if row.mask is None:
+        return None
+    try:
+        found = image_size(row.mask)
+        if found != size:
+            reason = f"mask of {found[1]} x {found[0]} pixels for an image of {size[1]} x {size[0]}"
+        elif row.label == 1 and not read_mask(row.mask, row.mask_threshold).any():
+            reason = "the mask of a defect is empty"
+        else:
+            return None
+    except ImageError as error:
+        reason = error.reason
+    return FileTrouble(id=row.id, path=row.mask, reason=reason)
+
+
+def _mask_findings(findings: Sequence[_Finding]) -> tuple[tuple[FileTrouble, ...], tuple[str, ...]]:
+    """Troubles with masks, and notes. Defects without any mask are one note: the dataset may have image labels only."""
+    troubles = [finding.mask for finding in findings if finding.mask is not None]
+    defects = [finding.row for finding in findings if finding.row.label == 1]
+    missing = [row for row in defects if row.mask is None]
+    if missing and len(missing) == len(defects):
+        return tuple(troubles), (f"none of the {len(defects)} defects has a mask: image labels only",)
+    troubles += [FileTrouble(id=row.id, path=row.image, reason="a defect without a mask") for row in missing]
+    return tuple(troubles), ()
+
+
+def _duplicates(findings: Iterable[_Finding]) -> tuple[Duplicates, ...]:
+    groups: dict[str, list[CatalogRow]] = defaultdict(list)
+    for finding in findings:
+        if finding.digest:
+            groups[finding.digest].append(finding.row)
+    return tuple(
+        Duplicates(ids=tuple(row.id for row in group), harm=_harm(group)) for group in groups.values() if len(group) > 1
+    )
+
+
+def _harm(group: Sequence[CatalogRow]) -> str:
+    splits = {row.split for row in group}
+    if len({row.label for row in group}) > 1:
+        return "the same image is normal and defective"
+    if len(splits) > 1:
+        return "the same image is in train and test"
+    return "the same image may fall into train and test" if splits == {UNSPLIT} else ""
+
+
+def _count(rows: Iterable[CatalogRow]) -> tuple[GroupCount, ...]:
+    counts = Counter((row.category, row.split, row.label, row.defect) for row in rows)
+    return tuple(
+        GroupCount(category=category, split=split, label=label, defect=defect, images=images)
+        for (category, split, label, defect), images in sorted(counts.items())
+    )
+
+
+def _compare_counts(rows: Sequence[CatalogRow]) -> tuple[tuple[WrongCount, ...], tuple[str, ...]]:
+    """Official counts that are not met, of the categories that are there, and a note of those that are not."""
+    wrong: list[WrongCount] = []
+    notes: list[str] = []
+    for name in sorted({row.dataset for row in rows} & DATASETS.keys()):
+        spec, members = DATASETS[name], [row for row in rows if row.dataset == name]
+        present = {row.category for row in members}
+        if absent := [category for category in spec.categories if category not in present]:
+            notes.append(f"not in this catalog: {', '.join(absent)}")
+        for entry in (entry for entry in spec.expected if entry.category in present):
+            found = sum(
+                row.category == entry.category and entry.split in {None, row.split} and entry.label in {None, row.label}
+                for row in members
+            )
+            if found != entry.images:
+                wrong.append(
+                    WrongCount(
+                        category=entry.category,
+                        split=entry.split,
+                        label=entry.label,
+                        expected=entry.images,
+                        found=found,
+                    )
+                )
+    return tuple(wrong), tuple(notes)
+
+
+def _area(size: tuple[int, int]) -> int:
+    return size[0] * size[1]

@@ -1,0 +1,194 @@
+"""Image and mask files to arrays. What cannot be read raises ImageError with a reason, never a guess."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from scipy import ndimage
+
+from exdd_ray.data.catalog import CatalogRow
+from exdd_ray.errors import ImageError
+
+_SIXTEEN_BIT = 65535
+_TURNED = {5, 6, 7, 8}  # EXIF orientations that exchange width and height
+
+
+def read_image(path: str) -> np.ndarray:
+    """RGB pixels of an image file, turned as its EXIF orientation says.
+
+    16-bit grey is scaled by its range (65535 becomes 255). An alpha channel is dropped, not composited: the colour
+    stored under it stays. Palette, CMYK and one-bit files are converted.
+
+    Returns:
+        uint8 [H x W x 3].
+
+    Raises:
+        ImageError: unreadable, truncated or empty file; float pixels (their range is unknown); several frames.
+    """
+    image = _decode(path)
+    if image.mode == "F":
+        raise ImageError(path, "float pixels have no known range: convert the file to 8 or 16 bits")
+    if image.mode.startswith("I"):
+        grey = _sixteen_bit(path, image)
+        # integer rounding of grey / 257
+        return np.repeat(((grey + 128) // 257).astype(np.uint8)[:, :, None], 3, axis=2)
+    image.info.pop("transparency", None)
+    try:
+        return np.array(image.convert("RGB"), dtype=np.uint8)
+    except ValueError as error:
+        raise ImageError(path, f"colour mode {image.mode} cannot be converted to RGB") from error
+
+
+def read_mask(path: str, threshold: int, *, working_size: tuple[int, int] | None = None) -> np.ndarray:
+    """Defect pixels of a mask file: those whose value is above the threshold, in the file's own range.
+
+    The value is the grey level (0-65535 for a 16-bit file, 0 or 255 for a one-bit file), the index of a palette file,
+    the largest channel of a colour file (alpha does not count).
+
+    Args:
+        path: of the mask file.
+        threshold: highest value that is not a defect.
+        working_size: (height, width); the values are resized to it (see resize_bilinear) before the comparison.
+
+    Returns:
+        bool [H x W]; all False for a mask without a non-zero value.
+
+    Raises:
+        ImageError: unreadable file; or the mask has non-zero values, but none above the threshold.
+    """
+    values = _mask_values(path)
+    highest = int(values.max())
+    if 0 < highest <= threshold:
+        raise ImageError(
+            path, f"the mask's largest value is {highest}, none is above {threshold}: lower mask_threshold"
+        )
+    if working_size is not None:
+        values = resize_bilinear(values, working_size)
+    return np.asarray(values > threshold)
+
+
+def read_pair(row: CatalogRow, *, working_size: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Image and mask of a catalog row, cropped to its region.
+
+    Args:
+        row: its region is in pixels of the resized image where a working size is given.
+        working_size: (height, width) to which both are resized before the crop; None keeps their size.
+
+    Returns:
+        image uint8 [H x W x 3] and mask bool [H x W], None for a row without a mask file.
+
+    Raises:
+        ImageError: an unreadable file, a mask of another size than its image, a region outside of the image.
+    """
+    image = read_image(row.image)
+    mask = None
+    if row.mask is not None:
+        _check_mask_size(row.mask, row.image, image.shape[:2])
+        mask = read_mask(row.mask, row.mask_threshold, working_size=working_size)
+    if working_size is not None:
+        image = resize_bilinear(image, working_size)
+    if row.region is None:
+        return image, mask
+    x0, y0, x1, y1 = row.region
+    height, width = image.shape[:2]
+    if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+        raise ImageError(row.image, f"region {row.region} is not inside of the {_size_text((height, width))} image")
+    return image[y0:y1, x0:x1], None if mask is None else mask[y0:y1, x0:x1]
+
+
+def resize_bilinear(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Bilinear resize with pixel centres at halves and no smoothing before a reduction (OpenCV's INTER_LINEAR).
+
+    Args:
+        pixels: integer array [H x W] or [H x W x C].
+        size: (height, width).
+
+    Returns:
+        The resized array, of the same type, rounded to the nearest integer.
+    """
+    if pixels.shape[:2] == tuple(size):
+        return pixels
+    factors = (size[0] / pixels.shape[0], size[1] / pixels.shape[1]) + (1.0,) * (pixels.ndim - 2)
+    resized = ndimage.zoom(pixels.astype(np.float64), factors, order=1, mode="nearest", grid_mode=True)
+    return np.asarray(np.rint(resized).astype(pixels.dtype))
+
+
+def image_size(path: str) -> tuple[int, int]:
+    """(height, width) of an image file as decoded, from its header only. Raises ImageError where that is unreadable."""
+    try:
+        with Image.open(path) as image:
+            # The base class's method: that of PNG decodes all pixels to look for metadata behind them.
+            orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
+            # Pillow gives the size of a TIFF file as turned already.
+            turned = orientation in _TURNED and image.format != "TIFF"
+            width, height = image.size
+    except Exception as error:
+        raise ImageError(path, _reason(path, error)) from error
+    return (width, height) if turned else (height, width)
+
+
+def content_hash(path: str) -> str:
+    """BLAKE2b of a file's bytes, 16 bytes as hexadecimal digits. Raises ImageError for an unreadable file."""
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except OSError as error:
+        raise ImageError(path, _reason(path, error)) from error
+
+
+def _decode(path: str) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            # A camera's MPO file is a photograph with a preview behind it.
+            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+            if frames > 1:
+                raise ImageError(path, f"{frames} frames in one file: store one image a file")
+            image.load()
+            return ImageOps.exif_transpose(image)
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise nearly every type on damaged bytes
+        raise ImageError(path, _reason(path, error)) from error
+
+
+def _reason(path: str, error: Exception) -> str:
+    file = Path(path)
+    if not file.exists():
+        return "no such file"
+    if file.is_file() and file.stat().st_size == 0:
+        return "the file is empty"
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image file, or damaged at its start"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _sixteen_bit(path: str, image: Image.Image) -> np.ndarray:
+    """Values [H x W] of a 16-bit grey image as int32; Pillow opens some of them in its 32-bit mode."""
+    values = np.asarray(image).astype(np.int64)
+    if values.size and (values.min() < 0 or values.max() > _SIXTEEN_BIT):
+        raise ImageError(path, f"grey values {values.min()} to {values.max()} do not fit 16 bits")
+    return values.astype(np.int32)
+
+
+def _mask_values(path: str) -> np.ndarray:
+    image = _decode(path)
+    if image.mode == "F":
+        raise ImageError(path, "float pixels have no known range: convert the mask to 8 or 16 bits")
+    if image.mode.startswith("I"):
+        return _sixteen_bit(path, image)
+    if image.mode in {"L", "P"}:
+        return np.asarray(image)
+    if image.mode in {"1", "LA"}:
+        return np.asarray(image.convert("L"))
+    return np.asarray(np.asarray(image.convert("RGB")).max(axis=2))
+
+
+def _check_mask_size(mask_path: str, image_path: str, size: tuple[int, ...]) -> None:
+    found = image_size(mask_path)
+    if found != size:
+        raise ImageError(mask_path, f"the mask is {_size_text(found)}, its image {image_path} is {_size_text(size)}")
+
+
+def _size_text(size: tuple[int, ...]) -> str:
+    return f"{size[1]} x {size[0]} pixels (width x height)"

@@ -1,0 +1,74 @@
+"""Who is trained on: a train/test split where the dataset publishes none, and a number of defects to train on."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+
+from exdd_ray.data.catalog import UNSPLIT, CatalogRow, build_catalog, catalog_rows
+from exdd_ray.errors import DataError
+
+_DEFECT_DRAW = 1  # second word of the seed: the draw of defects does not depend on that of the normal images
+
+
+def split_catalog(catalog: pa.Table, *, train_fraction: float, defects: int | None, seed: int) -> pa.Table:
+    """Catalog with every row in `train` or `test`; each category is split by itself, as if it were alone.
+
+    Of the unsplit rows, a random train_fraction of the normal ones (rounded down) is for training; the other normal
+    ones and all defects are for testing. Rows that the dataset itself has split stay where they are, but for defects:
+    where the dataset has defects in train, a random `defects` of them stay and the others are left out; where it has
+    none, a random `defects` move from test to train. Draws are nested: those of 5 are among those of 20.
+
+    Args:
+        catalog: of one or more categories.
+        train_fraction: of the unsplit normal images.
+        defects: to train on, in each category; None keeps the dataset's own.
+        seed: of both draws.
+
+    Raises:
+        DataError: more defects asked for than there are; no normal image to train on.
+    """
+    rows = catalog_rows(catalog)
+    placed: list[CatalogRow] = []
+    for category in sorted({row.category for row in rows}):
+        members = sorted((row for row in rows if row.category == category), key=lambda row: row.id)
+        members = _place_unsplit(members, train_fraction, seed)
+        if not any(row.split == "train" and row.label == 0 for row in members):
+            raise DataError(f"category {category}: no normal image to train on (train_fraction {train_fraction})")
+        placed += members if defects is None else _choose_defects(members, defects, seed)
+    return build_catalog(placed)
+
+
+def positives_from_test(before: pa.Table, after: pa.Table) -> int:
+    """Defects that a split trains on though the dataset itself has them in test, or in no split."""
+    return len(_train_defects(after) - _train_defects(before))
+
+
+def _place_unsplit(rows: Sequence[CatalogRow], train_fraction: float, seed: int) -> list[CatalogRow]:
+    normal = [row.id for row in rows if row.split == UNSPLIT and row.label == 0]
+    # A fraction such as 0.29 of 100 is a hair below 29 in binary.
+    count = math.floor(train_fraction * len(normal) + 1e-9)
+    train = {normal[i] for i in np.random.default_rng(seed).permutation(len(normal))[:count]}
+    return [replace(row, split="train" if row.id in train else "test") if row.split == UNSPLIT else row for row in rows]
+
+
+def _choose_defects(rows: Sequence[CatalogRow], count: int, seed: int) -> list[CatalogRow]:
+    official = [row.id for row in rows if row.split == "train" and row.label == 1]
+    available = official or [row.id for row in rows if row.split == "test" and row.label == 1]
+    if count > len(available):
+        where = "train" if official else "test"
+        raise DataError(
+            f"category {rows[0].category}: {count} defects to train on, but the {where} split has {len(available)}"
+        )
+    order = np.random.default_rng([seed, _DEFECT_DRAW]).permutation(len(available))
+    chosen = {available[i] for i in order[:count]}
+    if official:
+        left_out = set(official) - chosen
+        return [row for row in rows if row.id not in left_out]
+    return [replace(row, split="train") if row.id in chosen else row for row in rows]
+
+
+def _train_defects(catalog: pa.Table) -> set[str]:
+    return {row.id for row in catalog_rows(catalog) if row.split == "train" and row.label == 1}

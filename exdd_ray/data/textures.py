@@ -1,0 +1,18 @@
+"""Texture images for synthesis: not a dataset to detect in."""
+
+from exdd_ray.data.datasets.spec import Collection, Source
+
+DTD = Collection(
+    name="dtd",
+    title="Describable Textures Dataset (Cimpoi et al. 2014)",
+    licence="for research purposes (as the homepage says)",
+    homepage="https://www.robots.ox.ac.uk/~vgg/data/dtd/",
+    sources=(
+        Source(
+            url="https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz",
+            filename="dtd-r1.0.1.tar.gz",
+            checksum="md5:fff73e5086ae6bdbea199a49dfb8a4c1",
+        ),
+    ),
+    note="The images are in images/<texture>/: give that folder as the synthesizer's textures.",
+)

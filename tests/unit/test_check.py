@@ -1,0 +1,163 @@
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from exdd_ray.cli import data as cli
+from exdd_ray.data.check import check_dataset
+from exdd_ray.data.datasets import load_dataset
+
+
+def put(path: Path, value: int | None = None, size: tuple[int, int] = (6, 8)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if value is None:
+        seed = sum(map(ord, str(path)))
+        pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3)).astype(np.uint8)
+    else:
+        pixels = np.zeros(size, np.uint8)
+        pixels[2, 3] = value
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def clean(tmp_path: Path) -> Path:
+    put(tmp_path / "train" / "good" / "a.png")
+    put(tmp_path / "train" / "good" / "b.png", size=(12, 10))
+    put(tmp_path / "test" / "good" / "c.png")
+    put(tmp_path / "test" / "dent" / "d.png")
+    put(tmp_path / "ground_truth" / "dent" / "d.png", 255)
+    return tmp_path
+
+
+def exdd(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    cli.add_data_parser(parser.add_subparsers())
+    args = parser.parse_args(["data", *arguments])
+    code: int = args.run(args)
+    return code
+
+
+def test_clean_folder(clean: Path) -> None:
+    report = check_dataset(load_dataset("folder", clean))
+    assert report.problems == 0
+    assert (report.dataset, report.images) == ("folder", 4)
+    assert [(c.split, c.label, c.defect, c.images) for c in report.counts] == [
+        ("test", 0, "good", 1),
+        ("test", 1, "dent", 1),
+        ("train", 0, "good", 2),
+    ]
+    assert (report.smallest, report.largest, report.sizes) == ((6, 8), (12, 10), 2)
+    assert report.modes == (("RGB", 4),)
+    assert (report.unreadable, report.masks, report.duplicates, report.wrong_counts) == ((), (), (), ())
+
+
+def test_unreadable_image(clean: Path) -> None:
+    path = clean / "train" / "good" / "a.png"
+    path.write_bytes(path.read_bytes()[:60])
+    report = check_dataset(load_dataset("folder", clean))
+    assert [trouble.id for trouble in report.unreadable] == ["train/good/a.png"]
+    assert report.unreadable[0].reason
+    assert report.problems == 1
+    assert report.modes == (("RGB", 3),)
+
+
+@pytest.mark.parametrize(
+    ("value", "size", "reason"),
+    [
+        (0, (6, 8), "the mask of a defect is empty"),
+        (3, (6, 8), "lower mask_threshold"),
+        (255, (6, 9), "mask of 9 x 6 pixels for an image of 8 x 6"),
+    ],
+)
+def test_bad_masks(clean: Path, value: int, size: tuple[int, int], reason: str) -> None:
+    put(clean / "ground_truth" / "dent" / "d.png", value, size)
+    report = check_dataset(load_dataset("folder", clean))
+    assert [trouble.id for trouble in report.masks] == ["test/dent/d.png"]
+    assert reason in report.masks[0].reason
+    assert report.problems == 1
+
+
+def test_a_missing_mask_is_a_problem_unless_all_are_missing(clean: Path) -> None:
+    put(clean / "test" / "scratch" / "e.png")
+    report = check_dataset(load_dataset("folder", clean))
+    assert [(trouble.id, trouble.reason) for trouble in report.masks] == [
+        ("test/scratch/e.png", "a defect without a mask")
+    ]
+    shutil.rmtree(clean / "ground_truth")
+    report = check_dataset(load_dataset("folder", clean))
+    assert report.problems == 0
+    assert report.notes == ("none of the 2 defects has a mask: image labels only",)
+
+
+def test_duplicates(clean: Path) -> None:
+    train = clean / "train" / "good"
+    shutil.copy(train / "a.png", train / "a2.png")
+    report = check_dataset(load_dataset("folder", clean))
+    assert [(group.ids, group.harm) for group in report.duplicates] == [(("train/good/a.png", "train/good/a2.png"), "")]
+    assert report.problems == 0
+    shutil.copy(train / "b.png", clean / "test" / "good" / "b.png")
+    shutil.copy(clean / "test" / "dent" / "d.png", clean / "test" / "good" / "d.png")
+    report = check_dataset(load_dataset("folder", clean))
+    assert {group.harm for group in report.duplicates} == {
+        "",
+        "the same image is in train and test",
+        "the same image is normal and defective",
+    }
+    assert report.problems == 2
+
+
+def test_duplicates_of_an_unsplit_dataset(tmp_path: Path) -> None:
+    put(tmp_path / "a.png")
+    shutil.copy(tmp_path / "a.png", tmp_path / "b.png")
+    report = check_dataset(load_dataset("folder", tmp_path))
+    assert [group.harm for group in report.duplicates] == ["the same image may fall into train and test"]
+
+
+def test_official_counts_of_the_categories_that_are_there(tmp_path: Path) -> None:
+    put(tmp_path / "bottle" / "train" / "good" / "0.png")
+    put(tmp_path / "bottle" / "test" / "good" / "0.png")
+    report = check_dataset(load_dataset("mvtec_ad", tmp_path))
+    assert [(w.category, w.split, w.label, w.expected, w.found) for w in report.wrong_counts] == [
+        ("bottle", "train", 0, 209, 1),
+        ("bottle", "test", 0, 20, 1),
+        ("bottle", "test", 1, 63, 0),
+    ]
+    assert report.notes[0].startswith("not in this catalog: cable, capsule")
+
+
+def test_command_line(clean: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exdd("check", str(clean)) == 0
+    captured = capsys.readouterr()
+    assert "no problems found" in captured.out
+    assert "dataset 'folder'" in captured.err
+    put(clean / "ground_truth" / "dent" / "d.png", 0)
+    assert exdd("check", str(clean), "--dataset", "folder", "--json") == 1
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    assert captured.err == ""
+    assert report["problems"] == 1
+    assert report["masks"][0]["id"] == "test/dent/d.png"
+    assert exdd("check", str(clean), "--dataset", "folder") == 1
+    assert "4 images, 1 problems" in capsys.readouterr().out
+
+
+def test_list_names_every_dataset(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exdd("list") == 0
+    out = capsys.readouterr().out
+    for name in ("ksdd2", "kolektor", "mvtec_ad", "visa", "magnetic_tile", "dagm", "mpdd", "btad", "folder", "dtd"):
+        assert f" {name} " in out
+
+
+@pytest.mark.shared
+def test_real_magnetic_tiles(shared_dir: Path) -> None:
+    report = check_dataset(load_dataset("magnetic_tile", shared_dir / "data" / "magnetic-tile"))
+    assert (report.unreadable, report.duplicates, report.wrong_counts) == ((), (), ())
+    # Published as they are: four uneven tiles without a marked pixel.
+    assert [trouble.reason for trouble in report.masks] == ["the mask of a defect is empty"] * 4
+    assert all(trouble.id.startswith("MT_Uneven/") for trouble in report.masks)
+    assert report.problems == 4

@@ -1,0 +1,105 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from exdd_ray.data.catalog import GOOD, UNSPLIT, catalog_rows
+from exdd_ray.data.datasets import load_dataset
+from exdd_ray.errors import DataError
+
+
+def put(path: Path, value: int | None = None) -> Path:
+    """An image; with a value, a mask whose one pixel has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if value is None:
+        pixels = np.random.default_rng(len(str(path))).integers(0, 256, (6, 8, 3)).astype(np.uint8)
+    else:
+        pixels = np.zeros((6, 8), np.uint8)
+        pixels[2, 3] = value
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def summary(catalog: pa.Table) -> dict[str, tuple[str, int, str, str | None]]:
+    return {
+        row.id: (row.split, row.label, row.defect, None if row.mask is None else Path(row.mask).name)
+        for row in catalog_rows(catalog)
+    }
+
+
+def test_folder_in_the_layout_of_mvtec(tmp_path: Path) -> None:
+    put(tmp_path / "train" / "ok" / "a.jpg")
+    put(tmp_path / "train" / "dent" / "b.jpg")
+    put(tmp_path / "test" / "dent" / "c.jpg")
+    put(tmp_path / "test" / "scratch" / "d.jpg")
+    put(tmp_path / "ground_truth" / "dent" / "b_GT.png", 255)
+    put(tmp_path / "ground_truth" / "dent" / "c.png", 255)
+    assert summary(load_dataset("folder", tmp_path)) == {
+        "test/dent/c.jpg": ("test", 1, "dent", "c.png"),
+        "test/scratch/d.jpg": ("test", 1, "scratch", None),
+        "train/dent/b.jpg": ("train", 1, "dent", "b_GT.png"),
+        "train/ok/a.jpg": ("train", 0, GOOD, None),
+    }
+
+
+def test_folder_of_normal_and_defect(tmp_path: Path) -> None:
+    put(tmp_path / "normal" / "a.png")
+    put(tmp_path / "defect" / "b.png")
+    put(tmp_path / "defect" / "scratch" / "c.png")
+    put(tmp_path / "masks" / "b_mask.png", 255)
+    put(tmp_path / "masks" / "scratch" / "c.bmp", 255)
+    assert summary(load_dataset("folder", tmp_path)) == {
+        "defect/b.png": (UNSPLIT, 1, "defect", "b_mask.png"),
+        "defect/scratch/c.png": (UNSPLIT, 1, "scratch", "c.bmp"),
+        "normal/a.png": (UNSPLIT, 0, GOOD, None),
+    }
+
+
+def test_folder_with_masks_beside_the_defects(tmp_path: Path) -> None:
+    put(tmp_path / "normal" / "a.png")
+    put(tmp_path / "defect" / "b.jpg")
+    put(tmp_path / "defect" / "b_mask.png", 255)
+    assert summary(load_dataset("folder", tmp_path)) == {
+        "defect/b.jpg": (UNSPLIT, 1, "defect", "b_mask.png"),
+        "normal/a.png": (UNSPLIT, 0, GOOD, None),
+    }
+
+
+def test_folder_of_images_only(tmp_path: Path) -> None:
+    put(tmp_path / "a.PNG")
+    put(tmp_path / "b.jpg")
+    (tmp_path / ".hidden.png").touch()
+    assert summary(load_dataset("folder", tmp_path)) == {
+        "a.PNG": (UNSPLIT, 0, GOOD, None),
+        "b.jpg": (UNSPLIT, 0, GOOD, None),
+    }
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["readme/a.txt"], r"expected train/good .*found readme/"),
+        (["a.png", "a_mask.png"], r"a_mask\.png: looks like a mask"),
+        (["train/good/a.png", "test/dent/b.png", "ground_truth/dent/other.png"], r"other\.png: has no place"),
+        (["train/good/a.png", "validation/good/b.png"], r"validation/good/b\.png: has no place"),
+        (["train/a.png", "test/dent/b.png"], r"train/a\.png: images must lie in a folder named by their kind"),
+        (["a.png", "more/b.png"], r"more/b\.png: has no place"),
+    ],
+)
+def test_folder_that_fits_no_layout(tmp_path: Path, files: list[str], message: str) -> None:
+    for name in files:
+        if name.endswith(".txt"):
+            (tmp_path / name).parent.mkdir(parents=True)
+            (tmp_path / name).touch()
+        else:
+            put(tmp_path / name)
+    with pytest.raises(DataError, match=message):
+        load_dataset("folder", tmp_path)
+
+
+def test_folder_keeps_masks_of_normal_images_out_of_the_way(tmp_path: Path) -> None:
+    put(tmp_path / "train" / "good" / "a.png")
+    put(tmp_path / "ground_truth" / "good" / "a.png", 0)
+    assert summary(load_dataset("folder", tmp_path)) == {"train/good/a.png": ("train", 0, GOOD, None)}

@@ -1,0 +1,106 @@
+import pyarrow as pa
+import pytest
+
+from exdd_ray.data.catalog import UNSPLIT, CatalogRow, build_catalog, catalog_rows, select_rows
+from exdd_ray.data.split import positives_from_test, split_catalog
+from exdd_ray.errors import DataError
+
+
+def rows(split: str, label: int, count: int, category: str = "tile") -> list[CatalogRow]:
+    defect = "dent" if label else "good"
+    return [
+        CatalogRow(
+            id=f"{category}/{split}/{defect}/{i:04}",
+            dataset="d",
+            category=category,
+            split=split,
+            label=label,
+            defect=defect,
+            image=f"{i}.png",
+        )
+        for i in range(count)
+    ]
+
+
+def ids(catalog: pa.Table, split: str, label: int) -> set[str]:
+    return set(select_rows(catalog, split=split, label=label)["id"].to_pylist())
+
+
+UNSPLIT_CATALOG = build_catalog(rows(UNSPLIT, 0, 952) + rows(UNSPLIT, 1, 392))
+OFFICIAL_CATALOG = build_catalog(
+    rows("train", 0, 50) + rows("train", 1, 30) + rows("test", 0, 20) + rows("test", 1, 10)
+)
+
+
+def test_unsplit_rows_follow_the_magnetic_tile_protocol() -> None:
+    split = split_catalog(UNSPLIT_CATALOG, train_fraction=0.8, defects=None, seed=0)
+    assert split.num_rows == 1344
+    assert [len(ids(split, *part)) for part in (("train", 0), ("test", 0), ("train", 1), ("test", 1))] == [
+        761,
+        191,
+        0,
+        392,
+    ]
+
+
+def test_fraction_is_of_decimal_numbers() -> None:
+    catalog = build_catalog(rows(UNSPLIT, 0, 100))
+    assert 0.29 * 100 < 29
+    assert len(ids(split_catalog(catalog, train_fraction=0.29, defects=None, seed=0), "train", 0)) == 29
+
+
+def test_split_depends_on_the_seed_and_not_on_the_row_order() -> None:
+    first = split_catalog(UNSPLIT_CATALOG, train_fraction=0.8, defects=5, seed=1)
+    shuffled = UNSPLIT_CATALOG.take(pa.array(range(UNSPLIT_CATALOG.num_rows - 1, -1, -1)))
+    assert split_catalog(shuffled, train_fraction=0.8, defects=5, seed=1).equals(first)
+    other = split_catalog(UNSPLIT_CATALOG, train_fraction=0.8, defects=5, seed=2)
+    assert ids(other, "train", 0) != ids(first, "train", 0)
+    assert ids(other, "train", 1) != ids(first, "train", 1)
+
+
+def test_draws_of_defects_are_nested_and_leave_the_normal_images_alone() -> None:
+    splits = {k: split_catalog(UNSPLIT_CATALOG, train_fraction=0.8, defects=k, seed=3) for k in (0, 5, 20)}
+    assert [len(ids(splits[k], "train", 1)) for k in (0, 5, 20)] == [0, 5, 20]
+    assert ids(splits[5], "train", 1) < ids(splits[20], "train", 1)
+    assert len({frozenset(ids(split, "train", 0)) for split in splits.values()}) == 1
+    assert len(ids(splits[20], "test", 1)) == 372
+    assert positives_from_test(UNSPLIT_CATALOG, splits[20]) == 20
+
+
+def test_official_train_defects_are_thinned_out_and_test_is_untouched() -> None:
+    splits = {k: split_catalog(OFFICIAL_CATALOG, train_fraction=0.8, defects=k, seed=0) for k in (None, 0, 5, 20)}
+    assert [len(ids(splits[k], "train", 1)) for k in (None, 0, 5, 20)] == [30, 0, 5, 20]
+    assert ids(splits[5], "train", 1) < ids(splits[20], "train", 1)
+    for split in splits.values():
+        assert ids(split, "test", 1) == ids(OFFICIAL_CATALOG, "test", 1)
+        assert ids(split, "train", 0) == ids(OFFICIAL_CATALOG, "train", 0)
+        assert positives_from_test(OFFICIAL_CATALOG, split) == 0
+
+
+def test_official_split_without_train_defects_takes_them_from_test() -> None:
+    catalog = build_catalog(rows("train", 0, 10) + rows("test", 0, 5) + rows("test", 1, 8))
+    split = split_catalog(catalog, train_fraction=0.5, defects=3, seed=0)
+    assert len(ids(split, "train", 1)) == 3
+    assert len(ids(split, "test", 1)) == 5
+    assert len(ids(split, "train", 0)) == 10
+    assert positives_from_test(catalog, split) == 3
+
+
+def test_categories_are_split_as_if_alone() -> None:
+    tile, nut = rows(UNSPLIT, 0, 40) + rows(UNSPLIT, 1, 9), rows(UNSPLIT, 0, 20, "nut") + rows(UNSPLIT, 1, 9, "nut")
+    together = split_catalog(build_catalog(tile + nut), train_fraction=0.5, defects=4, seed=7)
+    alone = split_catalog(build_catalog(nut), train_fraction=0.5, defects=4, seed=7)
+    assert [row for row in catalog_rows(together) if row.category == "nut"] == catalog_rows(alone)
+    assert len(ids(together, "train", 1)) == 8
+
+
+def test_more_defects_than_there_are() -> None:
+    with pytest.raises(DataError, match="31 defects to train on, but the train split has 30"):
+        split_catalog(OFFICIAL_CATALOG, train_fraction=0.8, defects=31, seed=0)
+    with pytest.raises(DataError, match="393 defects to train on, but the test split has 392"):
+        split_catalog(UNSPLIT_CATALOG, train_fraction=0.8, defects=393, seed=0)
+
+
+def test_no_normal_image_to_train_on() -> None:
+    with pytest.raises(DataError, match="no normal image to train on"):
+        split_catalog(build_catalog(rows(UNSPLIT, 0, 1)), train_fraction=0.8, defects=None, seed=0)
