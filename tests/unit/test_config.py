@@ -1,0 +1,124 @@
+from pathlib import Path
+
+import pytest
+
+from exdd_ray.config.detector import PRESETS, PatchBankConfig
+from exdd_ray.config.experiment import RunConfig
+from exdd_ray.config.keys import list_keys, resolve_key
+from exdd_ray.config.load import default_run_file, load_run, read_raw
+from exdd_ray.errors import ConfigError
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def write(folder, name, text):
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def test_every_bundled_experiment_is_valid():
+    files = sorted((CONFIGS / "experiments").glob("*.yaml"))
+    assert default_run_file() in files
+    for file in files:
+        run, trials = load_run(file)
+        assert trials
+        assert run.name == file.stem
+
+
+@pytest.mark.parametrize(("system", "preset"), PRESETS)
+def test_a_preset_fills_what_is_not_given(system, preset):
+    config = PatchBankConfig.model_validate({"system": system, "preset": preset, "scoring": {"blur_radius": 7.0}})
+    filled = PRESETS[system, preset]["scoring"]
+    assert config.scoring.blur_radius == 7.0
+    assert config.scoring.model_dump()["fusion"] == filled["fusion"]
+    assert (config.bank.positive is None) == (system == "patchcore")
+
+
+def test_published_exdd_constants():
+    _, (trial,) = load_run(CONFIGS / "experiments" / "exdd_ksdd2_released.yaml")
+    detector = trial.config.detector
+    assert detector.features.resize == (316, 112)
+    assert (detector.bank.negative.rate, detector.bank.negative.minimum) == (0.01, 1000)
+    assert (detector.scoring.neighbours, detector.scoring.own_term, detector.scoring.blur_radius) == (3, False, 2.0)
+    assert detector.positives.contours == "last"
+
+
+def test_base_files_merge_and_the_nearer_wins(tmp_path):
+    write(tmp_path, "a.yaml", "dataset: {name: mvtec_ad, category: bottle}\nseed: 3\n")
+    file = write(tmp_path, "b.yaml", "base: a.yaml\ndataset: {category: cable}\n")
+    _, (trial,) = load_run(file)
+    assert (trial.config.dataset.name, trial.config.dataset.category, trial.config.seed) == ("mvtec_ad", "cable", 3)
+
+
+def test_a_circle_of_bases_is_refused(tmp_path):
+    write(tmp_path, "a.yaml", "base: b.yaml\n")
+    with pytest.raises(ConfigError, match="circle"):
+        read_raw(write(tmp_path, "b.yaml", "base: a.yaml\n"))
+
+
+def test_environment_variables(tmp_path, monkeypatch):
+    file = write(tmp_path, "a.yaml", "dataset: {name: folder, root: '${PLACE:-/nowhere}/x'}\n")
+    assert read_raw(file)["dataset"]["root"] == "/nowhere/x"
+    monkeypatch.setenv("PLACE", "/here")
+    assert read_raw(file)["dataset"]["root"] == "/here/x"
+    with pytest.raises(ConfigError, match="MISSING_ONE is not set"):
+        read_raw(write(tmp_path, "b.yaml", "name: '${MISSING_ONE}'\n"))
+
+
+def test_overrides_by_ending_beat_file_variants_and_grid(tmp_path):
+    file = write(
+        tmp_path,
+        "a.yaml",
+        "variants: {one: {bank.negative.rate: 0.5}, two: {bank.negative.rate: 0.25}}\n"
+        "grid: {scoring.epsilon: [0, 1]}\n",
+    )
+    _, trials = load_run(file)
+    assert [t.name for t in trials] == ["one, epsilon=0", "one, epsilon=1", "two, epsilon=0", "two, epsilon=1"]
+    _, trials = load_run(file, ["bank.negative.rate=0.02", "epsilon=0.5"])
+    assert len(trials) == 1  # all the same now
+    assert trials[0].config.detector.bank.negative.rate == 0.02
+    assert trials[0].config.detector.scoring.epsilon == 0.5
+
+
+def test_seeds_repeat_every_trial_and_a_seed_override_wins(tmp_path):
+    file = write(tmp_path, "a.yaml", "seeds: [0, 1, 2]\n")
+    assert [trial.config.seed for trial in load_run(file)[1]] == [0, 1, 2]
+    assert [trial.config.seed for trial in load_run(file, ["seed=5"])[1]] == [5]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("datset: {name: x}\n", "unknown config key 'datset': did you mean 'dataset'"),
+        ("detector: {bank: {negative: {rat: 0.1}}}\n", "did you mean 'detector.bank.negative.rate'"),
+        ("detector: {bank: {negative: {rate: 2}}}\n", "less than or equal to 1, not 2"),
+        ("detector: {preset: bset}\n", "not 'bset'"),
+        ("detector: {system: patchcore, bank: {positive: {rate: 0.1}}}\n", "patchcore has one bank"),
+        ("detector: {features: {resize: 256}}\n", "give crop"),
+        ("detector: {scoring: {smoothing: 2}}\n", "odd"),
+        ("- a\n- b\n", "expected keys and values"),
+        ("a: [", "not valid YAML"),
+    ],
+)
+def test_bad_files_get_one_line_that_names_the_file(tmp_path, text, message):
+    with pytest.raises(ConfigError, match="bad.yaml") as error:
+        load_run(write(tmp_path, "bad.yaml", text))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("argument", ["detector.preset", "no.such.key=1", "rate=0.1", "seed=[1"])
+def test_bad_overrides(argument):
+    with pytest.raises(ConfigError):
+        load_run(default_run_file(), [argument])
+
+
+def test_ambiguous_endings_name_all_keys():
+    with pytest.raises(ConfigError, match=r"bank.negative.rate, detector.bank.positive.rate"):
+        resolve_key("rate", RunConfig)
+
+
+def test_every_listed_key_resolves_to_itself():
+    paths = [key.path for key in list_keys(RunConfig)]
+    assert len(paths) > 40
+    assert all(resolve_key(path, RunConfig) == path for path in paths)

@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+
+from exdd_ray.errors import ArtifactError, UserError
+from exdd_ray.store.arrays import read_arrays, write_arrays
+from exdd_ray.store.artifact import Recipe, Store
+
+
+def recipe(**changes):
+    return Recipe(**{"stage": "test", "version": 1, "config": {"a": 1, "b": [2, 3]}, "inputs": ("x",), **changes})
+
+
+def build(folder):
+    write_arrays(folder / "v.arrow", {"v": np.arange(12.0).reshape(3, 4)})
+    return {"note": "made"}
+
+
+def test_an_artifact_is_made_once(tmp_path):
+    calls = []
+    store = Store(tmp_path)
+    for _ in range(2):
+        artifact = store.make(recipe(), lambda folder: calls.append(folder) or build(folder))
+    again = Store(tmp_path).make(recipe(), lambda folder: pytest.fail("made twice"))
+    assert len(calls) == 1
+    assert again.metadata == artifact.metadata == {"note": "made"}
+    np.testing.assert_array_equal(read_arrays(again.file("v.arrow"))["v"], np.arange(12.0).reshape(3, 4))
+
+
+def test_the_key_depends_on_everything_but_the_order_of_keys():
+    assert recipe().key == recipe(config={"b": [2, 3], "a": 1}).key
+    others = [recipe(stage="other"), recipe(version=2), recipe(config={"a": 2, "b": [2, 3]}), recipe(inputs=("y",))]
+    assert len({recipe().key, *(other.key for other in others)}) == 5
+
+
+def test_nothing_is_published_when_the_build_fails(tmp_path):
+    store = Store(tmp_path)
+
+    def fail(folder):
+        (folder / "half").write_text("half")
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        store.make(recipe(), fail)
+    assert Store(tmp_path).find(recipe().key) is None
+    assert list((tmp_path / "unfinished").iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "remove", "manifest"])
+def test_a_damaged_artifact_is_rebuilt_never_read(tmp_path, damage):
+    artifact = Store(tmp_path).make(recipe(), build)
+    file = artifact.file("v.arrow")
+    if damage == "truncate":
+        file.write_bytes(file.read_bytes()[:-3])
+    elif damage == "flip":
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    elif damage == "remove":
+        file.unlink()
+    else:
+        artifact.file("manifest.json").write_text("{")
+    store = Store(tmp_path)
+    rebuilt = store.make(recipe(), build)
+    assert store.made == [recipe().key]
+    np.testing.assert_array_equal(read_arrays(rebuilt.file("v.arrow"))["v"][0], [0, 1, 2, 3])
+
+
+def test_a_full_disk_is_one_clear_error(tmp_path):
+    def full(folder):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match="No space left"):
+        Store(tmp_path).make(recipe(), full)
+
+
+def test_arrays_keep_type_and_shape_and_share_the_file(tmp_path):
+    columns = {
+        "half": np.random.default_rng(0).random((5, 3)).astype(np.float16),
+        "cube": np.arange(5 * 2 * 3, dtype=np.float32).reshape(5, 2, 3),
+        "ids": np.arange(5),
+    }
+    write_arrays(tmp_path / "a.arrow", columns)
+    found = read_arrays(tmp_path / "a.arrow")
+    for name, values in columns.items():
+        assert found[name].dtype == values.dtype
+        assert not found[name].flags.writeable
+        np.testing.assert_array_equal(found[name], values)
+
+
+def test_a_file_that_is_not_arrow_is_refused(tmp_path):
+    (tmp_path / "x").write_bytes(b"nothing of the kind")
+    with pytest.raises(ArtifactError, match="not a readable Arrow file"):
+        read_arrays(tmp_path / "x")
