@@ -29,9 +29,21 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Parse a command line on which options and overrides may stand in any order."""
+    parser = build_parser()
+    arguments, rest = parser.parse_known_args(argv)
+    overrides = [word for word in rest if "=" in word and not word.startswith("-")]
+    if rest and (overrides != rest or "overrides" not in arguments):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides += overrides
+    return arguments
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a command; the exit code is 0, the command's own, 2 for a user's mistake, 130 when interrupted."""
-    arguments = build_parser().parse_args(argv)
+    arguments = parse(argv)
     try:
         return int(arguments.run(arguments))
     except UserError as error:

@@ -84,7 +84,8 @@ class PositivesConfig(Frozen):
         min_area: contours of fewer pixels are passed over.
         working_size: (height, width) to which image and mask are resized before the crop; None keeps theirs.
         crop_size: (height, width) to which a crop is resized.
-        purify: keep only vectors farther from the negative bank than this quantile of held-out normal patches.
+        purify: keep only vectors farther from the negative bank than this quantile of held-out normal patches, and
+            the farthest of every defective image.
     """
 
     source: Literal["mask", "crop"] = "mask"

@@ -68,6 +68,18 @@ def read_mask(path: str, threshold: int, *, working_size: tuple[int, int] | None
     return np.asarray(values > threshold)
 
 
+def read_row_mask(row: CatalogRow) -> np.ndarray:
+    """Mask bool [H x W] of a catalog row, whole.
+
+    Raises:
+        ImageError: the row has no mask, it is unreadable, or of another size than the image.
+    """
+    if row.mask is None:
+        raise ImageError(row.image, "has no mask")
+    _check_mask_size(row.mask, row.image, image_size(row.image))
+    return read_mask(row.mask, row.mask_threshold)
+
+
 def read_pair(row: CatalogRow, *, working_size: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray | None]:
     """Image and mask of a catalog row, cropped to its region.
 

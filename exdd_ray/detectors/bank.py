@@ -1,5 +1,6 @@
 """Memory banks: a coreset of vectors in the store, with where each vector came from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ def bank_size(points: int, config: CoresetConfig) -> int:
 
 
 def make_bank(
-    points: VectorBlocks,
+    points: Callable[[], VectorBlocks],
+    count: int,
     config: CoresetConfig,
     seed: int,
     inputs: tuple[str, ...],
@@ -52,19 +54,23 @@ def make_bank(
     """The bank of points [N x D]: its coreset is computed unless the store has it.
 
     Args:
+        points: opens the points; called only where the coreset is not in the store.
+        count: N.
         inputs: keys that name the points.
         seed: of the first pick, unless the config has its own.
     """
     seed = seed if config.seed is None else config.seed
-    picks = bank_size(len(points), config)
+    picks = bank_size(count, config)
     how = {"method": config.method, "projection": config.projection, "seed": seed, "picks": picks}
 
     def build(folder: Path) -> dict[str, Any]:
-        with progress(f"{label} bank: {picks} of {len(points)} vectors", picks) as advance:
-            order = _order(points, config, picks, seed, advance)
-        vectors = points.take(order.indices)
-        write_arrays(folder / _FILE, {"vectors": vectors, "points": order.indices, "radii": order.radii})
-        return {"of": len(points), "rounds": order.rounds}
+        vectors = points()
+        with progress(f"{label} bank: {picks} of {count} vectors", picks) as advance:
+            order = _order(vectors, config, picks, seed, advance)
+        write_arrays(
+            folder / _FILE, {"vectors": vectors.take(order.indices), "points": order.indices, "radii": order.radii}
+        )
+        return {"of": count, "rounds": order.rounds}
 
     artifact = store.make(Recipe("bank", VERSION, how, inputs), build)
     return MemoryBank(artifact.key, **read_arrays(artifact.file(_FILE)))

@@ -1,6 +1,7 @@
 """PatchCore and ExDD: one bank of normal patches, or a second one of defects, and scores from the distances."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,7 @@ from exdd_ray.config.detector import PatchBankConfig, ScoringConfig
 from exdd_ray.data.catalog import CatalogRow, select_rows
 from exdd_ray.detectors.bank import MemoryBank, make_bank
 from exdd_ray.detectors.nearest import nearest, neighbour_distances
-from exdd_ray.detectors.positives import Positives, crop_vectors, gather, masked_patches
+from exdd_ray.detectors.positives import Positives, crop_vectors, gather, masked_patches, purified
 from exdd_ray.detectors.samples import Embedder, Samples
 from exdd_ray.errors import DataError
 from exdd_ray.scoring.distances import BankDistances
@@ -120,9 +121,9 @@ def fit_patch_bank(config: PatchBankConfig, train: pa.Table, embedder: Embedder,
     (samples,) = embedder.samples(normal)
     if len(samples.at) == 0:
         raise DataError("no normal image to train on is readable")
-    points = samples.embedding.vectors(samples.at)
     store, progress = embedder.store, embedder.progress
-    negative = make_bank(points, config.bank.negative, seed, (samples.key,), store, progress, "normal")
+    points, count = partial(samples.embedding.vectors, samples.at), len(samples.at) * samples.embedding.patches
+    negative = make_bank(points, count, config.bank.negative, seed, (samples.key,), store, progress, "normal")
     single = FittedPatchBank(config, embedder, samples, negative, None, None)
     if config.bank.positive is None:
         return single
@@ -131,8 +132,8 @@ def fit_patch_bank(config: PatchBankConfig, train: pa.Table, embedder: Embedder,
     where = (samples.embedding, held_out)
     away = nearest(*where, negative, store, progress, "held-out normal images", own_images=own).nearest
     found = _positives(select_rows(train, label=1), single, away)
-    vectors = VectorBlocks([found.vectors])
-    positive = make_bank(vectors, config.bank.positive, seed, (found.key,), store, progress, "defect")
+    points, count = partial(VectorBlocks, [found.vectors]), len(found.vectors)
+    positive = make_bank(points, count, config.bank.positive, seed, (found.key,), store, progress, "defect")
     near = nearest(*where, positive, store, progress, "held-out normal images").nearest
     calibration = calibrate(config.scoring, away, near, samples.embedding.grid)
     return replace(single, positive=positive, calibration=calibration)
@@ -153,7 +154,7 @@ def _positives(defective: pa.Table, fitted: FittedPatchBank, normal: np.ndarray)
     samples = [part for part in embedder.samples(defective) if len(part.at)]
     chosen = [masked_patches(part, embedder) for part in samples]
     if config.purify is not None:
-        limit = np.quantile(normal, config.purify)
-        for part, masks in zip(samples, chosen, strict=True):
-            masks &= fitted.nearest(part, fitted.negative, "training defects").nearest > limit
+        limit = float(np.quantile(normal, config.purify))
+        distances = [fitted.nearest(part, fitted.negative, "training defects").nearest for part in samples]
+        chosen = [purified(masks, far, limit) for masks, far in zip(chosen, distances, strict=True)]
     return gather(samples, chosen)

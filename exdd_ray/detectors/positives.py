@@ -8,7 +8,7 @@ import pyarrow as pa
 from exdd_ray.banks.vectors import VectorBlocks
 from exdd_ray.config.detector import PositivesConfig
 from exdd_ray.data.crops import defect_crops
-from exdd_ray.data.images import read_mask
+from exdd_ray.data.images import read_row_mask
 from exdd_ray.detectors.samples import Embedder, Samples
 from exdd_ray.errors import DataError
 from exdd_ray.features.embed import embed
@@ -35,9 +35,15 @@ def masked_patches(samples: Samples, embedder: Embedder) -> np.ndarray:
     for row in samples.rows:
         if row.mask is None:
             raise DataError(f"{row.image}: the positive bank needs a mask for every defect, and this one has none")
-        mask = read_mask(row.mask, row.mask_threshold)
+        mask = read_row_mask(row)
         covered.append(cover_mask(mask, embedder.features, samples.embedding.grid).reshape(-1))
     return np.stack(covered)
+
+
+def purified(masks: np.ndarray, distances: np.ndarray, limit: float) -> np.ndarray:
+    """Of the masked patches bool [n x P] those farther than `limit` from the normal bank, and each image's farthest."""
+    masked = np.where(masks, distances, -np.inf)
+    return masks & ((masked > limit) | (masked == masked.max(axis=1, keepdims=True)))
 
 
 def gather(samples: list[Samples], chosen: list[np.ndarray]) -> Positives:
@@ -51,7 +57,7 @@ def gather(samples: list[Samples], chosen: list[np.ndarray]) -> Positives:
         for row, mask in zip(part.at, masks, strict=True)
     ]
     if sum(map(len, vectors)) == 0:
-        raise DataError("no patch for the positive bank: masks are empty, or all look normal (positives.purify)")
+        raise DataError("no patch for the positive bank: the training defects' masks are empty")
     key = digest([[part.key, np.flatnonzero(mask).tolist()] for part, mask in zip(samples, chosen, strict=True)])
     return Positives(np.concatenate(vectors).astype(np.float32), key)
 

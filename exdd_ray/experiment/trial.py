@@ -11,7 +11,7 @@ from exdd_ray.config.detector import FeaturesConfig
 from exdd_ray.config.experiment import DatasetConfig, EvaluationConfig, ExperimentConfig
 from exdd_ray.config.load import Trial
 from exdd_ray.data.catalog import CatalogRow, select_rows
-from exdd_ray.data.images import image_size, read_mask
+from exdd_ray.data.images import image_size, read_row_mask
 from exdd_ray.data.split import positives_from_test, split_catalog
 from exdd_ray.detectors.patch_bank import FittedPatchBank, Predictions, fit_patch_bank
 from exdd_ray.detectors.samples import Embedder
@@ -23,6 +23,8 @@ from exdd_ray.metrics.evaluate import PixelMetrics, image_metrics, pixel_metrics
 from exdd_ray.progress import Progress, silent
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesis.synthesize import synthesize
+
+_BLOCK = 32
 
 
 @dataclass
@@ -48,15 +50,13 @@ class Workshop:
 
     def mask(self, row: CatalogRow, features: FeaturesConfig, evaluation: EvaluationConfig) -> np.ndarray:
         """The true mask bool of a test image that has one, at the resolution of the evaluation."""
-        if row.mask is None:
-            raise DataError(f"{row.image}: has no mask")
-        how = f"{features.resize}{features.crop}{evaluation.resolution}{evaluation.mask_resize}"
-        if (row.mask, how) not in self._masks:
-            mask = read_mask(row.mask, row.mask_threshold)
+        how = f"{row.dataset}{features.resize}{features.crop}{evaluation.resolution}{evaluation.mask_resize}"
+        if (row.id, how) not in self._masks:
+            mask = read_row_mask(row)
             if evaluation.resolution == "input":
                 mask = prepare_mask(mask, features, eroded=evaluation.mask_resize == "eroded")
-            self._masks[row.mask, how] = mask
-        return self._masks[row.mask, how]
+            self._masks[row.id, how] = mask
+        return self._masks[row.id, how]
 
 
 def run_trial(trial: Trial, universe: pa.Table, workshop: Workshop) -> TrialResult:
@@ -82,7 +82,7 @@ def run_trial(trial: Trial, universe: pa.Table, workshop: Workshop) -> TrialResu
     train, test = select_rows(catalog, split="train"), select_rows(catalog, split="test")
     moved = positives_from_test(readable, catalog)
     if moved:
-        remarks += (f"leakage: {moved} training defects were taken from the test split (and are not tested)",)
+        remarks += (f"leakage: training defects ({moved}) were taken from the test split, and are not tested",)
     synthetic = _synthetic(config, train, workshop)
     dual = config.detector.bank.positive is not None
     defects = pa.concat_tables([select_rows(train, label=1), synthetic]) if dual else synthetic.slice(0, 0)
@@ -144,10 +144,18 @@ def _pixel_metrics(predictions: Predictions, config: ExperimentConfig, workshop:
 def _maps_and_masks(
     predictions: Predictions, config: ExperimentConfig, workshop: Workshop
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    features, evaluation = config.detector.features, config.evaluation
-    for row, patch_map in zip(predictions.rows, predictions.patch_maps, strict=True):
-        if row.label and row.mask is None:
-            continue
-        size = features.input_size if evaluation.resolution == "input" else image_size(row.image)
-        mask = workshop.mask(row, features, evaluation) if row.mask else np.zeros(size, dtype=bool)
-        yield predictions.draw(patch_map, size), mask
+    for row, anomaly_map in _drawn(predictions, native=config.evaluation.resolution == "native"):
+        if row.mask is not None:
+            yield anomaly_map, workshop.mask(row, config.detector.features, config.evaluation)
+        elif not row.label:
+            yield anomaly_map, np.zeros(anomaly_map.shape, dtype=bool)
+
+
+def _drawn(predictions: Predictions, *, native: bool) -> Iterator[tuple[CatalogRow, np.ndarray]]:
+    if native:
+        for row, patch_map in zip(predictions.rows, predictions.patch_maps, strict=True):
+            yield row, predictions.draw(patch_map, image_size(row.image))
+        return
+    for start in range(0, len(predictions.rows), _BLOCK):
+        maps = predictions.draw.many(predictions.patch_maps[start : start + _BLOCK])
+        yield from zip(predictions.rows[start : start + _BLOCK], maps, strict=True)

@@ -31,6 +31,16 @@ class MapMaker:
             return blurred if size in (None, self.input_size) else _resized(blurred, size)
         return self._upsampled(patch_map, size or self.input_size, self.radius)
 
+    def many(self, patch_maps: np.ndarray) -> np.ndarray:
+        """Anomaly maps float32 [n x H x W] at the input's size of patch maps [n x P], as `__call__` gives each."""
+        if self.blur == "pillow8":
+            return np.stack([self(patch_map) for patch_map in patch_maps])
+        (tall, wide), (height, width) = self.grid, self.input_size
+        rows, columns = _operator(tall, height, height, self.radius), _operator(wide, width, width, self.radius)
+        across = patch_maps.reshape(-1, wide).astype(np.float32) @ columns.T
+        side_by_side = across.reshape(-1, tall, width).swapaxes(0, 1).reshape(tall, -1)
+        return (rows @ side_by_side).reshape(height, -1, width).swapaxes(0, 1)
+
     def _upsampled(self, patch_map: np.ndarray, size: Size, radius: float) -> np.ndarray:
         rows, columns = (_operator(*lengths, radius) for lengths in zip(self.grid, self.input_size, size, strict=True))
         upsampled: np.ndarray = rows @ patch_map.reshape(self.grid).astype(np.float32) @ columns.T

@@ -37,9 +37,9 @@ def network():
 def catalog(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
     rows = []
-    for i in range(16):
+    for i in range(20):
         rng = np.random.default_rng(i)
-        defective = i >= 9
+        defective = i >= 13
         image = make_surface("ceramic", NATIVE, rng)
         mask_file = None
         if defective:
@@ -50,7 +50,7 @@ def catalog(tmp_path_factory):
             mask_file = str(folder / f"{i:02d}_GT.png")
             Image.fromarray((mask | second).astype(np.uint8) * 255).save(mask_file)
         Image.fromarray(image).save(folder / f"{i:02d}.png")
-        split = "train" if i < 6 or 9 <= i < 13 else "test"
+        split = "train" if i < 10 or 13 <= i < 17 else "test"  # 1,400 normal vectors: more than the minimum
         label = int(defective)
         rows.append(
             CatalogRow(
@@ -159,4 +159,7 @@ def test_the_fast_path_equals_the_specification(network, catalog, tmp_path):
         assert image_score == pytest.approx(s_n / (s_p + 1e-6), rel=1e-4)
         ratio = d_n / (d_p + 1e-6)
         np.testing.assert_allclose(patch_map, ratio, rtol=1e-4)
-        np.testing.assert_allclose(predictions.draw(patch_map), map_slowly(ratio, grid), rtol=0, atol=ratio.max() / 255)
+        drawn, slow = predictions.draw(patch_map), map_slowly(ratio, grid)
+        level = ratio.max() / 255  # where the two sides of a rounding fall on different 8-bit levels
+        assert np.abs(drawn - slow).max() <= 1.01 * level
+        assert np.isclose(drawn, slow, rtol=1e-4).mean() > 0.99

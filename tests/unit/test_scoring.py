@@ -109,6 +109,7 @@ def test_map_is_bilinear_then_gaussian():
     up = F.interpolate(torch.from_numpy(patch_map).reshape(1, 1, *GRID), size=(40, 63), mode="bilinear")[0, 0].numpy()
     maker = map_maker(ScoringConfig(blur_radius=4), GRID, (40, 63))
     np.testing.assert_allclose(maker(patch_map), gaussian_filter(up, 4), atol=1e-5)
+    np.testing.assert_allclose(maker.many(np.stack([patch_map * 0, patch_map]))[1], maker(patch_map), rtol=1e-6)
     native = F.interpolate(torch.from_numpy(gaussian_filter(up, 4))[None, None], size=(80, 50), mode="bilinear")[0, 0]
     np.testing.assert_allclose(maker(patch_map, (80, 50)), native.numpy(), atol=1e-5)
 
