@@ -1,0 +1,228 @@
+"""Pictures of what a detector found and what it got wrong: image, true mask, anomaly map."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from exdd_ray.config.detector import FeaturesConfig, Size
+from exdd_ray.data.catalog import CatalogRow
+from exdd_ray.data.images import read_pair
+from exdd_ray.detectors.patch_bank import Predictions
+from exdd_ray.experiment.result import TrialResult
+from exdd_ray.report.charts import polyline, simplify
+
+SIDE = 200  # pixels of a picture's longer side
+MAP_SIDE = 48
+MAP_LEVELS = 48
+MASK_SIDE = 400
+MAX_PICTURES = 110
+MAX_TILES = 200
+MAX_OF_KIND = 6
+COLOURMAP = "inferno"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A test image as it is shown: its key in the page, size in pixels, data URI, and the mask's outline as a path."""
+
+    key: str
+    width: int
+    height: int
+    uri: str
+    outline: str
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A prediction: its picture, and the anomaly map as a data URI over a box (x, y, width, height) of the picture."""
+
+    picture: Picture
+    heat: str
+    box: tuple[float, float, float, float]
+    row: CatalogRow
+    score: float
+    above: bool
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Predictions of one result.
+
+    Attributes:
+        trial, group: positions of the trial and the category.
+        threshold: F1-max threshold of the image scores.
+        scale: values of the first and the last colour of all anomaly maps of the panel.
+        detected, weakest, alarms: the defects of the highest scores, those of the lowest, normals of the highest.
+    """
+
+    trial: int
+    group: int
+    result: TrialResult
+    threshold: float
+    scale: tuple[float, float]
+    detected: tuple[Tile, ...]
+    weakest: tuple[Tile, ...]
+    alarms: tuple[Tile, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """All panels and their pictures, each held once; `ramp` is the colour map as CSS colours, low to high."""
+
+    pictures: tuple[Picture, ...]
+    panels: tuple[Panel, ...]
+    ramp: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Picks:
+    """Positions of the images to show, each list starting with the most telling."""
+
+    detected: np.ndarray
+    weakest: np.ndarray
+    alarms: np.ndarray
+
+    @property
+    def tiles(self) -> int:
+        """How many there are."""
+        return len(self.detected) + len(self.weakest) + len(self.alarms)
+
+
+def make_gallery(results: Sequence[tuple[int, int, TrialResult]]) -> Gallery:
+    """Panels of (trial position, category position, result); fewer images each where there are many of them.
+
+    Raises ImageError where an image or mask cannot be read any more.
+    """
+    for count in range(MAX_OF_KIND, 0, -1):
+        chosen = [pick(result.predictions, result.image.detection.threshold, count) for _, _, result in results]
+        rows = _distinct_rows(results, chosen)
+        if len(rows) <= MAX_PICTURES and sum(picks.tiles for picks in chosen) <= MAX_TILES:
+            break
+    pictures = {row: _picture(row, f"p{number}") for number, row in enumerate(rows)}
+    panels = [_panel(*place, picks, pictures) for place, picks in zip(results, chosen, strict=True)]
+    return Gallery(tuple(pictures.values()), tuple(panels), _ramp())
+
+
+def pick(predictions: Predictions, threshold: float, count: int) -> Picks:
+    """At most `count` positions of each kind; no defect is both among the strongest and the weakest."""
+    scores = np.asarray(predictions.scores)
+    labels = np.array([row.label for row in predictions.rows])
+    ascending = np.argsort(scores, kind="stable")
+    defective, normal = ascending[labels[ascending] == 1], ascending[labels[ascending] == 0]
+    weakest = defective[: min(count, (len(defective) + 1) // 2)]
+    others = defective[len(weakest) :]
+    detected = others[scores[others] >= threshold][::-1][:count]
+    return Picks(detected, weakest, normal[::-1][:count])
+
+
+def _distinct_rows(results: Sequence[tuple[int, int, TrialResult]], chosen: Sequence[Picks]) -> list[CatalogRow]:
+    return list(
+        dict.fromkeys(
+            result.predictions.rows[i]
+            for (_, _, result), picks in zip(results, chosen, strict=True)
+            for i in (*picks.detected, *picks.weakest, *picks.alarms)
+        )
+    )
+
+
+def _picture(row: CatalogRow, key: str) -> Picture:
+    image, mask = read_pair(row)
+    height, width = _within(image.shape[:2], SIDE)
+    small = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
+    return Picture(
+        key, width, height, _data_uri(small, "WEBP", quality=75), "" if mask is None else outline(mask, (height, width))
+    )
+
+
+def outline(mask: np.ndarray, size: Size) -> str:
+    """SVG path around the defect regions of a mask bool [H x W], in a drawing of `size` (height, width)."""
+    from contourpy import contour_generator
+
+    height, width = _within(mask.shape, MASK_SIDE)
+    area = Image.fromarray(mask.astype(np.float32)).resize((width, height), Image.Resampling.BOX)
+    padded = np.pad(np.asarray(area), 1)
+    scale = np.array([size[1] / width, size[0] / height])
+    # A line one pixel wide in the file must stay visible: far less than half of a cell counts as covered.
+    loops = contour_generator(z=padded).lines(0.5 if mask.shape == (height, width) else 0.2)
+    # Cell centres lie at halves, and the padding moved them by one.
+    paths = [(np.asarray(loop, dtype=np.float64) - 0.5) * scale for loop in loops]
+    return "".join(polyline(simplify(path, 0.2), closed=True) for path in paths)
+
+
+def _panel(trial: int, group: int, result: TrialResult, picks: Picks, pictures: dict[CatalogRow, Picture]) -> Panel:
+    scale = colour_scale(result.predictions)
+    tiles = [
+        tuple(_tile(result, int(i), scale, pictures) for i in positions)
+        for positions in (picks.detected, picks.weakest, picks.alarms)
+    ]
+    return Panel(trial, group, result, result.image.detection.threshold, scale, *tiles)
+
+
+def _tile(result: TrialResult, at: int, scale: tuple[float, float], pictures: dict[CatalogRow, Picture]) -> Tile:
+    predictions, row = result.predictions, result.predictions.rows[at]
+    picture, features = pictures[row], result.trial.config.detector.features
+    left, top, width, height = map_box((picture.height, picture.width), features)
+    heat = _heat(predictions.draw(predictions.patch_maps[at], _map_size(features)), scale)
+    score = float(predictions.scores[at])
+    above = score >= result.image.detection.threshold
+    return Tile(picture, heat, (left, top, width, height), row, score, above)
+
+
+def map_box(size: Size, features: FeaturesConfig) -> tuple[float, float, float, float]:
+    """Box (x, y, width, height) of an image of `size` that the anomaly map covers: all of it but for a central crop."""
+    height, width = size
+    if features.crop is None:
+        return 0.0, 0.0, float(width), float(height)
+    shorter, resize = min(height, width), features.resize
+    up, across = (resize / shorter,) * 2 if isinstance(resize, int) else (resize[0] / height, resize[1] / width)
+    tall, wide = features.crop[0] / up, features.crop[1] / across
+    return round((width - wide) / 2, 2), round((height - tall) / 2, 2), round(wide, 2), round(tall, 2)
+
+
+def colour_scale(predictions: Predictions) -> tuple[float, float]:
+    """Values of the first and last colour: the median patch of normal test images, the 99.5 % quantile of all."""
+    normal = np.array([row.label for row in predictions.rows]) == 0
+    maps = np.asarray(predictions.patch_maps, dtype=np.float64)
+    low, high = float(np.median(maps[normal])), float(np.quantile(maps, 0.995))
+    return low, high if high > low else low + max(abs(low), 1.0) * 1e-6
+
+
+def _map_size(features: FeaturesConfig) -> Size:
+    return _within(features.input_size, MAP_SIDE)
+
+
+def _heat(anomaly_map: np.ndarray, scale: tuple[float, float]) -> str:
+    """A map in colours that fade out towards the low end of the scale; a palette of few levels keeps it small."""
+    from matplotlib import colormaps
+
+    low, high = scale
+    share = np.clip((anomaly_map - low) / (high - low), 0, 1)
+    steps = np.linspace(0, 1, MAP_LEVELS)
+    picture = Image.fromarray(np.rint(share * (MAP_LEVELS - 1)).astype(np.uint8))
+    picture.putpalette(colormaps[COLOURMAP](steps, bytes=True)[:, :3].tobytes())
+    opacity = np.rint(215 * np.sqrt(steps)).astype(np.uint8).tobytes()
+    return _data_uri(picture, "PNG", optimize=True, transparency=opacity)
+
+
+def _ramp() -> tuple[str, ...]:
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return tuple(to_hex(colormaps[COLOURMAP](level)) for level in np.linspace(0, 1, 9))
+
+
+def _within(size: tuple[int, ...], side: int) -> Size:
+    """(height, width) of the same shape with no side longer than `side`; never enlarged."""
+    scale = min(1.0, side / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _data_uri(image: Image.Image, form: str, **options: Any) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return f"data:image/{form.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -1,0 +1,219 @@
+"""The numbers of a report: metrics aggregated over categories and seeds, counts, and what to warn a reader of."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from exdd_ray.experiment.result import TrialResult
+from exdd_ray.metrics.bootstrap import Interval
+
+DECIMALS = 3
+_NAMED = 4  # trials or categories of a flag
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column of the tables: its title and how it is read from a result (None where it is undefined)."""
+
+    title: str
+    read: Callable[[TrialResult], float | None]
+
+
+METRICS = (
+    Metric("Image AUROC", lambda result: result.image.detection.auroc),
+    Metric("Image AP", lambda result: result.image.detection.ap),
+    Metric("Pixel AUROC", lambda result: result.pixel.detection.auroc if result.pixel else None),
+    Metric("Pixel AP", lambda result: result.pixel.detection.ap if result.pixel else None),
+    Metric("AUPRO", lambda result: result.pixel.aupro if result.pixel else None),
+    Metric("Image F1", lambda result: result.image.detection.f1),
+)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean over seeds, and their sample standard deviation; None for a single seed."""
+
+    mean: float
+    deviation: float | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All results of one trial name.
+
+    Attributes:
+        name: of the trial.
+        results: over categories and seeds.
+        seeds: in ascending order.
+        metrics: aligned with METRICS; None where no result has the metric.
+        interval: 95 % interval of the image AUROC, where there is a single result.
+        leakage: whether a result has such a remark.
+    """
+
+    name: str
+    results: tuple[TrialResult, ...]
+    seeds: tuple[int, ...]
+    metrics: tuple[Spread | None, ...]
+    interval: Interval | None
+    leakage: bool
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A remark and where it applies; `leakage` marks results that are not comparable with clean ones."""
+
+    text: str
+    where: str
+    leakage: bool
+
+
+@dataclass(frozen=True)
+class Errors:
+    """What a result gets wrong at the F1-max threshold: missed defects and false alarms, of how many."""
+
+    missed: int
+    defective: int
+    alarms: int
+    normal: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """The results on one category of one dataset."""
+
+    label: str
+    results: tuple[TrialResult, ...]
+
+
+def spread(values: Sequence[tuple[int, float]]) -> Spread | None:
+    """Mean of (seed, value) pairs within each seed, then mean and sample standard deviation over the seeds."""
+    if not values:
+        return None
+    seeds = sorted({seed for seed, _ in values})
+    means = [float(np.mean([value for key, value in values if key == seed])) for seed in seeds]
+    return Spread(float(np.mean(means)), float(np.std(means, ddof=1)) if len(means) > 1 else None)
+
+
+def summarize(results: Sequence[TrialResult]) -> tuple[Summary, ...]:
+    """One summary for each trial name, in the order of the results."""
+    names = dict.fromkeys(result.trial.name for result in results)
+    return tuple(_summary(name, [result for result in results if result.trial.name == name]) for name in names)
+
+
+def _summary(name: str, results: Sequence[TrialResult]) -> Summary:
+    return Summary(
+        name=name,
+        results=tuple(results),
+        seeds=tuple(sorted({result.trial.config.seed for result in results})),
+        metrics=tuple(_metric_spread(metric, results) for metric in METRICS),
+        interval=results[0].image.auroc_interval if len(results) == 1 else None,
+        leakage=any(is_leakage(remark) for result in results for remark in result.remarks),
+    )
+
+
+def _metric_spread(metric: Metric, results: Sequence[TrialResult]) -> Spread | None:
+    read = [(result.trial.config.seed, metric.read(result)) for result in results]
+    return spread([(seed, value) for seed, value in read if value is not None])
+
+
+def best_means(summaries: Sequence[Summary]) -> tuple[float | None, ...]:
+    """The largest mean of each metric as printed, so that equals share the first place; None with one summary."""
+    if len(summaries) < 2:
+        return (None,) * len(METRICS)
+    columns = zip(*(summary.metrics for summary in summaries), strict=True)
+    return tuple(max((round(cell.mean, DECIMALS) for cell in column if cell), default=None) for column in columns)
+
+
+def strongest(summaries: Sequence[Summary], count: int, always: Sequence[int]) -> tuple[int, ...]:
+    """Positions of at most `count` summaries, in order: those of `always` and the ones with the best image AUROC."""
+    by_auroc = sorted(range(len(summaries)), key=lambda i: -_image_auroc(summaries[i]))
+    wanted = dict.fromkeys([*(range(len(summaries))[i] for i in always), *by_auroc])
+    return tuple(sorted(list(wanted)[:count]))
+
+
+def _image_auroc(summary: Summary) -> float:
+    cell = summary.metrics[0]
+    assert cell is not None  # an image AUROC is always defined
+    return cell.mean
+
+
+def span(values: Sequence[int]) -> str:
+    """`5,976`, or `1,184–1,254` where the values differ."""
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,}–{high:,}"
+
+
+def group_by_category(results: Sequence[TrialResult]) -> tuple[Group, ...]:
+    """Results by dataset and category, in order; the label names the dataset where there are several."""
+    keys = list(dict.fromkeys(_category_key(result) for result in results))
+    several = len({dataset for dataset, _ in keys}) > 1
+    return tuple(
+        Group(
+            f"{dataset} / {category}" if several else category,
+            tuple(result for result in results if _category_key(result) == (dataset, category)),
+        )
+        for dataset, category in keys
+    )
+
+
+def _category_key(result: TrialResult) -> tuple[str, str]:
+    return result.trial.config.dataset.name, result.category
+
+
+def first_seed(results: Sequence[TrialResult]) -> tuple[TrialResult, ...]:
+    """The result of each trial name's lowest seed, in order of the names."""
+    chosen: dict[str, TrialResult] = {}
+    for result in results:
+        before = chosen.get(result.trial.name)
+        if before is None or result.trial.config.seed < before.trial.config.seed:
+            chosen[result.trial.name] = result
+    return tuple(chosen.values())
+
+
+def errors(result: TrialResult) -> Errors:
+    """Missed defects (scores below the F1-max threshold) and false alarms (normal images at or above it)."""
+    above = np.asarray(result.predictions.scores) >= result.image.detection.threshold
+    defective = np.array([row.label for row in result.predictions.rows]) == 1
+    return Errors(
+        missed=int((defective & ~above).sum()),
+        defective=int(defective.sum()),
+        alarms=int((~defective & above).sum()),
+        normal=int((~defective).sum()),
+    )
+
+
+def images_tested(results: Sequence[TrialResult]) -> tuple[str, str]:
+    """Normal and defective test images, summed over categories; a range where they differ between trials."""
+    runs: dict[tuple[str, int], list[tuple[int, int]]] = {}
+    for result in results:
+        runs.setdefault((result.trial.name, result.trial.config.seed), []).append(result.test)
+    normal, defective = zip(*(map(sum, zip(*counts, strict=True)) for counts in runs.values()), strict=True)
+    return span(normal), span(defective)
+
+
+def flags(results: Sequence[TrialResult]) -> tuple[Flag, ...]:
+    """Every distinct remark with the trials and categories that it is about, leakage first."""
+    remarks = dict.fromkeys(remark for result in results for remark in result.remarks)
+    found = [_flag(remark, results) for remark in remarks]
+    return tuple(sorted(found, key=lambda flag: not flag.leakage))
+
+
+def _flag(remark: str, results: Sequence[TrialResult]) -> Flag:
+    inside = [result for result in results if remark in result.remarks]
+    names = _which([result.trial.name for result in inside], [result.trial.name for result in results], "trials")
+    categories = _which([result.category for result in inside], [result.category for result in results], "categories")
+    return Flag(remark, "; ".join(filter(None, [names, categories])), is_leakage(remark))
+
+
+def is_leakage(remark: str) -> bool:
+    """Whether a remark says that the test images were not kept apart."""
+    return remark.lower().startswith("leakage")
+
+
+def _which(members: Sequence[str], everything: Sequence[str], noun: str) -> str:
+    """The distinct members by name, or how many where that is a long list; empty where they are everything there is."""
+    chosen, known = dict.fromkeys(members), set(everything)
+    if chosen.keys() == known:
+        return ""
+    return ", ".join(chosen) if len(chosen) <= _NAMED else f"{len(chosen)} of {len(known)} {noun}"
