@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from exdd_ray.experiment.result import TrialResult
+    from exdd_ray.features.embed import SliceRunner
 
 
 class _KeysHelp(argparse.Action):
@@ -35,6 +36,13 @@ def add_run_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentPars
     """Add `run` to the command line."""
     parser = subparsers.add_parser("run", help="run an experiment and write its report", add_help=False)
     _add_experiment(parser)
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="embed on a Ray cluster: `auto`, an address, or (alone) one started here",
+    )
     parser.add_argument("--json", action="store_true", help="print the metrics as one JSON object on the last line")
     parser.set_defaults(run=run_experiment)
 
@@ -79,9 +87,12 @@ def run_experiment(arguments: argparse.Namespace) -> int:
     started = time.perf_counter()
     run, trials = load_run(*_config_and_overrides(arguments))
     store = Store(run.store)
-    results = run_trials(trials, Workshop(store, terminal_progress), _say_progress)
+    workshop = Workshop(store, terminal_progress, _slice_runner(arguments.ray))
+    results = run_trials(trials, workshop, _say_progress)
     folder = run.output or Path("runs") / run.name
-    write_results(folder, run, results)
+    with terminal_progress("writing the report", 1) as advance:
+        write_results(folder, run, results)
+        advance(1)
     seconds = time.perf_counter() - started
     print_results(results)
     print(f"{len(store.made)} artifacts made, {len(store.reused)} read from {store.root}; {seconds:.1f} s")
@@ -89,6 +100,16 @@ def run_experiment(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({**summary(results), "seconds": round(seconds, 3)}))
     return 0
+
+
+def _slice_runner(address: str | None) -> "SliceRunner | None":
+    if address is None:
+        return None
+    from exdd_ray.edge.cluster import connect
+    from exdd_ray.edge.embed import RaySlices
+
+    connect(address)
+    return RaySlices()
 
 
 def _say_progress(result: "TrialResult") -> None:

@@ -11,29 +11,55 @@ from exdd_ray.banks.coreset import CoresetOrder, greedy_order
 from exdd_ray.banks.options import patchcore_released_order, project, random_order
 from exdd_ray.banks.vectors import VectorBlocks
 from exdd_ray.config.detector import CoresetConfig
+from exdd_ray.errors import DataError
 from exdd_ray.progress import Advance, Progress
 from exdd_ray.store.arrays import read_arrays, write_arrays
-from exdd_ray.store.artifact import Recipe, Store
+from exdd_ray.store.artifact import Artifact, Recipe, Store
 
-VERSION = 1
-_FILE = "bank.arrow"
+VERSION = 2
+FILE = "bank.arrow"
+
+
+@dataclass(frozen=True)
+class Points:
+    """Vectors that a bank is chosen from.
+
+    Attributes:
+        read: opens them [N x D]; called only where the bank is not in the store.
+        count: N.
+        inputs: keys that name them.
+        space: names the features (backbone, weights, layers, aggregator): distances exist within one space only.
+        batch: the name under which they can be removed from the bank again.
+    """
+
+    read: Callable[[], VectorBlocks]
+    count: int
+    inputs: tuple[str, ...]
+    space: str
+    batch: str
 
 
 @dataclass(frozen=True)
 class MemoryBank:
-    """M vectors in farthest-first order.
+    """M vectors, in farthest-first order where they were chosen so.
 
     Attributes:
         key: of the artifact.
+        space: of the features.
         vectors: float32 [M x D].
-        points: [M] each vector's number among the points that the bank was chosen from.
+        points: [M] each vector's number among the points that it was chosen from.
         radii: [M] distance of each to those before it (infinite for the first; NaN where the method gives none).
+        batch: [M] which of the batches each vector came with.
+        batches: their names.
     """
 
     key: str
+    space: str
     vectors: np.ndarray
     points: np.ndarray
     radii: np.ndarray
+    batch: np.ndarray
+    batches: tuple[str, ...]
 
 
 def bank_size(points: int, config: CoresetConfig) -> int:
@@ -41,39 +67,39 @@ def bank_size(points: int, config: CoresetConfig) -> int:
     return min(points, max(config.minimum, int(config.rate * points)))
 
 
-def make_bank(
-    points: Callable[[], VectorBlocks],
-    count: int,
-    config: CoresetConfig,
-    seed: int,
-    inputs: tuple[str, ...],
-    store: Store,
-    progress: Progress,
-    label: str,
-) -> MemoryBank:
-    """The bank of points [N x D]: its coreset is computed unless the store has it.
+def make_bank(points: Points, config: CoresetConfig, seed: int, store: Store, progress: Progress) -> MemoryBank:
+    """The coreset of points as a bank: computed unless the store has it.
 
     Args:
-        points: opens the points; called only where the coreset is not in the store.
-        count: N.
-        inputs: keys that name the points.
         seed: of the first pick, unless the config has its own.
     """
     seed = seed if config.seed is None else config.seed
-    picks = bank_size(count, config)
+    picks = bank_size(points.count, config)
     how = {"method": config.method, "projection": config.projection, "seed": seed, "picks": picks}
 
     def build(folder: Path) -> dict[str, Any]:
-        vectors = points()
-        with progress(f"{label} bank: {picks} of {count} vectors", picks) as advance:
+        vectors = points.read()
+        with progress(f"{points.batch} bank: {picks} of {points.count} vectors", picks) as advance:
             order = _order(vectors, config, picks, seed, advance)
-        write_arrays(
-            folder / _FILE, {"vectors": vectors.take(order.indices), "points": order.indices, "radii": order.radii}
-        )
-        return {"of": count, "rounds": order.rounds}
+        columns = {"vectors": vectors.take(order.indices), "points": order.indices, "radii": order.radii}
+        write_arrays(folder / FILE, {**columns, "batch": np.zeros(picks, dtype=np.int32)})
+        return {"space": points.space, "batches": [points.batch], "of": points.count, "rounds": order.rounds}
 
-    artifact = store.make(Recipe("bank", VERSION, how, inputs), build)
-    return MemoryBank(artifact.key, **read_arrays(artifact.file(_FILE)))
+    return _opened(store.make(Recipe("bank", VERSION, how, (*points.inputs, points.space)), build))
+
+
+def open_bank(store: Store, key: str) -> MemoryBank:
+    """A bank of the store. Raises DataError where the store has none, or none whole, under the key."""
+    artifact = store.find(key)
+    if artifact is None:
+        raise DataError(f"{store.root}: no bank {key}")
+    return _opened(artifact)
+
+
+def _opened(artifact: Artifact) -> MemoryBank:
+    columns = read_arrays(artifact.file(FILE))
+    metadata = artifact.metadata
+    return MemoryBank(artifact.key, metadata["space"], **columns, batches=tuple(metadata["batches"]))
 
 
 def _order(points: VectorBlocks, config: CoresetConfig, picks: int, seed: int, advance: Advance) -> CoresetOrder:

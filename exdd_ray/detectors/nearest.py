@@ -7,6 +7,7 @@ import numpy as np
 from exdd_ray.banks.search import search
 from exdd_ray.detectors.bank import MemoryBank
 from exdd_ray.detectors.samples import Samples
+from exdd_ray.errors import DataError
 from exdd_ray.features.embed import Embedding
 from exdd_ray.progress import Progress
 from exdd_ray.scoring.distances import BankDistances
@@ -34,7 +35,11 @@ def nearest(
         at: [n] the images' positions in the embedding.
         own_images: [M] for each bank vector the position of the image that it came from; given, an image ignores its
             own vectors, as if it had been held out of the bank.
+
+    Raises DataError for a bank of other features.
     """
+    if bank.space != embedding.space:
+        raise DataError(f"bank {bank.key} was built from other features than these images' (backbone or layers differ)")
     how = {"held_out": own_images is not None}
     recipe = Recipe("nearest", VERSION, how, (embedding.key, digest(at.tolist()), bank.key))
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from exdd_ray.banks.vectors import VectorBlocks
 from exdd_ray.config.detector import PatchBankConfig, ScoringConfig
 from exdd_ray.data.catalog import CatalogRow, select_rows
-from exdd_ray.detectors.bank import MemoryBank, make_bank
+from exdd_ray.detectors.bank import MemoryBank, Points, make_bank
 from exdd_ray.detectors.nearest import nearest, neighbour_distances
 from exdd_ray.detectors.positives import Positives, crop_vectors, gather, masked_patches, purified
 from exdd_ray.detectors.samples import Embedder, Samples
@@ -122,8 +122,15 @@ def fit_patch_bank(config: PatchBankConfig, train: pa.Table, embedder: Embedder,
     if len(samples.at) == 0:
         raise DataError("no normal image to train on is readable")
     store, progress = embedder.store, embedder.progress
-    points, count = partial(samples.embedding.vectors, samples.at), len(samples.at) * samples.embedding.patches
-    negative = make_bank(points, count, config.bank.negative, seed, (samples.key,), store, progress, "normal")
+    space = samples.embedding.space
+    points = Points(
+        read=partial(samples.embedding.vectors, samples.at),
+        count=len(samples.at) * samples.embedding.patches,
+        inputs=(samples.key,),
+        space=space,
+        batch="normal",
+    )
+    negative = make_bank(points, config.bank.negative, seed, store, progress)
     single = FittedPatchBank(config, embedder, samples, negative, None, None)
     if config.bank.positive is None:
         return single
@@ -132,8 +139,8 @@ def fit_patch_bank(config: PatchBankConfig, train: pa.Table, embedder: Embedder,
     where = (samples.embedding, held_out)
     away = nearest(*where, negative, store, progress, "held-out normal images", own_images=own).nearest
     found = _positives(select_rows(train, label=1), single, away)
-    points, count = partial(VectorBlocks, [found.vectors]), len(found.vectors)
-    positive = make_bank(points, count, config.bank.positive, seed, (found.key,), store, progress, "defect")
+    points = Points(partial(VectorBlocks, [found.vectors]), len(found.vectors), (found.key,), space, "defect")
+    positive = make_bank(points, config.bank.positive, seed, store, progress)
     near = nearest(*where, positive, store, progress, "held-out normal images").nearest
     calibration = calibrate(config.scoring, away, near, samples.embedding.grid)
     return replace(single, positive=positive, calibration=calibration)

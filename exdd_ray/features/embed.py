@@ -52,6 +52,7 @@ class Embedding:
 
     Attributes:
         key: hash of the slices' keys; names the embedding in the recipes of what is made from it.
+        space: names the features; vectors are comparable within one space only.
         readable: [N] whether the image of a row could be decoded.
         reasons: row -> why it could not.
         grid: (height, width) of the patch grid.
@@ -59,6 +60,7 @@ class Embedding:
     """
 
     key: str
+    space: str
     store: Store
     jobs: tuple[SliceJob, ...]
     readable: np.ndarray
@@ -77,6 +79,10 @@ class Embedding:
         """[N] position of a row's image within its slice, counting readable ones only."""
         counts = [np.cumsum(part) - 1 for part in np.split(self.readable, range(SLICE, len(self.readable), SLICE))]
         return np.concatenate(counts)
+
+    def closed(self) -> "Embedding":
+        """The same embedding with no file open: what another process can be given."""
+        return replace(self, store=Store(self.store.root.resolve()), _slices={})
 
     def image(self, row: int) -> np.ndarray:
         """Vectors [P x D] of one row's image, shared with the file. Raises DataError where it was not readable."""
@@ -161,6 +167,11 @@ def plan_slices(catalog: pa.Table, features: FeaturesConfig, working_size: Size 
         )
         jobs.append(SliceJob(part, features, working_size, Recipe("embed", VERSION, how, inputs)))
     return jobs
+
+
+def feature_space(features: FeaturesConfig) -> tuple[str, ...]:
+    """What, with the weights, makes two images' vectors comparable."""
+    return (features.backbone, *features.layers, features.aggregator)
 
 
 def _content(path: str) -> str:
@@ -251,4 +262,5 @@ def _assembled(store: Store, jobs: Sequence[SliceJob]) -> Embedding:
         raise DataError(f"no image is readable; the first: {next(iter(reasons.values()))}")
     ((grid, dim),) = shapes
     key = digest([job.recipe.key for job in jobs])
-    return Embedding(key, store, tuple(jobs), np.array(readable), reasons, grid, dim)
+    space = digest([jobs[0].recipe.config["weights"], *feature_space(jobs[0].features)])
+    return Embedding(key, space, store, tuple(jobs), np.array(readable), reasons, grid, dim)

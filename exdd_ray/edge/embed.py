@@ -1,0 +1,53 @@
+"""Embedding slices with Ray Data: an actor pool makes the artifacts that threads would make in one process."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+
+from exdd_ray.edge.cluster import one_thread_workers
+from exdd_ray.features.embed import SliceJob, make_slice
+from exdd_ray.store.artifact import Store
+
+
+class _SliceMaker:
+    """An actor that embeds slices on one thread and keeps its backbone loaded."""
+
+    def __init__(self, root: str) -> None:
+        torch.set_num_threads(1)
+        self._store = Store(Path(root))
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        for job in batch["job"]:
+            make_slice(self._store, job)
+        return {"images": [len(job.rows) for job in batch["job"]]}
+
+
+@dataclass(frozen=True)
+class RaySlices:
+    """Computes embedding slices on the connected cluster; a SliceRunner for `embed`.
+
+    Attributes:
+        workers: one-thread actors; None is one a CPU.
+    """
+
+    workers: int | None = None
+
+    def __call__(self, store: Store, jobs: Sequence[SliceJob], advance: Callable[[int], None]) -> None:
+        """Make the slices' artifacts in the store, which every worker reaches by its path."""
+        workers, cpus = one_thread_workers(self.workers)
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        rows = ray.data.from_items([{"job": job} for job in jobs], override_num_blocks=len(jobs))
+        made = rows.map_batches(
+            _SliceMaker,
+            batch_size=1,
+            fn_constructor_args=(str(store.root.resolve()),),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers, len(jobs))),
+            num_cpus=cpus,
+        )
+        for row in made.iter_rows():
+            advance(int(row["images"]))
