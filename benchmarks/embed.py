@@ -1,0 +1,126 @@
+"""Embedding from JPEG files, in-process and with Ray Data, against the bare forward pass and a DataLoader loop."""
+
+import shutil
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from common import free_tiles, report, resnet18
+
+from exdd_ray.data.images import read_image
+from exdd_ray.edge.cluster import connect
+from exdd_ray.edge.embed import RaySlices
+from exdd_ray.features.aggregate import aggregate
+from exdd_ray.features.backbone import load_backbone
+from exdd_ray.features.embed import SLICE, embed, plan_slices, run_on_threads
+from exdd_ray.features.prepare import prepare_image
+from exdd_ray.store.artifact import Store
+
+IMAGES = 320
+REPEATS = 3
+
+
+class Tiles(torch.utils.data.Dataset[torch.Tensor]):
+    """The images as the usual data set: decoded and resized one at a time."""
+
+    def __init__(self, paths: list[str]) -> None:
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> torch.Tensor:
+        return torch.from_numpy(prepare_image(read_image(self.paths[i]), resnet18()))
+
+
+def bare(count: int) -> float:
+    """Images per second of the truncated forward pass and aggregation on ready tensors, all cores, better of two ways.
+
+    One batch after another on all threads; or one batch a thread side by side.
+    """
+    backbone = load_backbone(resnet18())
+    batch = torch.randn(SLICE, 3, 224, 224).contiguous(memory_format=torch.channels_last)
+
+    def once(_: int = 0) -> None:
+        with torch.inference_mode():
+            aggregate(backbone(batch), "avg")
+
+    batches = count // SLICE
+    once()
+    started = time.perf_counter()
+    for _ in range(batches):
+        once()
+    together = time.perf_counter() - started
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        started = time.perf_counter()
+        list(pool.map(once, range(batches)))
+        apart = time.perf_counter() - started
+    torch.set_num_threads(threads)
+    return batches * SLICE / min(together, apart)
+
+
+def pipeline(runner: object, folder: Path) -> float:
+    """Images per second of the whole pipeline: decode, resize, embed, write artifacts."""
+    shutil.rmtree(folder, ignore_errors=True)
+    catalog = free_tiles(IMAGES)
+    started = time.perf_counter()
+    embed(catalog, resnet18(), Store(folder), run=runner)  # type: ignore[arg-type]
+    return IMAGES / (time.perf_counter() - started)
+
+
+def ray_steady(folder: Path) -> float:
+    """Images per second with Ray Data between the first slice and the last: without the start of its workers."""
+    shutil.rmtree(folder, ignore_errors=True)
+    jobs = plan_slices(free_tiles(IMAGES), resnet18())
+    done: list[tuple[float, int]] = []
+    RaySlices()(Store(folder), jobs, lambda images: done.append((time.perf_counter(), images)))
+    skipped = 4  # slices until every worker has loaded its backbone
+    return sum(n for _, n in done[skipped:]) / (done[-1][0] - done[skipped - 1][0])
+
+
+def dataloader() -> float:
+    """Images per second of the usual loop: a DataLoader with workers, its batches through the same backbone."""
+    paths = free_tiles(IMAGES)["image"].to_pylist()
+    loader = torch.utils.data.DataLoader(Tiles(paths), batch_size=SLICE, num_workers=2)
+    backbone = load_backbone(resnet18())
+    started = time.perf_counter()
+    with torch.inference_mode():
+        kept = [aggregate(backbone(batch), "avg").vectors.numpy() for batch in loader]
+    np.concatenate(kept)
+    return IMAGES / (time.perf_counter() - started)
+
+
+def main() -> int:
+    """Measure in turn, so that a drift of the machine meets all alike."""
+    connect("local")
+    found: dict[str, list[float]] = {name: [] for name in ("bare", "local", "ray", "dataloader")}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "store"
+        pipeline(run_on_threads, folder)  # warm the caches of the files
+        for _ in range(REPEATS):
+            found["bare"].append(bare(IMAGES // 2))
+            found["local"].append(pipeline(run_on_threads, folder))
+            found["ray"].append(ray_steady(folder))
+            found["dataloader"].append(dataloader())
+    speed = {name: median(values) for name, values in found.items()}
+    ratio = {name: median(np.array(values) / found["bare"]) for name, values in found.items()}
+    rows = [(name, f"{speed[name]:.1f}", f"{ratio[name]:.3f}") for name in found]
+    figures = {
+        "fraction_local": round(float(ratio["local"]), 3),
+        "fraction_ray": round(float(ratio["ray"]), 3),
+        "ratio_dataloader": round(float(median(np.array(found["local"]) / found["dataloader"])), 3),
+        "images_per_second": round(speed["local"], 1),
+    }
+    report(f"embedding {IMAGES} tiles", ("what", "images/s", "of the bare forward pass"), rows, figures)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
