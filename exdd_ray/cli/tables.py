@@ -1,5 +1,6 @@
 """Results as a table on the terminal."""
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,14 +15,14 @@ _METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro")
 def print_results(results: Sequence[TrialResult]) -> None:
     """One line a trial: the mean over categories and seeds, in percent, with the deviation over seeds."""
     table = Table(title="percent; mean over categories, ± standard deviation over seeds")
-    table.add_column("trial")
+    table.add_column("trial", no_wrap=True)
     for name in _METRICS:
         table.add_column(name.replace("_", " "), justify="right")
     records = results_table(results).to_pylist()
     for name in dict.fromkeys(record["name"] for record in records):
         mine = [record for record in records if record["name"] == name]
         table.add_row(name, *(_cell(mine, metric) for metric in _METRICS))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
     for remark in dict.fromkeys(remark for result in results for remark in result.remarks):
         print(f"note: {remark}")
 

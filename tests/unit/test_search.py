@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+
+from exdd_ray.banks.search import merge_neighbours, search
+from exdd_ray.banks.vectors import VectorBlocks
+from exdd_ray.errors import DataError
+
+
+def plain(queries, bank, k, forbidden=None):
+    """Every distance in double precision, sorted, ties by index."""
+    squares = ((queries[:, None].astype(np.float64) - bank[None]) ** 2).sum(axis=2)
+    if forbidden is not None:
+        squares[forbidden] = np.inf
+    order = np.lexsort((np.broadcast_to(np.arange(len(bank)), squares.shape), squares), axis=1)[:, :k]
+    return np.sqrt(np.take_along_axis(squares, order, 1)), order
+
+
+def integers(rng, rows, dim, offset=0.0):
+    """Few distinct values: many exact ties and duplicates, and sums that have no rounding."""
+    return (rng.integers(0, 3, (rows, dim)) + offset).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_shapes_against_every_distance(seed):
+    rng = np.random.default_rng(seed)
+    count, size, dim = int(rng.integers(1, 700)), int(rng.integers(1, 400)), int(rng.integers(1, 40))
+    k = int(rng.integers(1, min(size, 12) + 1))
+    make = integers if seed % 2 else lambda r, n, d: r.standard_normal((n, d)).astype(np.float32)
+    queries, bank = make(rng, count, dim), make(rng, size, dim)
+    bank[: size // 3] = queries[rng.integers(0, count, size // 3)]
+    distances, indices = plain(queries, bank, k)
+    found = search(queries, bank, k)
+    np.testing.assert_array_equal(found.indices[0], indices)
+    np.testing.assert_allclose(found.distances[0], distances, rtol=1e-6)
+
+
+@pytest.mark.parametrize("k", [1, 4])
+def test_far_from_the_origin_nothing_cancels(k):
+    rng = np.random.default_rng(0)
+    queries, bank = integers(rng, 300, 16, offset=4000), integers(rng, 200, 16, offset=4000)
+    bank[7] = queries[3]
+    distances, indices = plain(queries, bank, k)
+    found = search(queries, bank, k)
+    np.testing.assert_array_equal(found.indices[0], indices)
+    np.testing.assert_array_equal(found.distances[0], distances.astype(np.float32))
+    assert found.distances[0][3, 0] == 0
+
+
+def test_a_query_in_the_bank_has_distance_zero():
+    bank = np.random.default_rng(1).standard_normal((500, 64)).astype(np.float32)
+    found = search(bank, bank, 1)
+    assert not found.distances.any()
+    np.testing.assert_array_equal(found.indices[0, :, 0], np.arange(500))
+
+
+def test_all_neighbours_of_a_bank_of_duplicates_come_by_index():
+    bank = np.ones((130, 5), dtype=np.float32)
+    found = search(np.zeros((3, 5), dtype=np.float32), bank, 130)
+    np.testing.assert_array_equal(found.indices[0, 2], np.arange(130))
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_nested_sizes_in_one_pass_equal_separate_searches(k):
+    rng = np.random.default_rng(2)
+    queries, bank = integers(rng, 600, 6), integers(rng, 333, 6)
+    sizes = (5, 64, 65, 200, 333)
+    found = search(queries, bank, k, sizes=sizes)
+    for s, size in enumerate(sizes):
+        alone = search(queries, bank[:size], k)
+        np.testing.assert_array_equal(found.indices[s], alone.indices[0])
+        np.testing.assert_array_equal(found.distances[s], alone.distances[0])
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_excluded_groups_are_never_found(k):
+    rng = np.random.default_rng(3)
+    queries, bank = integers(rng, 200, 5), integers(rng, 150, 5)
+    mine, theirs = rng.integers(0, 4, 200), rng.integers(0, 4, 150)
+    _, indices = plain(queries, bank, k, forbidden=mine[:, None] == theirs[None])
+    np.testing.assert_array_equal(search(queries, bank, k, exclude=(mine, theirs)).indices[0], indices)
+
+
+@pytest.mark.parametrize("memory_mib", [1, 2, 64])
+def test_blocks_do_not_change_a_bit(memory_mib):
+    rng = np.random.default_rng(4)
+    queries, bank = (rng.standard_normal((n, 48)).astype(np.float32) for n in (1500, 2500))
+    whole, blocked = search(queries, bank, 2), search(queries, bank, 2, memory_mib=memory_mib)
+    np.testing.assert_array_equal(blocked.squares, whole.squares)
+    np.testing.assert_array_equal(blocked.indices, whole.indices)
+    pieces = [search(queries[i : i + 97], bank, 2).squares for i in range(0, 1500, 97)]
+    np.testing.assert_array_equal(np.concatenate(pieces, axis=1), whole.squares)
+
+
+def test_merged_shards_equal_the_whole_bank():
+    rng = np.random.default_rng(5)
+    queries, bank = integers(rng, 300, 7), integers(rng, 210, 7)
+    whole = search(queries, bank, 4)
+    parts = []
+    for start in range(0, 210, 70):
+        part = search(queries, bank[start : start + 70], 4)
+        parts.append(type(part)(part.distances, part.squares, part.indices + start))
+    merged = merge_neighbours(parts, 4)
+    np.testing.assert_array_equal(merged.indices, whole.indices)
+    np.testing.assert_array_equal(merged.distances, whole.distances)
+
+
+def test_half_precision_queries_in_blocks():
+    rng = np.random.default_rng(6)
+    half = rng.standard_normal((40, 16)).astype(np.float16)
+    bank = rng.standard_normal((30, 16)).astype(np.float32)
+    found = search(VectorBlocks([half[:13], half[13:]]), bank, 1)
+    np.testing.assert_array_equal(found.indices[0], plain(half.astype(np.float32), bank, 1)[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"queries": np.zeros((4, 3), dtype=np.float32)}, "3 dimensions, the bank has 5"),
+        ({"queries": np.full((4, 5), np.nan, dtype=np.float32)}, "queries: 4 vectors hold NaN"),
+        ({"bank": np.full((6, 5), np.inf, dtype=np.float32)}, "the bank: 6 vectors hold NaN"),
+        ({"bank": np.zeros((0, 5), dtype=np.float32)}, "empty"),
+        ({"k": 7}, "7 neighbours asked of a bank of 6"),
+        ({"k": 0}, "0 neighbours"),
+        ({"sizes": (3, 3)}, "not ascending"),
+        ({"sizes": (3, 9)}, "not ascending within 1 to 6"),
+        ({"exclude": (np.zeros(4, dtype=int), np.zeros(6, dtype=int))}, "outside of its own group"),
+    ],
+)
+def test_bad_requests(arguments, message):
+    usual = {"queries": np.zeros((4, 5), dtype=np.float32), "bank": np.zeros((6, 5), dtype=np.float32), "k": 1}
+    with pytest.raises(DataError, match=message):
+        search(**{**usual, **arguments})
