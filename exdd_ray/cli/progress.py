@@ -1,6 +1,7 @@
 """Progress on the terminal: a bar for what takes longer than two seconds, plain lines where there is no terminal."""
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,18 +31,15 @@ def _bar(console: Console, label: str, total: int) -> Iterator[Advance]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True)
     task = bar.add_task(label, total=total)
-    started = time.monotonic()
-
-    def advance(steps: int) -> None:
-        bar.advance(task, steps)
-        if not bar.live.is_started and time.monotonic() - started > _PATIENCE:
-            bar.start()
-
+    timer = threading.Timer(_PATIENCE, bar.start)
+    timer.daemon = True
+    timer.start()
     try:
-        yield advance
+        yield lambda steps: bar.advance(task, steps)
     finally:
-        if bar.live.is_started:
-            bar.stop()
+        timer.cancel()
+        timer.join()
+        bar.stop()
 
 
 def _lines(label: str, total: int) -> Advance:

@@ -64,14 +64,10 @@ def _config_and_overrides(arguments: argparse.Namespace) -> tuple[Path, list[str
 
 
 def print_config(arguments: argparse.Namespace) -> int:
-    """Print the resolved config as YAML: what a run of it would use, presets filled in."""
-    import yaml
+    """Print every trial of the config as YAML: what a run of it would use, presets filled in."""
+    from exdd_ray.config.load import load_run, resolved_yaml
 
-    from exdd_ray.config.load import load_run
-
-    run, trials = load_run(*_config_and_overrides(arguments))
-    print(f"# {len(trials)} trials: {', '.join(dict.fromkeys(trial.name for trial in trials))}")
-    print(yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False), end="")
+    print(resolved_yaml(load_run(*_config_and_overrides(arguments))), end="")
     return 0
 
 
@@ -80,18 +76,19 @@ def run_experiment(arguments: argparse.Namespace) -> int:
     from exdd_ray.cli.progress import terminal_progress
     from exdd_ray.cli.tables import print_results
     from exdd_ray.config.load import load_run
-    from exdd_ray.experiment.run import run_trials, summary, write_results
+    from exdd_ray.experiment.run import check_output, run_trials, summary, write_results
     from exdd_ray.experiment.trial import Workshop
     from exdd_ray.store.artifact import Store
 
     started = time.perf_counter()
-    run, trials = load_run(*_config_and_overrides(arguments))
-    store = Store(run.store)
+    loaded = load_run(*_config_and_overrides(arguments))
+    folder = (loaded.run.output or Path("runs") / loaded.run.name).expanduser().absolute()
+    check_output(folder)
+    store = Store(loaded.run.store.expanduser())
     workshop = Workshop(store, terminal_progress, _slice_runner(arguments.ray))
-    results = run_trials(trials, workshop, _say_progress)
-    folder = run.output or Path("runs") / run.name
+    results = run_trials(loaded.trials, workshop, _say_progress)
     with terminal_progress("writing the report", 1) as advance:
-        write_results(folder, run, results)
+        write_results(folder, loaded, results)
         advance(1)
     seconds = time.perf_counter() - started
     print_results(results)

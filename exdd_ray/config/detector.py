@@ -21,6 +21,8 @@ class FeaturesConfig(Frozen):
         weights: a weights file (safetensors or pth); None looks in EXDD_WEIGHTS, then downloads torchvision's.
         layers: modules whose outputs are taken, shallow first; the forward pass stops after the last.
         aggregator: `avg` 3x3 mean, bilinear, concatenated; `exdd` as released with ExDD; `pc1024` as in PatchCore.
+        working_size: (height, width) to which images and masks are resized before anything else (bilinear, as OpenCV
+            does), as when a dataset is stored so; None keeps theirs.
         resize: (height, width), or one number for the shorter side (then `crop` is needed).
         crop: (height, width) of a central crop after the resize.
         dtype: how the vectors are stored.
@@ -30,12 +32,18 @@ class FeaturesConfig(Frozen):
     weights: Path | None = None
     layers: tuple[str, ...] = Field(("layer2", "layer3"), min_length=1)
     aggregator: Literal["avg", "exdd", "pc1024"] = "avg"
+    working_size: Size | None = None
     resize: int | Size = (224, 224)
     crop: Size | None = None
     dtype: Literal["float32", "float16"] = "float32"
 
     @model_validator(mode="after")
     def _fixed_size(self) -> "FeaturesConfig":
+        sides = [self.resize] if isinstance(self.resize, int) else list(self.resize)
+        if min(*sides, *(self.working_size or ()), *(self.crop or ()), 16) < 16:
+            raise ValueError("sizes are at least 16 pixels")
+        if self.crop is not None and any(want > have for want, have in zip(self.crop, sides * 2, strict=False)):
+            raise ValueError(f"crop {self.crop} is larger than resize {self.resize}")
         if isinstance(self.resize, int) and self.crop is None:
             raise ValueError("resize by the shorter side leaves many sizes: give crop, or resize=[height,width]")
         return self
@@ -82,7 +90,6 @@ class PositivesConfig(Frozen):
         contours: of the crops, `all` contours of an image or only the `last` (as released with ExDD).
         padding: pixels around a crop's bounding box.
         min_area: contours of fewer pixels are passed over.
-        working_size: (height, width) to which image and mask are resized before the crop; None keeps theirs.
         crop_size: (height, width) to which a crop is resized.
         purify: keep only vectors farther from the negative bank than this quantile of held-out normal patches, and
             the farthest of every defective image.
@@ -92,7 +99,6 @@ class PositivesConfig(Frozen):
     contours: Literal["all", "last"] = "all"
     padding: int = Field(1, ge=0)
     min_area: int = Field(1, ge=1)
-    working_size: Size | None = None
     crop_size: Size = (128, 128)
     purify: float | None = Field(None, gt=0, lt=1)
 
@@ -105,6 +111,8 @@ class ScoringConfig(Frozen):
         pairing: where s_P is read: `independent` at the patch with the largest positive distance, `colocated` at the
             patch of s_N, `min` at the patch with the smallest positive distance.
         neighbours: b of PatchCore's Eq. 7; 0 turns the re-weighting off.
+        scale: distances in Eq. 7's exponents are divided by `sqrt_dim`, the root of a vector's length (ExDD), or `none`
+            (PatchCore).
         own_term: whether the nearest bank vector itself is among the b neighbours in Eq. 7's denominator.
         squared: squared distances (as faiss returns them).
         epsilon: added to the ratio's denominator.
@@ -118,6 +126,7 @@ class ScoringConfig(Frozen):
     fusion: Literal["single", "ratio", "bonus"] = "single"
     pairing: Literal["independent", "colocated", "min"] = "independent"
     neighbours: int = Field(9, ge=0)
+    scale: Literal["sqrt_dim", "none"] = "none"
     own_term: bool = True
     squared: bool = False
     epsilon: float = Field(1e-6, ge=0)
@@ -128,9 +137,15 @@ class ScoringConfig(Frozen):
     calibration: int = Field(100, ge=2)
 
     @model_validator(mode="after")
-    def _odd_smoothing(self) -> "ScoringConfig":
+    def _meaningful(self) -> "ScoringConfig":
         if self.smoothing % 2 == 0:
             raise ValueError(f"smoothing is the side of a centred window, so odd, not {self.smoothing}")
+        if self.neighbours == 1:
+            raise ValueError(
+                "one neighbour is the nearest vector itself: every score would be 0; give 0, or 2 and more"
+            )
+        if self.blur == "pillow8" and self.fusion == "bonus":
+            raise ValueError("blur=pillow8 cuts the negative values of fusion=bonus off: use gaussian")
         return self
 
 
@@ -140,7 +155,7 @@ PRESETS: Mapping[tuple[System, Preset], Mapping[str, Any]] = {
     ("patchcore", "paper"): {
         "features": _PATCHCORE_INPUT,
         "bank": {"negative": {"rate": 0.1, "projection": 128}},
-        "scoring": {"fusion": "single", "neighbours": 9, "own_term": True},
+        "scoring": {"fusion": "single", "neighbours": 9, "scale": "none"},
     },
     ("patchcore", "released"): {
         "features": _PATCHCORE_INPUT,
@@ -152,22 +167,23 @@ PRESETS: Mapping[tuple[System, Preset], Mapping[str, Any]] = {
         "scoring": {"fusion": "single", "neighbours": 0, "smoothing": 3},
     },
     ("exdd", "paper"): {
-        "features": {"backbone": "resnet50", "aggregator": "avg", "resize": (632, 224)},
+        "features": {"backbone": "resnet50", "aggregator": "avg", "working_size": (632, 224), "resize": (632, 224)},
         "bank": {"negative": {"rate": 0.02, "projection": 128}, "positive": {"rate": 0.1, "projection": 128}},
-        "positives": {"source": "crop", "contours": "all", "padding": 1, "working_size": (632, 224)},
-        "scoring": {"fusion": "ratio", "pairing": "independent", "neighbours": 3, "own_term": True},
+        "positives": {"source": "crop", "contours": "all", "padding": 1},
+        "scoring": {"fusion": "ratio", "pairing": "independent", "neighbours": 3, "scale": "sqrt_dim"},
     },
     ("exdd", "released"): {
-        "features": {"backbone": "resnet50", "aggregator": "exdd", "resize": (316, 112)},
+        "features": {"backbone": "resnet50", "aggregator": "exdd", "working_size": (632, 224), "resize": (316, 112)},
         "bank": {
             "negative": {"rate": 0.01, "minimum": 1000, "projection": 128, "seed": 0},
             "positive": {"rate": 0.1, "minimum": 1000, "projection": 128, "seed": 0},
         },
-        "positives": {"source": "crop", "contours": "last", "padding": 1, "working_size": (632, 224)},
+        "positives": {"source": "crop", "contours": "last", "padding": 1},
         "scoring": {
             "fusion": "ratio",
             "pairing": "independent",
             "neighbours": 3,
+            "scale": "sqrt_dim",
             "own_term": False,
             "blur": "pillow8",
             "blur_radius": 2.0,

@@ -31,6 +31,15 @@ class Trial:
     config: ExperimentConfig
 
 
+@dataclass(frozen=True)
+class LoadedRun:
+    """A run as validated, its trials, and the merged raw config that gives both again."""
+
+    run: RunConfig
+    trials: tuple[Trial, ...]
+    raw: Raw
+
+
 def default_run_file() -> Path:
     """The bundled experiment that `exdd run` runs without arguments."""
     package = Path(__file__).resolve().parents[1]
@@ -101,36 +110,64 @@ def parse_overrides(arguments: Iterable[str]) -> Raw:
     return overrides
 
 
-def load_run(path: Path, overrides: Sequence[str] = ()) -> tuple[RunConfig, list[Trial]]:
-    """The validated run and its trials; an override beats the file, its variants and its grid."""
+def load_run(path: Path, overrides: Sequence[str] = ()) -> LoadedRun:
+    """The validated run and its trials; an override replaces the file's value, its variants' and its grid's.
+
+    Raises ConfigError for a file or override that is not a valid config, naming file, key and reason.
+    """
     wanted = parse_overrides(overrides)
     if "seed" in wanted:
         wanted.setdefault("seeds", None)
-    raw = _apply(read_raw(path), wanted)
+    raw = _apply(_without(read_raw(path), wanted, path), wanted)
     run = _validate(RunConfig, raw, path)
-    return run, expand_run(raw, run, wanted, path)
+    return LoadedRun(run, tuple(expand_run(raw, run, path)), raw)
 
 
-def expand_run(raw: Raw, run: RunConfig, overrides: Mapping[str, Any], path: Path) -> list[Trial]:
+def resolved_yaml(loaded: LoadedRun) -> str:
+    """Every trial as a YAML document with all values filled in; a single one can be run as it is."""
+    documents = []
+    for trial in loaded.trials:
+        values = {"name": trial.name, **trial.config.model_dump(mode="json")}
+        documents.append(yaml.safe_dump(values, sort_keys=False))
+    return "---\n".join(documents)
+
+
+def expand_run(raw: Raw, run: RunConfig, path: Path) -> list[Trial]:
     """The product of variants, grid points and seeds as experiments; equal ones are kept once."""
     common = {key: value for key, value in raw.items() if key not in _RUN_ONLY}
     axes = [[(key, value) for value in values] for key, values in run.grid.items()]
     trials: dict[str, Trial] = {}
     for (variant, patch), point in itertools.product((run.variants or {"": {}}).items(), itertools.product(*axes)):
-        changes = {**_resolved(patch), **_resolved(dict(point)), **overrides}
+        changes = {**_resolved(patch), **_resolved(dict(point))}
         label = ", ".join(filter(None, [variant, *(f"{key.rsplit('.')[-1]}={value}" for key, value in point)]))
         for seed in run.seeds or (run.seed,):
-            config = _validate(ExperimentConfig, _apply({**common, "seed": seed}, _experiment_keys(changes)), path)
+            config = _validate(ExperimentConfig, _apply({**common, "seed": seed}, changes), path)
             trials.setdefault(config.model_dump_json(), Trial(label or run.name, config))
     return list(trials.values())
 
 
+def _without(raw: Raw, wanted: Mapping[str, Any], path: Path) -> Raw:
+    """The raw run with the overridden keys taken out of its variants and its grid."""
+    kept = dict(raw)
+    try:
+        if raw.get("variants"):
+            kept["variants"] = {
+                name: {key: value for key, value in (patch or {}).items() if _full(key) not in wanted}
+                for name, patch in raw["variants"].items()
+            }
+        if raw.get("grid"):
+            kept["grid"] = {key: values for key, values in raw["grid"].items() if _full(key) not in wanted}
+    except AttributeError as error:
+        raise ConfigError(f"{path}: variants and grid hold keys and values") from error
+    return kept
+
+
+def _full(key: str) -> str:
+    return resolve_key(key, ExperimentConfig)
+
+
 def _resolved(patch: Mapping[str, Any]) -> Raw:
-    return {resolve_key(key, ExperimentConfig): value for key, value in patch.items()}
-
-
-def _experiment_keys(changes: Mapping[str, Any]) -> Raw:
-    return {key: value for key, value in changes.items() if key.partition(".")[0] not in (*_RUN_ONLY, "seed")}
+    return {_full(key): value for key, value in patch.items()}
 
 
 def _apply(raw: Raw, changes: Mapping[str, Any]) -> Raw:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from scipy import ndimage
 
 from exdd_ray.data.catalog import CatalogRow, build_catalog, catalog_rows
-from exdd_ray.data.images import read_mask
+from exdd_ray.data.images import read_row_mask
 from exdd_ray.errors import DataError
 
 Box = tuple[int, int, int, int]
@@ -41,7 +41,7 @@ def defect_crops(
 
     Raises:
         DataError: a row without a mask, or one that is a crop already; no contour in any mask.
-        ImageError: an unreadable mask.
+        ImageError: a mask that is unreadable or of another size than its image.
     """
     crops = [
         crop for row in catalog_rows(catalog) for crop in _crops_of_row(row, contours, padding, min_area, working_size)
@@ -93,7 +93,7 @@ def _crops_of_row(
         raise DataError(f"image {row.id!r} has no mask to crop its defects by")
     if row.region is not None:
         raise DataError(f"image {row.id!r} is a crop already")
-    mask = read_mask(row.mask, row.mask_threshold, working_size=working_size)
+    mask = read_row_mask(row, working_size)
     boxes = contour_boxes(mask, padding=padding, min_area=min_area)
     for number, box in boxes if contours == "all" else boxes[-1:]:
         yield replace(row, id=f"{row.id}#{number}", region=box)

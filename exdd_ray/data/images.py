@@ -1,5 +1,6 @@
 """Image and mask files to arrays. What cannot be read raises ImageError with a reason, never a guess."""
 
+import errno
 import hashlib
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 
 from exdd_ray.data.catalog import CatalogRow
-from exdd_ray.errors import ImageError
+from exdd_ray.errors import ImageError, UserError
 
 _SIXTEEN_BIT = 65535
 _TURNED = {5, 6, 7, 8}  # EXIF orientations that exchange width and height
@@ -68,8 +69,8 @@ def read_mask(path: str, threshold: int, *, working_size: tuple[int, int] | None
     return np.asarray(values > threshold)
 
 
-def read_row_mask(row: CatalogRow) -> np.ndarray:
-    """Mask bool [H x W] of a catalog row, whole.
+def read_row_mask(row: CatalogRow, working_size: tuple[int, int] | None = None) -> np.ndarray:
+    """Mask bool [H x W] of a catalog row, whole; resized to a working size (height, width) where one is given.
 
     Raises:
         ImageError: the row has no mask, it is unreadable, or of another size than the image.
@@ -77,7 +78,7 @@ def read_row_mask(row: CatalogRow) -> np.ndarray:
     if row.mask is None:
         raise ImageError(row.image, "has no mask")
     _check_mask_size(row.mask, row.image, image_size(row.image))
-    return read_mask(row.mask, row.mask_threshold)
+    return read_mask(row.mask, row.mask_threshold, working_size=working_size)
 
 
 def read_pair(row: CatalogRow, *, working_size: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray | None]:
@@ -160,7 +161,11 @@ def _decode(path: str) -> Image.Image:
             return ImageOps.exif_transpose(image)
     except ImageError:
         raise
+    except MemoryError:
+        raise
     except Exception as error:  # decoders raise nearly every type on damaged bytes
+        if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT, errno.EISDIR, errno.EACCES):
+            raise UserError(f"{path}: {error.strerror}") from error  # the machine's fault, not the image's
         raise ImageError(path, _reason(path, error)) from error
 
 

@@ -6,12 +6,11 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from exdd_ray.banks.vectors import VectorBlocks
-from exdd_ray.config.detector import PatchBankConfig, ScoringConfig
+from exdd_ray.config.detector import PatchBankConfig
 from exdd_ray.data.catalog import CatalogRow, select_rows
 from exdd_ray.detectors.bank import MemoryBank, Points, make_bank
 from exdd_ray.detectors.nearest import nearest, neighbour_distances
-from exdd_ray.detectors.positives import Positives, crop_vectors, gather, masked_patches, purified
+from exdd_ray.detectors.positives import crop_points, masked_patches, masked_points, purified
 from exdd_ray.detectors.samples import Embedder, Samples
 from exdd_ray.errors import DataError
 from exdd_ray.scoring.distances import BankDistances
@@ -134,34 +133,49 @@ def fit_patch_bank(config: PatchBankConfig, train: pa.Table, embedder: Embedder,
     single = FittedPatchBank(config, embedder, samples, negative, None, None)
     if config.bank.positive is None:
         return single
-    held_out = _held_out(config.scoring, samples)
-    own = samples.at[negative.points // samples.embedding.patches]
-    where = (samples.embedding, held_out)
-    away = nearest(*where, negative, store, progress, "held-out normal images", own_images=own).nearest
-    found = _positives(select_rows(train, label=1), single, away)
-    points = Points(partial(VectorBlocks, [found.vectors]), len(found.vectors), (found.key,), space, "defect")
+    bonus, purify = config.scoring.fusion == "bonus", config.positives.source == "mask" and config.positives.purify
+    away = _held_out(single) if bonus or purify else None
+    limit = float(np.quantile(away, purify)) if away is not None and purify else None
+    points = _positives(select_rows(train, label=1), single, limit)
     positive = make_bank(points, config.bank.positive, seed, store, progress)
-    near = nearest(*where, positive, store, progress, "held-out normal images").nearest
-    calibration = calibrate(config.scoring, away, near, samples.embedding.grid)
-    return replace(single, positive=positive, calibration=calibration)
+    if away is None or not bonus:
+        return replace(single, positive=positive)
+    near = nearest(samples.embedding, _calibration_rows(single), positive, store, progress, "held-out normal images")
+    return replace(
+        single,
+        positive=positive,
+        calibration=calibrate(config.scoring, away, near.nearest, samples.embedding.grid),
+    )
 
 
-def _held_out(config: ScoringConfig, normal: Samples) -> np.ndarray:
+def _calibration_rows(fitted: FittedPatchBank) -> np.ndarray:
     """Positions of the normal images on which scores are calibrated: spread evenly over all."""
-    count = min(config.calibration, len(normal.at))
-    return normal.at[np.unique(np.linspace(0, len(normal.at) - 1, count).round().astype(np.int64))]
+    at = fitted.normal.at
+    if len(at) < 2:
+        raise DataError("fusion=bonus and positives.purify need at least two normal images to calibrate on")
+    count = min(fitted.config.scoring.calibration, len(at))
+    return at[np.unique(np.linspace(0, len(at) - 1, count).round().astype(np.int64))]
 
 
-def _positives(defective: pa.Table, fitted: FittedPatchBank, normal: np.ndarray) -> Positives:
+def _held_out(fitted: FittedPatchBank) -> np.ndarray:
+    """Distances [n x P] of normal images to the negative bank without their own vectors."""
+    embedding, embedder = fitted.normal.embedding, fitted.embedder
+    own = fitted.normal.at[fitted.negative.points // embedding.patches]
+    rows, label = _calibration_rows(fitted), "held-out normal images"
+    found = nearest(embedding, rows, fitted.negative, embedder.store, embedder.progress, label, own_images=own)
+    return found.nearest
+
+
+def _positives(defective: pa.Table, fitted: FittedPatchBank, limit: float | None) -> Points:
+    """Points of the positive bank; of masked ones, those farther than the limit from the negative bank."""
     config, embedder = fitted.config.positives, fitted.embedder
     if defective.num_rows == 0:
         raise DataError("a dual bank needs defects to train on: set dataset.split.defects or a synthesizer")
     if config.source == "crop":
-        return crop_vectors(defective, config, embedder)
+        return crop_points(defective, config, embedder)
     samples = [part for part in embedder.samples(defective) if len(part.at)]
     chosen = [masked_patches(part, embedder) for part in samples]
-    if config.purify is not None:
-        limit = float(np.quantile(normal, config.purify))
+    if limit is not None:
         distances = [fitted.nearest(part, fitted.negative, "training defects").nearest for part in samples]
         chosen = [purified(masks, far, limit) for masks, far in zip(chosen, distances, strict=True)]
-    return gather(samples, chosen)
+    return masked_points(samples, chosen)

@@ -1,6 +1,6 @@
 """The vectors that show defects: patches under a mask, or crops of defects."""
 
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -9,24 +9,14 @@ from exdd_ray.banks.vectors import VectorBlocks
 from exdd_ray.config.detector import PositivesConfig
 from exdd_ray.data.crops import defect_crops
 from exdd_ray.data.images import read_row_mask
+from exdd_ray.detectors.bank import Points
 from exdd_ray.detectors.samples import Embedder, Samples
 from exdd_ray.errors import DataError
 from exdd_ray.features.embed import embed
 from exdd_ray.features.prepare import cover_mask
 from exdd_ray.store.artifact import digest
 
-
-@dataclass(frozen=True)
-class Positives:
-    """Defect vectors before thinning.
-
-    Attributes:
-        vectors: float32 [N x D].
-        key: names them in recipes.
-    """
-
-    vectors: np.ndarray
-    key: str
+BATCH = "defect"
 
 
 def masked_patches(samples: Samples, embedder: Embedder) -> np.ndarray:
@@ -35,7 +25,7 @@ def masked_patches(samples: Samples, embedder: Embedder) -> np.ndarray:
     for row in samples.rows:
         if row.mask is None:
             raise DataError(f"{row.image}: the positive bank needs a mask for every defect, and this one has none")
-        mask = read_row_mask(row)
+        mask = read_row_mask(row, embedder.features.working_size)
         covered.append(cover_mask(mask, embedder.features, samples.embedding.grid).reshape(-1))
     return np.stack(covered)
 
@@ -46,40 +36,42 @@ def purified(masks: np.ndarray, distances: np.ndarray, limit: float) -> np.ndarr
     return masks & ((masked > limit) | (masked == masked.max(axis=1, keepdims=True)))
 
 
-def gather(samples: list[Samples], chosen: list[np.ndarray]) -> Positives:
-    """The chosen patches (bool [n x P] for each of the samples) as vectors.
+def masked_points(samples: list[Samples], chosen: list[np.ndarray]) -> Points:
+    """The chosen patches (bool [n x P] for each of the samples) as points of a bank.
 
     Raises DataError where nothing is chosen.
     """
-    vectors = [
-        part.embedding.image(row)[mask]
-        for part, masks in zip(samples, chosen, strict=True)
-        for row, mask in zip(part.at, masks, strict=True)
-    ]
-    if sum(map(len, vectors)) == 0:
+    count = sum(int(masks.sum()) for masks in chosen)
+    if count == 0:
         raise DataError("no patch for the positive bank: the training defects' masks are empty")
-    key = digest([[part.key, np.flatnonzero(mask).tolist()] for part, mask in zip(samples, chosen, strict=True)])
-    return Positives(np.concatenate(vectors).astype(np.float32), key)
+
+    def read() -> VectorBlocks:
+        return VectorBlocks(
+            [
+                part.embedding.image(row)[mask]
+                for part, masks in zip(samples, chosen, strict=True)
+                for row, mask in zip(part.at, masks, strict=True)
+            ]
+        )
+
+    key = digest([[part.key, np.flatnonzero(masks).tolist()] for part, masks in zip(samples, chosen, strict=True)])
+    return Points(read, count, (key,), samples[0].embedding.space, BATCH)
 
 
-def crop_vectors(defective: pa.Table, config: PositivesConfig, embedder: Embedder) -> Positives:
-    """Vectors of all patches of the defects' crops, each resized to crop_size (ExDD)."""
+def crop_points(defective: pa.Table, config: PositivesConfig, embedder: Embedder) -> Points:
+    """All patches of the defects' crops, each resized to crop_size, as points of a bank (ExDD)."""
     crops = defect_crops(
         defective,
         contours=config.contours,
         padding=config.padding,
         min_area=config.min_area,
-        working_size=config.working_size,
+        working_size=embedder.features.working_size,
     )
     features = embedder.features.model_copy(update={"resize": config.crop_size, "crop": None})
-    embedding = embed(
-        crops,
-        features,
-        embedder.store,
-        working_size=config.working_size,
-        run=embedder.run,
-        progress=embedder.progress,
+    embedding = embed(crops, features, embedder.store, run=embedder.run, progress=embedder.progress)
+    if embedding.reasons:
+        raise DataError(f"a defect cannot be cropped: {next(iter(embedding.reasons.values()))}")
+    rows = np.arange(crops.num_rows)
+    return Points(
+        partial(embedding.vectors, rows), len(rows) * embedding.patches, (embedding.key,), embedding.space, BATCH
     )
-    rows = np.flatnonzero(embedding.readable)
-    vectors: VectorBlocks = embedding.vectors(rows)
-    return Positives(vectors.take(np.arange(len(vectors))), digest([embedding.key, rows.tolist()]))

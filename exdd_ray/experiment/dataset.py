@@ -1,5 +1,6 @@
 """The images of an experiment: a dataset on disk or a made one, category by category, split into train and test."""
 
+import difflib
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pyarrow.compute as pc
 
 from exdd_ray.config.experiment import DatasetConfig, ProceduralConfig
 from exdd_ray.data.catalog import build_catalog
-from exdd_ray.data.datasets import default_root, find_dataset, load_dataset
+from exdd_ray.data.datasets import DATASETS, default_root, find_dataset, load_dataset
 from exdd_ray.data.datasets.layout import scan_mvtec_like
 from exdd_ray.data.weak_labels import apply_weak_labels
 from exdd_ray.errors import ConfigError, DataError
@@ -27,8 +28,11 @@ def load_catalog(config: DatasetConfig, store: Store, progress: Progress) -> pa.
     """
     if config.name == PROCEDURAL:
         return _procedural(config, store, progress)
+    near = difflib.get_close_matches(config.name, [*DATASETS, PROCEDURAL], n=1)
+    if config.name not in DATASETS and near == [PROCEDURAL]:
+        raise DataError(f"no dataset {config.name!r}; did you mean {PROCEDURAL!r}?")
     find_dataset(config.name)
-    root = config.root or default_root(config.name)
+    root = (config.root or default_root(config.name)).expanduser()
     if not root.is_dir():
         raise DataError(f"{root}: no such folder: give dataset.root, or get it with `exdd data get {config.name}`")
     catalog = load_dataset(config.name, root, config.category)

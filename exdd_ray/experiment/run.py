@@ -1,6 +1,5 @@
 """A run: its trials one after another, results written whole at the end."""
 
-import errno
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -10,52 +9,79 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from exdd_ray.config.experiment import RunConfig
-from exdd_ray.config.load import Trial
+from exdd_ray.config.load import LoadedRun, Trial, resolved_yaml
 from exdd_ray.errors import UserError
 from exdd_ray.experiment.dataset import by_category, load_catalog
 from exdd_ray.experiment.result import TrialResult, results_table
-from exdd_ray.experiment.trial import Workshop, run_trial
+from exdd_ray.experiment.trial import Workshop, assign, run_trial
 from exdd_ray.report.page import write_report
+
+FILES = frozenset(
+    {"config.yaml", "predictions.parquet", "report.html", "resolved.yaml", "results.parquet", "summary.json"}
+)
 
 
 def run_trials(trials: Sequence[Trial], workshop: Workshop, done: Callable[[TrialResult], None]) -> list[TrialResult]:
-    """Run every trial on every category of its dataset; `done` is called after each."""
-    results: list[TrialResult] = []
-    catalogs: dict[str, dict[str, pa.Table]] = {}
+    """Run every trial on every category of its dataset; `done` is called after each.
+
+    All trials are checked against their data before the first one starts.
+    """
+    universes: dict[str, dict[str, pa.Table]] = {}
+    pairs = []
     for trial in trials:
-        key = trial.config.dataset.model_dump_json(exclude={"split"})
-        if key not in catalogs:
-            catalogs[key] = by_category(load_catalog(trial.config.dataset, workshop.store, workshop.progress))
-        for universe in catalogs[key].values():
-            results.append(run_trial(trial, universe, workshop))
-            done(results[-1])
+        dataset = trial.config.dataset
+        key = dataset.model_dump_json(exclude={"split"})
+        if key not in universes:
+            universes[key] = by_category(load_catalog(dataset, workshop.store, workshop.progress))
+        pairs += [(trial, universe) for universe in universes[key].values()]
+    for trial, universe in pairs:
+        assign(trial.config, universe)
+    results: list[TrialResult] = []
+    for trial, universe in pairs:
+        results.append(run_trial(trial, universe, workshop))
+        done(results[-1])
     return results
 
 
-def write_results(folder: Path, run: RunConfig, results: Sequence[TrialResult]) -> None:
-    """Write report.html, results.parquet, predictions.parquet, config.yaml and summary.json into a folder, all or none.
+def check_output(folder: Path) -> None:
+    """Raise UserError where results cannot be written to a folder, or it holds anything but earlier results."""
+    new = not folder.parent.exists()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        others = sorted({path.name for path in folder.iterdir()} - FILES) if folder.exists() else []
+        probe = folder.parent / f".{folder.name}.unfinished"
+        probe.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write the results: {error.strerror}") from error
+    shutil.rmtree(folder.parent if new else probe)
+    if others:
+        raise UserError(f"{folder}: holds {others[0]!r}, which is no result: choose another folder (output=...)")
+
+
+def write_results(folder: Path, loaded: LoadedRun, results: Sequence[TrialResult]) -> None:
+    """Write the FILES of a run into a folder, all or none; earlier results there are replaced.
 
     Raises UserError where the folder cannot be written.
     """
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    unfinished, old = (folder.parent / f".{folder.name}.{state}" for state in ("unfinished", "old"))
     try:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        for leftover in (unfinished, old):
+            shutil.rmtree(leftover, ignore_errors=True)
         unfinished.mkdir(parents=True)
         pq.write_table(results_table(results), unfinished / "results.parquet")
         pq.write_table(predictions_table(results), unfinished / "predictions.parquet")
-        config = run.model_dump(mode="json")
-        (unfinished / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        (unfinished / "config.yaml").write_text(yaml.safe_dump(loaded.raw, sort_keys=False), encoding="utf-8")
+        (unfinished / "resolved.yaml").write_text(resolved_yaml(loaded), encoding="utf-8")
         (unfinished / "summary.json").write_text(json.dumps(summary(results), indent=1), encoding="utf-8")
-        write_report(unfinished / "report.html", run, results)
-        shutil.rmtree(folder, ignore_errors=True)
+        write_report(unfinished / "report.html", loaded.run, results)
+        if folder.exists():
+            folder.rename(old)
         unfinished.rename(folder)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            raise UserError(f"{folder}: cannot write the results: {error.strerror}") from error
-        raise
+        raise UserError(f"{folder}: cannot write the results: {error.strerror or error}") from error
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        for leftover in (unfinished, old):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def predictions_table(results: Sequence[TrialResult]) -> pa.Table:
@@ -87,5 +113,5 @@ def summary(results: Sequence[TrialResult]) -> dict[str, object]:
 def _mean(results: Sequence[TrialResult]) -> dict[str, object]:
     table = results_table(results)
     names = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro")
-    means = {name: pa.compute.mean(table[name]).as_py() for name in names}
+    means = {name: None if table[name].null_count else pa.compute.mean(table[name]).as_py() for name in names}
     return {**means, "runs": table.num_rows, "seconds": round(sum(table["seconds"].to_pylist()), 3)}

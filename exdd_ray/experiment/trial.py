@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from exdd_ray.config.detector import FeaturesConfig
 from exdd_ray.config.experiment import DatasetConfig, EvaluationConfig, ExperimentConfig
 from exdd_ray.config.load import Trial
-from exdd_ray.data.catalog import CatalogRow, select_rows
+from exdd_ray.data.catalog import UNSPLIT, CatalogRow, select_rows
+from exdd_ray.data.datasets import DATASETS
 from exdd_ray.data.images import image_size, read_row_mask
 from exdd_ray.data.split import positives_from_test, split_catalog
 from exdd_ray.detectors.patch_bank import FittedPatchBank, Predictions, fit_patch_bank
@@ -25,6 +27,7 @@ from exdd_ray.store.artifact import Store
 from exdd_ray.synthesis.synthesize import synthesize
 
 _BLOCK = 32
+_KEPT_MASKS = 4096
 
 
 @dataclass
@@ -43,20 +46,69 @@ class Workshop:
 
     def embedder(self, features: FeaturesConfig, universe: pa.Table) -> Embedder:
         """The embedder of a dataset's category; embeds all of it once."""
-        key = (features.model_dump_json(), f"{universe['dataset'][0]}/{universe['category'][0]}/{universe['image'][0]}")
+        key = (features.model_dump_json(), universe["image"][0].as_py())
         if key not in self._embedders:
             self._embedders[key] = Embedder(self.store, features, universe, self.run, self.progress)
         return self._embedders[key]
 
     def mask(self, row: CatalogRow, features: FeaturesConfig, evaluation: EvaluationConfig) -> np.ndarray:
         """The true mask bool of a test image that has one, at the resolution of the evaluation."""
-        how = f"{row.dataset}{features.resize}{features.crop}{evaluation.resolution}{evaluation.mask_resize}"
-        if (row.id, how) not in self._masks:
-            mask = read_row_mask(row)
-            if evaluation.resolution == "input":
-                mask = prepare_mask(mask, features, eroded=evaluation.mask_resize == "eroded")
-            self._masks[row.id, how] = mask
-        return self._masks[row.id, how]
+        if evaluation.resolution == "native":
+            return read_row_mask(row)
+        key = (f"{row.mask} {row.mask_threshold}", f"{features.model_dump_json()} {evaluation.mask_resize}")
+        if key not in self._masks:
+            if len(self._masks) == _KEPT_MASKS:
+                self._masks.clear()
+            mask = read_row_mask(row, features.working_size)
+            self._masks[key] = prepare_mask(mask, features, eroded=evaluation.mask_resize == "eroded")
+        return self._masks[key]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Who trains and who is tested in a trial, and what a reader must know about it."""
+
+    train: pa.Table
+    test: pa.Table
+    remarks: tuple[str, ...]
+
+
+def assign(config: ExperimentConfig, universe: pa.Table) -> Assignment:
+    """Split one category and check that the trial can be run on it; no image is opened.
+
+    Raises DataError for a test set of one class, no normal image, or no defect (with a mask) for a dual bank.
+    """
+    split, dual = config.dataset.split, config.detector.bank.positive is not None
+    catalog = split_catalog(universe, train_fraction=split.train_fraction, defects=split.defects, seed=config.seed)
+    train, test = select_rows(catalog, split="train"), select_rows(catalog, split="test")
+    for label, name in ((0, "normal"), (1, "defective")):
+        if select_rows(test, label=label).num_rows == 0:
+            where = universe["category"][0].as_py()
+            raise DataError(f"{where}: AUROC and AP are undefined: the test set has nothing {name}")
+    remarks = _leakage(config, universe, catalog)
+    defects = select_rows(train, label=1)
+    if dual:
+        masked = defects.filter(pc.is_valid(defects["mask"]))
+        if masked.num_rows == 0 and (config.synthesizer is None or config.synthesizer.count == 0):
+            raise DataError(
+                f"a dual bank needs defects with masks to train on, and none of {defects.num_rows} training defects "
+                "has one: set dataset.split.defects or a synthesizer"
+            )
+        if masked.num_rows < defects.num_rows:
+            remarks += (f"{defects.num_rows - masked.num_rows} training defects have no mask and are left out",)
+        defects = masked
+    return Assignment(pa.concat_tables([select_rows(train, label=0), defects]), test, remarks)
+
+
+def _leakage(config: ExperimentConfig, universe: pa.Table, catalog: pa.Table) -> tuple[str, ...]:
+    remarks: tuple[str, ...] = ()
+    spec = DATASETS.get(config.dataset.name)
+    if spec is not None and spec.related and pc.any(pc.equal(universe["split"], UNSPLIT)).as_py():
+        remarks += (f"leakage: {spec.related}, and the split is random",)
+    moved = positives_from_test(universe, catalog)
+    if moved and config.detector.bank.positive is not None:
+        remarks += (f"leakage: training defects ({moved}) were taken from the test split, and are not tested",)
+    return remarks
 
 
 def run_trial(trial: Trial, universe: pa.Table, workshop: Workshop) -> TrialResult:
@@ -71,23 +123,14 @@ def run_trial(trial: Trial, universe: pa.Table, workshop: Workshop) -> TrialResu
     """
     started = time.perf_counter()
     config = trial.config
+    assignment = assign(config, universe)
     embedder = workshop.embedder(config.detector.features, universe)
-    readable, remarks = _readable(universe, embedder, config.dataset)
-    catalog = split_catalog(
-        readable,
-        train_fraction=config.dataset.split.train_fraction,
-        defects=config.dataset.split.defects,
-        seed=config.seed,
-    )
-    train, test = select_rows(catalog, split="train"), select_rows(catalog, split="test")
-    moved = positives_from_test(readable, catalog)
-    if moved:
-        remarks += (f"leakage: training defects ({moved}) were taken from the test split, and are not tested",)
+    readable, unreadable = _readable(universe, embedder, config.dataset)
+    train, test = (part.filter(pc.is_in(part["id"], readable)) for part in (assignment.train, assignment.test))
+    real = select_rows(train, label=1).slice(0, None if config.detector.bank.positive else 0)
     synthetic = _synthetic(config, train, workshop)
-    dual = config.detector.bank.positive is not None
-    defects = pa.concat_tables([select_rows(train, label=1), synthetic]) if dual else synthetic.slice(0, 0)
-    used = pa.concat_tables([select_rows(train, label=0), defects])
-    fitted = fit_patch_bank(config.detector, used, embedder, config.seed)
+    normal = select_rows(train, label=0)
+    fitted = fit_patch_bank(config.detector, pa.concat_tables([normal, real, synthetic]), embedder, config.seed)
     predictions = fitted.predict(test)
     labels = np.array([row.label for row in predictions.rows])
     image = image_metrics(labels, predictions.scores, resamples=config.evaluation.bootstrap, seed=config.seed)
@@ -98,26 +141,27 @@ def run_trial(trial: Trial, universe: pa.Table, workshop: Workshop) -> TrialResu
         image=image,
         pixel=_pixel_metrics(predictions, config, workshop),
         bank_sizes=_bank_sizes(fitted),
-        train=(select_rows(train, label=0).num_rows, defects.num_rows - synthetic.num_rows * dual, synthetic.num_rows),
+        train=(normal.num_rows, real.num_rows, synthetic.num_rows),
         test=(int((labels == 0).sum()), int((labels == 1).sum())),
-        remarks=remarks,
+        remarks=assignment.remarks + unreadable,
         seconds=time.perf_counter() - started,
     )
 
 
-def _readable(universe: pa.Table, embedder: Embedder, config: DatasetConfig) -> tuple[pa.Table, tuple[str, ...]]:
-    """The rows whose images could be decoded; refuses where more could not than the config tolerates."""
+def _readable(universe: pa.Table, embedder: Embedder, config: DatasetConfig) -> tuple[pa.Array, tuple[str, ...]]:
+    """Ids of the images that could be decoded; refuses where more could not than the config tolerates."""
     embedding = embedder.embedding(universe)
+    ids = universe["id"].filter(pa.array(embedding.readable)).combine_chunks()
     faults = len(embedding.reasons)
     if not faults:
-        return universe, ()
+        return ids, ()
     first = next(iter(embedding.reasons.values()))
     if faults > config.max_unreadable * universe.num_rows:
         raise DataError(
             f"{faults} of {universe.num_rows} images are unreadable, more than dataset.max_unreadable="
             f"{config.max_unreadable:g} tolerates; the first: {first}"
         )
-    return universe.filter(pa.array(embedding.readable)), (f"{faults} unreadable images left out; the first: {first}",)
+    return ids, (f"{faults} unreadable images left out; the first: {first}",)
 
 
 def _synthetic(config: ExperimentConfig, train: pa.Table, workshop: Workshop) -> pa.Table:
@@ -144,11 +188,13 @@ def _pixel_metrics(predictions: Predictions, config: ExperimentConfig, workshop:
 def _maps_and_masks(
     predictions: Predictions, config: ExperimentConfig, workshop: Workshop
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for row, anomaly_map in _drawn(predictions, native=config.evaluation.resolution == "native"):
-        if row.mask is not None:
-            yield anomaly_map, workshop.mask(row, config.detector.features, config.evaluation)
-        elif not row.label:
-            yield anomaly_map, np.zeros(anomaly_map.shape, dtype=bool)
+    with workshop.progress("measuring anomaly maps", len(predictions.rows)) as advance:
+        for row, anomaly_map in _drawn(predictions, native=config.evaluation.resolution == "native"):
+            if row.mask is not None:
+                yield anomaly_map, workshop.mask(row, config.detector.features, config.evaluation)
+            elif not row.label:
+                yield anomaly_map, np.zeros(anomaly_map.shape, dtype=bool)
+            advance(1)
 
 
 def _drawn(predictions: Predictions, *, native: bool) -> Iterator[tuple[CatalogRow, np.ndarray]]:

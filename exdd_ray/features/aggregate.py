@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from exdd_ray.errors import ConfigError
+
 _PC_DIM = 1024
 
 
@@ -32,8 +34,12 @@ def aggregate(maps: Sequence[Tensor], how: Literal["avg", "exdd", "pc1024"]) -> 
         how: `avg` 3x3 mean with zero padding, bilinear to the finest grid, channels concatenated (as anomalib); `exdd`
             unpadded 3x3 mean, adaptive average pooling to the finest grid, concatenated (ExDD's released code);
             `pc1024` 3x3 neighbourhoods pooled to 1024 values per layer and again over layers (PatchCore's own code).
+
+    Raises ConfigError where the first map is not the finest.
     """
     height, width = maps[0].shape[-2:]
+    if any(m.shape[-2] > height or m.shape[-1] > width for m in maps):
+        raise ConfigError("features.layers go shallow first: the first layer's map must be the finest")
     return Patches(_WAYS[how](maps, (height, width)), (height, width))
 
 

@@ -57,6 +57,8 @@ def weights_file(config: FeaturesConfig) -> Path:
         return config.weights
     if config.backbone == BUNDLED:
         return _BUNDLED_FILE
+    if not config.backbone.startswith(_TIMM):
+        _known_name(config.backbone)
     return _from_environment(config.backbone) or _download(config.backbone)
 
 
@@ -76,20 +78,26 @@ def weights_digest(config: FeaturesConfig) -> str:
 def _truncated(config: FeaturesConfig) -> nn.Module:
     if config.backbone.startswith(_TIMM):
         return _truncated_timm(config.backbone.removeprefix(_TIMM), config.layers)
-    from torchvision.models import get_model, list_models
+    from torchvision.models import get_model
     from torchvision.models.feature_extraction import create_feature_extractor
 
     name = _BUNDLED_ARCHITECTURE if config.backbone == BUNDLED else config.backbone
-    if name not in list_models():
-        near = difflib.get_close_matches(name, [BUNDLED, *list_models()], n=1)
-        hint = f": did you mean {near[0]!r}?" if near else " (timm's are named timm/<name>)"
-        raise ConfigError(f"unknown backbone {config.backbone!r}{hint}")
+    _known_name(name)
     network = get_model(name, weights=None).eval()
     try:
         return create_feature_extractor(network, return_nodes={layer: layer for layer in config.layers})
     except ValueError as error:
         children = ", ".join(child for child, _ in network.named_children())
         raise ConfigError(f"{name} has not all of the layers {config.layers}: it has {children}") from error
+
+
+def _known_name(name: str) -> None:
+    from torchvision.models import list_models
+
+    if name not in list_models():
+        near = difflib.get_close_matches(name, [BUNDLED, *list_models()], n=1)
+        hint = f": did you mean {near[0]!r}?" if near else " (timm's are named timm/<name>)"
+        raise ConfigError(f"unknown backbone {name!r}{hint}")
 
 
 def _truncated_timm(name: str, layers: tuple[str, ...]) -> nn.Module:
@@ -163,6 +171,8 @@ def _download(backbone: str) -> Path:
 
     weights = get_model_weights(backbone)["IMAGENET1K_V1"]
     file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
+    if file.is_file():
+        return file
     try:
         weights.get_state_dict(check_hash=True, progress=True)
     except (URLError, OSError, RuntimeError) as error:
@@ -176,12 +186,16 @@ def _download_timm(name: str, ways: str) -> Path:
     import timm
     from safetensors.torch import save_file
 
+    label = hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
+    file = Path(torch.hub.get_dir()) / "checkpoints" / f"timm-{name.replace('/', '-')}-{label}.safetensors"
+    if file.is_file():
+        return file
     try:
         state = timm.create_model(name, pretrained=True).state_dict()
     except Exception as error:
         raise UserError(f"no weights for timm/{name}: {ways}, or allow timm's download ({error})") from error
-    label = hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
-    file = Path(torch.hub.get_dir()) / "checkpoints" / f"timm-{name.replace('/', '-')}-{label}.safetensors"
     file.parent.mkdir(parents=True, exist_ok=True)
-    save_file({key: value.contiguous() for key, value in state.items()}, file)
+    unfinished = file.with_suffix(f".{os.getpid()}.part")
+    save_file({key: value.contiguous() for key, value in state.items()}, unfinished)
+    unfinished.replace(file)
     return file

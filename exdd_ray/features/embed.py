@@ -30,7 +30,7 @@ from exdd_ray.store.arrays import read_arrays, write_arrays
 from exdd_ray.store.artifact import Artifact, Recipe, Store, digest, file_digest
 
 SLICE = 16
-VERSION = 1
+VERSION = 2
 _VECTORS = "vectors.arrow"
 
 SliceRunner = Callable[[Store, Sequence["SliceJob"], Callable[[int], None]], None]
@@ -42,7 +42,6 @@ class SliceJob:
 
     rows: tuple[CatalogRow, ...]
     features: FeaturesConfig
-    working_size: Size | None
     recipe: Recipe
 
 
@@ -125,20 +124,18 @@ def embed(
     features: FeaturesConfig,
     store: Store,
     *,
-    working_size: Size | None = None,
     run: SliceRunner | None = None,
     progress: Progress = silent,
 ) -> Embedding:
     """Embed every image of a catalog; only slices that the store lacks are computed.
 
     Args:
-        working_size: (height, width) to which images are resized before a row's region is cut out.
         run: computes the missing slices; None takes this process's threads.
 
     Raises:
         DataError: the catalog is empty, or no image of it is readable.
     """
-    jobs = plan_slices(catalog, features, working_size)
+    jobs = plan_slices(catalog, features)
     if not jobs:
         raise DataError("no image to embed: the catalog is empty")
     missing = [job for job in jobs if store.peek(job.recipe.key) is None]
@@ -148,7 +145,7 @@ def embed(
     return _assembled(store, jobs)
 
 
-def plan_slices(catalog: pa.Table, features: FeaturesConfig, working_size: Size | None = None) -> list[SliceJob]:
+def plan_slices(catalog: pa.Table, features: FeaturesConfig) -> list[SliceJob]:
     """The slices of a catalog with their recipes; images are hashed, not decoded."""
     rows = catalog_rows(catalog)
     with ThreadPoolExecutor(8) as pool:
@@ -156,7 +153,6 @@ def plan_slices(catalog: pa.Table, features: FeaturesConfig, working_size: Size 
     how = {
         "features": features.model_dump(mode="json", exclude={"weights"}),
         "weights": weights_digest(features),
-        "working_size": working_size,
     }
     jobs = []
     for start in range(0, len(rows), SLICE):
@@ -165,7 +161,7 @@ def plan_slices(catalog: pa.Table, features: FeaturesConfig, working_size: Size 
             f"{content}{list(row.region) if row.region else ''}"
             for content, row in zip(contents[start : start + SLICE], part, strict=True)
         )
-        jobs.append(SliceJob(part, features, working_size, Recipe("embed", VERSION, how, inputs)))
+        jobs.append(SliceJob(part, features, Recipe("embed", VERSION, how, inputs)))
     return jobs
 
 
@@ -211,9 +207,9 @@ def _build_slice(job: SliceJob, folder: Path) -> dict[str, Any]:
     reasons: dict[int, str] = {}
     for i, row in enumerate(job.rows):
         try:
-            images.append(prepare_image(_decoded(row, job.working_size), job.features))
+            images.append(prepare_image(_decoded(row, job.features.working_size), job.features))
         except ImageError as error:
-            reasons[i] = str(error)
+            reasons[i] = error.reason
     metadata: dict[str, Any] = {"rows": len(job.rows), "reasons": reasons}
     if images:
         patches = _patches(images, job.features)
@@ -255,7 +251,7 @@ def _assembled(store: Store, jobs: Sequence[SliceJob]) -> Embedding:
         artifact = store.peek(job.recipe.key) or make_slice(store, job)
         faults = {int(i): reason for i, reason in artifact.metadata["reasons"].items()}
         readable += [i not in faults for i in range(len(job.rows))]
-        reasons |= {number * SLICE + i: reason for i, reason in faults.items()}
+        reasons |= {number * SLICE + i: f"{job.rows[i].image}: {reason}" for i, reason in faults.items()}
         if "dim" in artifact.metadata:
             shapes.add((tuple(artifact.metadata["grid"]), artifact.metadata["dim"]))
     if not shapes:

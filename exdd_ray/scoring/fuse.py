@@ -143,4 +143,5 @@ def _share(
     if neighbours is None:
         raise DataError("Eq. 7 needs the distances to the neighbours of the nearest bank vector")
     nearest = bank.nearest[np.arange(len(patch)), patch]
-    return neighbourhood_share(nearest, used_neighbours(neighbours, config.neighbours, config.own_term), dim)
+    scale = np.sqrt(dim) if config.scale == "sqrt_dim" else 1.0
+    return neighbourhood_share(nearest, used_neighbours(neighbours, config.neighbours, config.own_term), scale)

@@ -6,8 +6,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,14 +118,17 @@ class Store:
         """
         if (found := self.find(recipe.key)) is not None:
             return found
-        with _writing(self.root):
-            temporary = self._temporary(recipe.key)
-            try:
-                metadata = dict(build(temporary) or {})
-                _write_manifest(temporary, recipe, metadata)
-                _publish(temporary, self.folder(recipe.key))
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
+        temporary = self._temporary(recipe.key)
+        try:
+            metadata = dict(build(temporary) or {})
+            _write_manifest(temporary, recipe, metadata)
+            _publish(temporary, self.folder(recipe.key))
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+                raise UserError(f"{self.root}: cannot write to the store: {error.strerror}") from error
+            raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
         self.made.append(recipe.key)
         artifact = Artifact(recipe.key, self.folder(recipe.key), metadata)
         self._opened[recipe.key] = artifact
@@ -134,10 +136,12 @@ class Store:
 
     def _temporary(self, key: str) -> Path:
         place = self.root / "unfinished"
-        place.mkdir(parents=True, exist_ok=True)
-        _sweep(place)
         folder = place / f"{socket.gethostname()}~{os.getpid()}~{os.urandom(4).hex()}~{key}"
-        folder.mkdir()
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise UserError(f"{self.root}: cannot write to the store: {error.strerror}") from error
+        _sweep(place)
         return folder
 
 
@@ -148,9 +152,9 @@ def _open(key: str, folder: Path, *, contents: bool = True) -> Artifact:
             file = folder / name
             if file.stat().st_size != size or (contents and file_digest(file) != checksum):
                 raise ArtifactError(f"{file}: damaged (its checksum differs from the manifest's)")
+        return Artifact(key, folder, manifest["metadata"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{folder}: damaged artifact ({error})") from error
-    return Artifact(key, folder, manifest["metadata"])
 
 
 def _write_manifest(folder: Path, recipe: Recipe, metadata: Mapping[str, Any]) -> None:
@@ -187,12 +191,7 @@ def _sweep(place: Path) -> None:
     for folder in place.iterdir():
         host, _, rest = folder.name.partition("~")
         pid = rest.partition("~")[0]
-        if (
-            host == socket.gethostname()
-            and pid.isdigit()
-            and not Path(f"/proc/{pid}").exists()
-            and Path("/proc").is_dir()
-        ):
+        if host == socket.gethostname() and pid.isdigit() and not _runs(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -204,13 +203,3 @@ def _runs(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-@contextmanager
-def _writing(root: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise UserError(f"{root}: cannot write to the store: {error.strerror}") from error
-        raise

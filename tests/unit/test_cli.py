@@ -1,11 +1,13 @@
 """What a user types: mistakes end in one line that names file and reason, exit code 2, and no half-written result."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -55,7 +57,7 @@ def test_a_run_writes_everything_and_its_last_line_is_json(run, tmp_path):
     metrics = json.loads(out.splitlines()[-1])
     assert set(metrics) >= {"image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro", "seconds"}
     assert {path.name for path in (tmp_path / "runs/small").iterdir()} == {
-        "config.yaml", "predictions.parquet", "report.html", "results.parquet", "summary.json"
+        "config.yaml", "predictions.parquet", "report.html", "resolved.yaml", "results.parquet", "summary.json"
     }  # fmt: skip
     assert "leakage: training defects (1) were taken from the test split" in out
 
@@ -134,6 +136,10 @@ def test_odd_image_modes_are_read(run, images):
         (["run", "bank.negativ.rate=0.1"], ["bank.negativ.rate", "did you mean"]),
         (["run", "dataset.name=magnetic_tyle"], ["magnetic_tyle", "did you mean 'magnetic_tile'"]),
         (["run", "dataset.name=ksdd2", "dataset.root=/no/such"], ["/no/such", "no such folder"]),
+        (["run", "features.backbone=resnet51"], ["unknown backbone 'resnet51'", "did you mean"]),
+        (["run", "dataset.name=procedual"], ["did you mean 'procedural'"]),
+        (["run", "output=/proc/x/y"], ["cannot write the results"]),
+        (["run", "store=/proc/x"], ["cannot write to the store"]),
         (["run", "features.weights=/no/weights.pth"], ["/no/weights.pth"]),
         (["run", "procedural.materials=[cheese]"], ["cheese"]),
         (["config", "seed=-1"], ["seed", "greater than or equal to 0"]),
@@ -144,6 +150,37 @@ def test_mistakes_get_one_line(arguments, words, capsys, tmp_path, monkeypatch):
     code = main(arguments)
     fails((code, "", capsys.readouterr().err), *words)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_with_anything_else_is_never_replaced(run, tmp_path):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").write_text("years of work")
+    fails(run(f"output={tmp_path}/precious"), "thesis.txt", "another folder")
+    assert (tmp_path / "precious" / "thesis.txt").read_text() == "years of work"
+
+
+def test_the_written_config_runs_again_to_the_same_result(run, capsys):
+    code, out, _ = run("--json", "detector.scoring.bonus=0.25")
+    assert code == 0
+    assert main(["run", "runs/small/config.yaml", "--json", "output=again"]) == 0
+    again = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert again["image_auroc"] == json.loads(out.splitlines()[-1])["image_auroc"]
+
+
+def test_two_folders_with_the_same_file_names_keep_their_own_masks(images, run, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(images, other)
+    for path in (other / "ground_truth/scratch").iterdir():
+        mask = np.asarray(Image.open(path))
+        Image.fromarray(mask[::-1, ::-1]).save(path)
+    (tmp_path / "both.yaml").write_text(
+        f"dataset: {{name: folder, root: {images}}}\ndetector: {{system: patchcore}}\n"
+        f"variants: {{a: {{dataset.root: {images}}}, b: {{dataset.root: {other}}}}}\nname: both\n"
+    )
+    assert main(["run", "both.yaml", *FAST]) == 0
+    results = pq.read_table(tmp_path / "runs/both/results.parquet").to_pylist()
+    assert results[0]["pixel_ap"] != results[1]["pixel_ap"]
+    assert results[0]["image_auroc"] == results[1]["image_auroc"]
 
 
 def test_debug_shows_the_traceback(tmp_path, monkeypatch):
@@ -169,7 +206,8 @@ def test_config_prints_what_a_run_would_use(capsys):
     import yaml
 
     assert main(["config", "bank.negative.rate=0.125"]) == 0
-    assert yaml.safe_load(capsys.readouterr().out)["detector"]["bank"]["negative"]["rate"] == 0.125
+    trials = list(yaml.safe_load_all(capsys.readouterr().out))
+    assert [trial["detector"]["bank"]["negative"]["rate"] for trial in trials] == [0.125] * 3
 
 
 def test_help_takes_less_than_a_second():

@@ -1,11 +1,12 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from exdd_ray.config.detector import PRESETS, PatchBankConfig
 from exdd_ray.config.experiment import RunConfig
 from exdd_ray.config.keys import list_keys, resolve_key
-from exdd_ray.config.load import default_run_file, load_run, read_raw
+from exdd_ray.config.load import default_run_file, load_run, read_raw, resolved_yaml
 from exdd_ray.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -20,9 +21,9 @@ def test_every_bundled_experiment_is_valid():
     files = sorted((CONFIGS / "experiments").glob("*.yaml"))
     assert default_run_file() in files
     for file in files:
-        run, trials = load_run(file)
-        assert trials
-        assert run.name == file.stem
+        loaded = load_run(file)
+        assert loaded.trials
+        assert loaded.run.name == file.stem
 
 
 @pytest.mark.parametrize(("system", "preset"), PRESETS)
@@ -35,7 +36,7 @@ def test_a_preset_fills_what_is_not_given(system, preset):
 
 
 def test_published_exdd_constants():
-    _, (trial,) = load_run(CONFIGS / "experiments" / "exdd_ksdd2_released.yaml")
+    (trial,) = load_run(CONFIGS / "experiments" / "exdd_ksdd2_released.yaml").trials
     detector = trial.config.detector
     assert detector.features.resize == (316, 112)
     assert (detector.bank.negative.rate, detector.bank.negative.minimum) == (0.01, 1000)
@@ -46,7 +47,7 @@ def test_published_exdd_constants():
 def test_base_files_merge_and_the_nearer_wins(tmp_path):
     write(tmp_path, "a.yaml", "dataset: {name: mvtec_ad, category: bottle}\nseed: 3\n")
     file = write(tmp_path, "b.yaml", "base: a.yaml\ndataset: {category: cable}\n")
-    _, (trial,) = load_run(file)
+    (trial,) = load_run(file).trials
     assert (trial.config.dataset.name, trial.config.dataset.category, trial.config.seed) == ("mvtec_ad", "cable", 3)
 
 
@@ -72,9 +73,9 @@ def test_overrides_by_ending_beat_file_variants_and_grid(tmp_path):
         "variants: {one: {bank.negative.rate: 0.5}, two: {bank.negative.rate: 0.25}}\n"
         "grid: {scoring.epsilon: [0, 1]}\n",
     )
-    _, trials = load_run(file)
+    trials = load_run(file).trials
     assert [t.name for t in trials] == ["one, epsilon=0", "one, epsilon=1", "two, epsilon=0", "two, epsilon=1"]
-    _, trials = load_run(file, ["bank.negative.rate=0.02", "epsilon=0.5"])
+    trials = load_run(file, ["bank.negative.rate=0.02", "epsilon=0.5"]).trials
     assert len(trials) == 1  # all the same now
     assert trials[0].config.detector.bank.negative.rate == 0.02
     assert trials[0].config.detector.scoring.epsilon == 0.5
@@ -82,8 +83,8 @@ def test_overrides_by_ending_beat_file_variants_and_grid(tmp_path):
 
 def test_seeds_repeat_every_trial_and_a_seed_override_wins(tmp_path):
     file = write(tmp_path, "a.yaml", "seeds: [0, 1, 2]\n")
-    assert [trial.config.seed for trial in load_run(file)[1]] == [0, 1, 2]
-    assert [trial.config.seed for trial in load_run(file, ["seed=5"])[1]] == [5]
+    assert [trial.config.seed for trial in load_run(file).trials] == [0, 1, 2]
+    assert [trial.config.seed for trial in load_run(file, ["seed=5"]).trials] == [5]
 
 
 @pytest.mark.parametrize(
@@ -96,6 +97,10 @@ def test_seeds_repeat_every_trial_and_a_seed_override_wins(tmp_path):
         ("detector: {system: patchcore, bank: {positive: {rate: 0.1}}}\n", "patchcore has one bank"),
         ("detector: {features: {resize: 256}}\n", "give crop"),
         ("detector: {scoring: {smoothing: 2}}\n", "odd"),
+        ("detector: {scoring: {neighbours: 1}}\n", "2 and more"),
+        ("detector: {scoring: {blur: pillow8, fusion: bonus}}\n", "gaussian"),
+        ("detector: {features: {resize: [64, 64], crop: [80, 64]}}\n", "larger than resize"),
+        ("detector: {features: {resize: [0, 64]}}\n", "at least 16"),
         ("- a\n- b\n", "expected keys and values"),
         ("a: [", "not valid YAML"),
     ],
@@ -111,6 +116,26 @@ def test_bad_files_get_one_line_that_names_the_file(tmp_path, text, message):
 def test_bad_overrides(argument):
     with pytest.raises(ConfigError):
         load_run(default_run_file(), [argument])
+
+
+def test_the_raw_config_gives_the_same_trials_again(tmp_path):
+    file = write(
+        tmp_path,
+        "a.yaml",
+        "variants: {b: {detector.preset: best}, p: {detector.preset: paper, positives.source: mask}}\n"
+        "grid: {split.defects: [1, 2]}\n",
+    )
+    loaded = load_run(file, ["positives.source=crop", "bootstrap=7"])
+    again = load_run(write(tmp_path, "again.yaml", yaml.safe_dump(loaded.raw)))
+    assert again.trials == loaded.trials
+    assert {trial.config.detector.preset for trial in loaded.trials} == {"best", "paper"}
+    assert {trial.config.detector.positives.source for trial in loaded.trials} == {"crop"}
+
+
+def test_a_resolved_trial_runs_as_it_is(tmp_path):
+    loaded = load_run(CONFIGS / "experiments" / "exdd_ksdd2_released.yaml")
+    again = load_run(write(tmp_path, "again.yaml", resolved_yaml(loaded)))
+    assert again.trials == loaded.trials
 
 
 def test_ambiguous_endings_name_all_keys():

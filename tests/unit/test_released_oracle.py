@@ -143,8 +143,8 @@ def test_the_fast_path_equals_the_specification(network, catalog, tmp_path):
         {
             "system": "exdd",
             "preset": "released",
-            "features": {"weights": tmp_path / "w.safetensors", "resize": SIZE},
-            "positives": {"crop_size": CROP, "working_size": None},
+            "features": {"weights": tmp_path / "w.safetensors", "resize": SIZE, "working_size": None},
+            "positives": {"crop_size": CROP},
         }
     )
     embedder = Embedder(Store(tmp_path / "store"), config.features, catalog)

@@ -27,7 +27,7 @@ def evidence():
 def test_share_is_the_fraction_of_equation_7():
     distance, neighbours = np.array([2.0]), np.array([[2.0, 3.0, 5.0]])
     plain = np.exp(2 / 4) / sum(np.exp(d / 4) for d in (2, 3, 5))
-    assert neighbourhood_share(distance, neighbours, 16)[0] == pytest.approx(plain)
+    assert neighbourhood_share(distance, neighbours, 4.0)[0] == pytest.approx(plain)
 
 
 def test_released_drops_the_own_term():
@@ -36,15 +36,20 @@ def test_released_drops_the_own_term():
     assert used_neighbours(neighbours, 3, own_term=True).tolist() == [[1.0, 2.0, 3.0]]
 
 
+def test_a_bank_of_one_vector_cannot_reweight():
+    with pytest.raises(DataError, match="at least two vectors"):
+        neighbourhood_share(np.array([1.0]), used_neighbours(np.array([[1.0]]), 9, own_term=True), 1.0)
+
+
 def test_huge_distances_do_not_overflow():
-    share = neighbourhood_share(np.array([1e5]), np.array([[1e5, 1e5 + 1]]), 16)[0]
+    share = neighbourhood_share(np.array([1e5]), np.array([[1e5, 1e5 + 1]]), 4.0)[0]
     assert share == pytest.approx(1 / (1 + np.exp(0.25)))
 
 
 @pytest.mark.parametrize("pairing", ["independent", "colocated", "min"])
-@pytest.mark.parametrize("neighbours", [0, 4])
-def test_ratio_image_by_image(evidence, pairing, neighbours):
-    config = ScoringConfig(fusion="ratio", pairing=pairing, neighbours=neighbours, epsilon=1e-6)
+@pytest.mark.parametrize(("neighbours", "scale", "c"), [(0, "none", 1), (4, "sqrt_dim", 4), (4, "none", 1)])
+def test_ratio_image_by_image(evidence, pairing, neighbours, scale, c):
+    config = ScoringConfig(fusion="ratio", pairing=pairing, neighbours=neighbours, scale=scale, epsilon=1e-6)
     found = score(config, evidence)
     for i in range(6):
         d_n, d_p = evidence.negative.nearest[i].astype(float), evidence.positive.nearest[i].astype(float)
@@ -52,8 +57,8 @@ def test_ratio_image_by_image(evidence, pairing, neighbours):
         at_p = {"independent": int(np.argmax(d_p)), "colocated": at_n, "min": int(np.argmin(d_p))}[pairing]
         s_n, s_p = d_n[at_n], d_p[at_p]
         if neighbours:
-            s_n *= 1 - np.exp(s_n / 4) / np.exp(evidence.negative_neighbours[i, :4] / 4).sum()
-            s_p *= np.exp(s_p / 4) / np.exp(evidence.positive_neighbours[i, :4] / 4).sum()
+            s_n *= 1 - np.exp(s_n / c) / np.exp(evidence.negative_neighbours[i, :4] / c).sum()
+            s_p *= np.exp(s_p / c) / np.exp(evidence.positive_neighbours[i, :4] / c).sum()
         assert found.images[i] == pytest.approx(s_n / (s_p + 1e-6), rel=1e-5)
         np.testing.assert_allclose(found.maps[i], d_n / (d_p + 1e-6), rtol=1e-5)
 

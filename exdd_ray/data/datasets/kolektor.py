@@ -55,5 +55,6 @@ SPEC = DatasetSpec(
             checksum="sha256:65dc621693418585de9c4467d1340ea7958a6181816f0dc2883a1e8b61f9d4dc",
         ),
     ),
+    related="images of one folder show the same part",
     note="Images of one kos folder show one part: the published 3-fold split keeps a part together, ours does not.",
 )

@@ -87,8 +87,9 @@ def scan_mvtec_like(
         normal: kinds that are not defects.
 
     Raises:
-        DataError: images lie directly in `train` or `test`, or a mask is ambiguous.
+        DataError: images lie directly in `train` or `test`, or a mask is ambiguous or fits two images.
     """
+    taken: dict[Path, Path] = {}
     for split in ("train", "test"):
         if loose := list_images(folder / split):
             raise DataError(f"{loose[0]}: images must lie in a folder named by their kind, as {split}/{normal[0]}/")
@@ -97,6 +98,8 @@ def scan_mvtec_like(
             masks = index_stems(list_images(folder / "ground_truth" / kind.name)) if defective else {}
             for image in list_images(kind):
                 mask = find_mask(masks, image.stem)
+                if mask is not None and taken.setdefault(mask, image) != image:
+                    raise DataError(f"{mask}: would be the mask of both {taken[mask]} and {image}")
                 yield CatalogRow(
                     id=image.relative_to(root).as_posix(),
                     dataset=dataset,

@@ -58,6 +58,7 @@ SPEC = DatasetSpec(
             filename="magnetic-tile-defect-datasets.zip",
         ),
     ),
+    related="images show the same tile at several exposures",
     note="Four masks of MT_Uneven are empty as published. Tiles were photographed at several exposures: a random split "
     "puts pictures of one tile into train and test.",
 )

@@ -60,12 +60,14 @@ class DatasetSpec(Collection):
         categories: official names; empty where they are the user's own.
         markers: glob patterns, of which a root of this dataset matches at least one; empty where any root may do.
         expected: official counts.
+        related: why a random split leaks, where images show the same object; empty where they do not.
     """
 
     load: Callable[[Path, str | None], pa.Table]
     categories: tuple[str, ...]
     markers: tuple[str, ...]
     expected: tuple[Expected, ...] = ()
+    related: str = ""
 
 
 def expected_counts(category: str, *, train: int, test_normal: int, test_defect: int) -> tuple[Expected, ...]:
