@@ -1,0 +1,80 @@
+"""Other ways to thin a bank than the exact greedy order: projection, random subset, merge-reduce, PatchCore's own."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from exdd_ray.banks.coreset import CoresetOrder, greedy_order
+from exdd_ray.banks.vectors import VectorBlocks
+
+_STARTS = 10
+_BLOCK = 1 << 16
+
+
+def project(points: VectorBlocks, dim: int, *, seed: int) -> VectorBlocks:
+    """Gaussian random projection with unit-norm columns: [N x D] -> float32 [N x dim], held in memory (ExDD)."""
+    matrix = np.random.default_rng(seed).standard_normal((points.dim, dim))
+    matrix = (matrix / np.linalg.norm(matrix, axis=0)).astype(np.float32)
+    return VectorBlocks([np.concatenate([block.astype(np.float32) @ matrix for _, block in points.blocks(_BLOCK)])])
+
+
+def random_order(count: int, picks: int, *, seed: int) -> CoresetOrder:
+    """A random order of so many picks out of `count` vectors; it has no covering radius (NaN)."""
+    indices = np.random.default_rng(seed).permutation(count)[:picks]
+    return CoresetOrder(indices, np.full(len(indices), np.nan, dtype=np.float32), 0)
+
+
+def merge_reduce_order(points: VectorBlocks, picks: int, *, first: int, chunk: int) -> CoresetOrder:
+    """Greedy order of the greedy coresets of chunks: every vector is read once, a chunk at a time.
+
+    The picks cover all points within four times the least radius that so many picks can have, against twice for the
+    exact greedy order: two by the chunks' coresets, two by the coreset of their union (Gonzalez 1985 for each). Chunks
+    no larger than `picks` are kept whole.
+
+    Args:
+        points: [N x D].
+        picks: length of the order; at most N are made.
+        first: row number of the first pick; other chunks start from their own first row.
+        chunk: rows of a chunk.
+
+    Returns:
+        The order; its radii cover the union of the chunks' coresets, not all points.
+
+    Raises:
+        DataError: as `greedy_order`.
+    """
+    kept = []
+    for start in range(0, len(points), chunk):
+        part = points.select([(start, min(start + chunk, len(points)))])
+        inside = first - start if start <= first < start + chunk else 0
+        kept.append(start + greedy_order(part, picks, first=inside).indices)
+    union = np.concatenate(kept)
+    found = greedy_order(points.take(union), picks, first=int(np.flatnonzero(union == first)[0]))
+    return CoresetOrder(union[found.indices], found.radii, len(kept))
+
+
+def patchcore_released_order(
+    points: VectorBlocks, picks: int, *, seed: int, progress: Callable[[int, int], None] | None = None
+) -> CoresetOrder:
+    """PatchCore's released approximate greedy order of points [N x D].
+
+    Ten random points start it: a point's first distance is its mean distance to them. Then the farthest point is picked
+    and distances are lowered, one pick at a time; the starts are not picks themselves.
+    """
+    matrix = np.concatenate([block.astype(np.float32) for _, block in points.blocks(_BLOCK)])
+    squares = np.einsum("nd,nd->n", matrix, matrix)
+    starts = np.random.default_rng(seed).choice(len(matrix), size=min(_STARTS, len(matrix)), replace=False)
+    nearest = np.mean([_distances(matrix, squares, int(start)) for start in starts], axis=0)
+    indices, radii = [], []
+    for made in range(min(picks, len(matrix))):
+        indices.append(int(np.argmax(nearest)))
+        radii.append(nearest[indices[-1]])
+        nearest = np.minimum(nearest, _distances(matrix, squares, indices[-1]))
+        nearest[indices] = -np.inf  # a duplicate of a pick may still follow, the pick itself may not
+        if progress:
+            progress(made + 1, picks)
+    return CoresetOrder(np.array(indices), np.array(radii, dtype=np.float32), len(indices))
+
+
+def _distances(matrix: np.ndarray, squares: np.ndarray, row: int) -> np.ndarray:
+    return np.sqrt(np.maximum(squares + squares[row] - 2 * (matrix @ matrix[row]), 0))
