@@ -16,7 +16,7 @@ from exdd_ray.banks.loader import Scratch, as_tensor, sample_mean
 from exdd_ray.banks.tiles import run_tiles
 from exdd_ray.banks.vectors import VectorBlocks
 
-GROUP = 64
+GROUP = 128
 # Squares above this could overflow in a product; no product of vectors below it reaches half of what padding scores.
 LARGEST_SQUARE = 1e37
 _NEVER = 3e38
@@ -36,11 +36,10 @@ class _Tile:
 
 @dataclass(frozen=True)
 class _Candidates:
-    """Rows of the tile, places in the prepared bank, scores |c|^2 - 2qc."""
+    """Rows of the tile, and places in the prepared bank of vectors that may be among their nearest."""
 
     rows: Tensor
     places: Tensor
-    scores: Tensor
 
 
 class PreparedBank:
@@ -66,17 +65,17 @@ class PreparedBank:
         self._scratch = Scratch()
         self._raw = as_tensor(bank[: sizes[-1]]).to(self.device)
         self._shift = sample_mean(VectorBlocks([bank])).to(self.device)
-        self._numbers, self._parts = _layout(sizes, self.device)
-        self._places = (self._numbers >= 0).nonzero()[:, 0]
-        self._squares = torch.full((len(self._numbers),), _NEVER, device=self.device)
+        self._parts, places = _layout(sizes)
         kind = torch.bfloat16 if low else torch.float32
-        self._factors = torch.zeros((len(self._numbers), self._raw.shape[1] + 1), dtype=kind, device=self.device)
-        run_tiles(self._fill, range(0, len(self._raw), _ROWS), threads)
-        self._factors[:, -1] = 0.0 if low else self._squares
-        self._largest = _largest_norm(self._squares[self._places])
+        self._factors = torch.empty((self._parts[-1][1], self._raw.shape[1] + 1), dtype=kind, device=self.device)
+        self._squares = torch.full((len(self._factors),), _NEVER, device=self.device)
+        self._numbers = torch.full_like(self._squares, -1, dtype=torch.int64)
         self._groups = None if groups is None else torch.full_like(self._numbers, -1)
         if self._groups is not None and groups is not None:
-            self._groups[self._places] = _numbers(groups[: sizes[-1]], self.device)
+            self._groups[places] = _numbers(groups[: sizes[-1]], self.device)
+        self._numbers[places] = torch.arange(len(self._raw), device=self.device)
+        run_tiles(self._fill, range(0, len(self._factors), _ROWS), threads)
+        self._largest = _largest_norm(self._squares[places])
 
     def nearest(self, queries: np.ndarray, k: int, columns: int, groups: np.ndarray | None) -> list[np.ndarray]:
         """The k nearest of a tile of queries [q x D] in each nested bank.
@@ -104,10 +103,15 @@ class PreparedBank:
         return [np.stack(arrays) for arrays in zip(*found, strict=True)]
 
     def _fill(self, start: int) -> None:
-        places = self._places[start : start + _ROWS]
-        moved = self._raw[start : start + _ROWS] - self._shift
-        self._squares[places] = torch.linalg.vector_norm(moved, dim=1, dtype=torch.float64).square_().float()
-        self._factors[places, :-1] = moved.to(self._factors.dtype)
+        """Computes the factors of some places; padding gets the nearest vectors, and a |c|^2 that is never least."""
+        part = slice(start, start + _ROWS)
+        numbers = self._numbers[part]
+        vectors = self._raw[int(numbers[0]) :][: len(numbers)] if _is_run(numbers) else self._raw[numbers]
+        moved = vectors - self._shift
+        squares = torch.linalg.vector_norm(moved, dim=1).square_().masked_fill_(numbers < 0, _NEVER)
+        self._factors[part, :-1] = moved
+        self._factors[part, -1] = 0.0 if self._low else squares
+        self._squares[part] = squares
 
     def _tile(self, queries: np.ndarray, groups: np.ndarray | None) -> _Tile:
         raw = as_tensor(queries).to(self.device).float()
@@ -116,7 +120,8 @@ class PreparedBank:
         moved = torch.sub(raw, self._shift, out=factors[:, :dim])
         norms = torch.linalg.vector_norm(moved, dim=1)
         _largest_norm(norms.square())
-        margin = rounding_bound(norms, self._largest, dim + 1).mul_(2)
+        # |c|^2 is rounded twice, as a sum of its own and within the product: the root of two pays for it.
+        margin = rounding_bound(norms, 2**0.5 * self._largest, dim + 1).mul_(2)
         if self._low:
             # bfloat16 rounds both factors and the product by 2^-9, the product itself is added up in float32.
             margin.add_((norms + self._largest).square_(), alpha=4 * 2.0**-9)
@@ -128,20 +133,20 @@ class PreparedBank:
 
     def _scan(self, tile: _Tile, part: tuple[int, int], smallest: Tensor, columns: int) -> tuple[Tensor, _Candidates]:
         """The k smallest group minima so far [q x k], and the part's elements within the margin of the last of them."""
-        kept: list[_Candidates] = []
+        kept: list[tuple[Tensor, ...]] = []
         for start in range(*part, columns):
             stop = min(start + columns, part[1])
             scores = self._scores(tile, start, stop).view(len(smallest), -1, GROUP)
             minima = scores.amin(2)
             smallest = _k_smallest(smallest, minima)
-            limit = smallest[:, -1] + tile.margin
-            rows, groups = (minima <= limit[:, None]).nonzero(as_tuple=True)
-            inside = scores[rows, groups]
-            pair, offset = ((inside <= limit[rows, None]) & (inside < _NEVER / 2)).nonzero(as_tuple=True)
-            kept.append(_Candidates(rows[pair], start + groups[pair] * GROUP + offset, inside[pair, offset]))
-        rows, places, values = (torch.cat([getattr(c, n) for c in kept]) for n in ("rows", "places", "scores"))
-        near = values <= (smallest[:, -1] + tile.margin)[rows]
-        return smallest, _Candidates(rows[near], places[near], values[near])
+            rows, groups = (minima <= (smallest[:, -1] + tile.margin)[:, None]).nonzero(as_tuple=True)
+            kept.append((rows, start + groups * GROUP, minima[rows, groups], scores[rows, groups]))
+        limit = smallest[:, -1] + tile.margin
+        rows, starts, minima, scores = (torch.cat(column) for column in zip(*kept, strict=True))
+        near = (minima <= limit[rows]).nonzero()[:, 0]
+        rows, starts, scores = rows[near], starts[near], scores[near]
+        pair, offset = ((scores <= limit[rows, None]) & (scores < _NEVER / 2)).nonzero(as_tuple=True)
+        return smallest, _Candidates(rows[pair], starts[pair] + offset)
 
     def _scores(self, tile: _Tile, start: int, stop: int) -> Tensor:
         out = self._scratch.matrix("scores", len(tile.raw), stop - start, self._squares)
@@ -189,15 +194,19 @@ def best_of(squares: np.ndarray, indices: np.ndarray, k: int) -> tuple[np.ndarra
     return np.take_along_axis(squares, order, -1), np.take_along_axis(indices, order, -1)
 
 
-def _layout(sizes: Sequence[int], device: torch.device) -> tuple[Tensor, list[tuple[int, int]]]:
-    """Vector number at each place, -1 for padding to whole groups, and the places of each part."""
-    numbers: list[Tensor] = []
+def _layout(sizes: Sequence[int]) -> tuple[list[tuple[int, int]], Tensor]:
+    """Places of each nested part, filled up to whole groups, and the place of each vector."""
     parts: list[tuple[int, int]] = []
+    places: list[Tensor] = []
     for start, stop in zip((0, *sizes), sizes, strict=False):
         first = parts[-1][1] if parts else 0
-        numbers += [torch.arange(start, stop), torch.full((-(stop - start) % GROUP,), -1)]
-        parts.append((first, first + len(numbers[-2]) + len(numbers[-1])))
-    return torch.cat(numbers).to(device), parts
+        parts.append((first, first + -(-(stop - start) // GROUP) * GROUP))
+        places.append(torch.arange(first, first + stop - start))
+    return parts, torch.cat(places)
+
+
+def _is_run(numbers: Tensor) -> bool:
+    return bool((numbers[1:] - numbers[:-1] == 1).all())
 
 
 def _k_smallest(smallest: Tensor, minima: Tensor) -> Tensor:

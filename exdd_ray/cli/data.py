@@ -66,13 +66,14 @@ def run_list(_args: argparse.Namespace) -> int:
 
 def run_check(args: argparse.Namespace) -> int:
     """Check a dataset on disk. Returns 0 where it is clean, 1 where something is wrong with it."""
+    from exdd_ray.cli.progress import terminal_progress
     from exdd_ray.data.check import check_dataset
     from exdd_ray.data.datasets import guess_dataset, load_dataset
 
     name = args.dataset or guess_dataset(args.folder.expanduser())
     if args.dataset is None:
         print(f"by its layout this is the dataset {name!r} (--dataset names another)", file=sys.stderr)
-    report = check_dataset(load_dataset(name, args.folder, args.category))
+    report = check_dataset(load_dataset(name, args.folder, args.category), terminal_progress)
     if args.json:
         print(json.dumps({**dataclasses.asdict(report), "problems": report.problems}, indent=2))
     else:
@@ -82,6 +83,7 @@ def run_check(args: argparse.Namespace) -> int:
 
 def run_get(args: argparse.Namespace) -> int:
     """Download and unpack a dataset. Returns 2 where its publisher has no address to download from."""
+    from exdd_ray.cli.progress import terminal_progress
     from exdd_ray.data.datasets import default_root, find_dataset
     from exdd_ray.data.download import download, unpack
     from exdd_ray.data.textures import DTD
@@ -95,7 +97,7 @@ def run_get(args: argparse.Namespace) -> int:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder}: exists and is not empty; --to names another folder")
     _accept_licence(collection, accepted=args.accept_licence)
-    archives = [download(source, folder.parent) for source in collection.sources]
+    archives = [download(source, folder.parent, terminal_progress) for source in collection.sources]
     unpack(archives, folder)
     print(f"{collection.title} is in {folder}. {collection.note}".rstrip())
     print(f"No longer needed: {', '.join(str(archive) for archive in archives)}")

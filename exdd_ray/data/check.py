@@ -12,8 +12,8 @@ from PIL import Image
 from exdd_ray.data.catalog import UNSPLIT, CatalogRow, catalog_rows
 from exdd_ray.data.datasets import DATASETS
 from exdd_ray.data.images import content_hash, image_size, read_image, read_mask
-from exdd_ray.data.progress import track
 from exdd_ray.errors import ImageError
+from exdd_ray.progress import Progress, silent
 
 _MAX_THREADS = 8
 
@@ -105,11 +105,15 @@ class _Finding:
     mask: FileTrouble | None = None
 
 
-def check_dataset(catalog: pa.Table) -> DataReport:
+def check_dataset(catalog: pa.Table, progress: Progress = silent) -> DataReport:
     """Read every image and mask of a catalog and report counts, sizes and what is wrong. Threads share the reading."""
     rows = catalog_rows(catalog)
     with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
-        findings = list(track(pool.map(_inspect, rows), total=len(rows), label="reading images"))
+        findings = []
+        with progress("reading images", len(rows)) as advance:
+            for finding in pool.map(_inspect, rows):
+                findings.append(finding)
+                advance(1)
     sizes = [finding.size for finding in findings if finding.size is not None]
     mask_troubles, mask_notes = _mask_findings(findings)
     wrong_counts, count_notes = _compare_counts(rows)

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from exdd_ray.data.datasets.spec import Source
-from exdd_ray.data.progress import track
 from exdd_ray.errors import DataError
+from exdd_ray.progress import Progress, silent
 
 _CHUNK = 1 << 20
 _TIMEOUT_S = 30.0
@@ -26,7 +26,7 @@ _PARTIAL_CONTENT = 206
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
 
 
-def download(source: Source, folder: Path) -> Path:
+def download(source: Source, folder: Path, progress: Progress = silent) -> Path:
     """Fetch an archive into a folder; goes on where an interrupted download stopped.
 
     The bytes go to `<filename>.part`, which gets its name once it is complete and its checksum right.
@@ -45,7 +45,7 @@ def download(source: Source, folder: Path) -> Path:
     part = target.with_name(target.name + ".part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _fetch(source.url, part)
+        _fetch(source.url, part, progress)
     except (OSError, http.client.HTTPException) as error:
         goes_on = "; the same command goes on where it stopped" if part.exists() else ""
         raise DataError(f"{source.url}: {_one_line(error)}{goes_on}") from error
@@ -82,7 +82,7 @@ def unpack(archives: Sequence[Path], folder: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _fetch(url: str, part: Path) -> None:
+def _fetch(url: str, part: Path, progress: Progress) -> None:
     start = part.stat().st_size if part.exists() else 0
     try:
         response = _open(url, start)
@@ -102,8 +102,10 @@ def _fetch(url: str, part: Path) -> None:
         total = start + int(length) if length is not None else None
         with part.open("ab" if resumed else "wb") as file:
             chunks = iter(lambda: response.read(_CHUNK), b"")
-            for chunk in track(chunks, total=total, label=part.stem, size=len, done=start):
-                file.write(chunk)
+            with progress(f"{part.stem}, bytes", (total or start) - start) as advance:
+                for chunk in chunks:
+                    file.write(chunk)
+                    advance(len(chunk))
     size = part.stat().st_size
     if total is not None and size != total:
         raise ConnectionError(f"the connection ended after {size} of {total} bytes")
