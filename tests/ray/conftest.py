@@ -13,9 +13,11 @@ from exdd_ray.procedural.surfaces import make_surface
 @pytest.fixture(scope="session", autouse=True)
 def cluster():
     """One local cluster of two CPUs for all tests; a hang is an error after two minutes."""
+    from exdd_ray.edge.cluster import connect
+
+    connect("local")
     import ray
 
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     ray.data.DataContext.get_current().execution_no_progress_timeout_s = 120
     yield
     ray.shutdown()
