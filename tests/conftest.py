@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+import exdd_ray.edge  # noqa: F401 (before any test imports Ray: it says how workers start)
+
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
