@@ -18,6 +18,7 @@ from exdd_ray.data.split import positives_from_test, split_catalog
 from exdd_ray.detectors.patch_bank import FittedPatchBank, Predictions, fit_patch_bank
 from exdd_ray.detectors.samples import Embedder
 from exdd_ray.errors import ConfigError, DataError
+from exdd_ray.experiment.pixels import stored_pixel_metrics
 from exdd_ray.experiment.result import TrialResult
 from exdd_ray.features.embed import SliceRunner
 from exdd_ray.features.prepare import prepare_mask
@@ -181,8 +182,13 @@ def _pixel_metrics(predictions: Predictions, config: ExperimentConfig, workshop:
         return None
     if config.evaluation.resolution == "native" and config.detector.features.crop is not None:
         raise ConfigError("evaluation.resolution=native needs maps of the whole image: unset detector.features.crop")
-    pairs = _maps_and_masks(predictions, config, workshop)
-    return pixel_metrics(pairs, fpr_limit=config.evaluation.fpr_limit)
+
+    def measure() -> PixelMetrics:
+        return pixel_metrics(_maps_and_masks(predictions, config, workshop), fpr_limit=config.evaluation.fpr_limit)
+
+    if config.evaluation.resolution == "native":
+        return measure()
+    return stored_pixel_metrics(predictions, config, workshop.store, measure)
 
 
 def _maps_and_masks(

@@ -1,0 +1,54 @@
+"""Pixel metrics as artifacts: named by the patch maps, the masks and how both are drawn, so measured once."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from exdd_ray.config.experiment import ExperimentConfig
+from exdd_ray.detectors.patch_bank import Predictions
+from exdd_ray.metrics.curves import Curve, Detection
+from exdd_ray.metrics.evaluate import PixelMetrics
+from exdd_ray.store.arrays import read_arrays, write_arrays
+from exdd_ray.store.artifact import Artifact, Recipe, Store, file_digest
+
+VERSION = 1
+_CURVES = ("roc", "pr", "pro")
+
+
+def stored_pixel_metrics(
+    predictions: Predictions, config: ExperimentConfig, store: Store, measure: Callable[[], PixelMetrics]
+) -> PixelMetrics:
+    """Metrics at the network's input size: read from the store, or measured and kept there."""
+    features, evaluation, draw = config.detector.features, config.evaluation, predictions.draw
+    how = {
+        "mask_resize": evaluation.mask_resize,
+        "fpr_limit": evaluation.fpr_limit,
+        "draw": asdict(draw),
+        "geometry": features.model_dump(mode="json", include={"working_size", "resize", "crop"}),
+    }
+    maps = np.ascontiguousarray(predictions.patch_maps)
+    masks = [f"{row.label} {row.mask_threshold} {_digest(row.mask)}" for row in predictions.rows]
+    contents = hashlib.blake2b(maps.tobytes(), digest_size=20).hexdigest()
+    recipe = Recipe("pixels", VERSION, how, (f"{contents} {maps.dtype}", *masks))
+    return _read(store.make(recipe, lambda folder: _write(folder, measure())))
+
+
+def _digest(mask: str | None) -> str:
+    return "" if mask is None else file_digest(Path(mask))
+
+
+def _write(folder: Path, metrics: PixelMetrics) -> dict[str, Any]:
+    found = metrics.detection
+    for name, curve in zip(_CURVES, (found.roc, found.pr, metrics.pro), strict=True):
+        write_arrays(folder / f"{name}.arrow", {"x": np.asarray(curve.x, float), "y": np.asarray(curve.y, float)})
+    numbers = ("auroc", "ap", "f1", "threshold", "precision", "recall")
+    return {"aupro": metrics.aupro, "detection": {name: getattr(found, name) for name in numbers}}
+
+
+def _read(artifact: Artifact) -> PixelMetrics:
+    roc, pr, pro = (Curve(**read_arrays(artifact.file(f"{name}.arrow"))) for name in _CURVES)
+    return PixelMetrics(Detection(**artifact.metadata["detection"], roc=roc, pr=pr), artifact.metadata["aupro"], pro)
