@@ -12,7 +12,7 @@ from common import report, tile_features
 from exdd_ray.banks.options import random_order
 from exdd_ray.banks.search import search
 
-IMAGES, QUERIES, BANK = 64, 16 * 784, 5966
+IMAGES, QUERIES, BANK = 200, 16 * 784, 15_680
 REPEATS = 5
 
 
@@ -54,7 +54,7 @@ def exact(queries: np.ndarray, bank: np.ndarray) -> np.ndarray:
 def main() -> int:
     """Run all in turn, several times."""
     _, vectors = tile_features(IMAGES)
-    bank = vectors[: IMAGES * 784 // 2][random_order(IMAGES * 784 // 2, BANK, seed=0).indices]
+    bank = vectors[: 160 * 784][random_order(160 * 784, BANK, seed=0).indices]
     queries = vectors[-QUERIES:]
     ways: dict[str, Callable[[], object]] = {
         "matrix product": matrix_product(queries, bank),

@@ -1,7 +1,7 @@
 """Vectors as float32 tensors on the device that computes, moved towards the origin."""
 
+import itertools
 import threading
-import warnings
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from exdd_ray.banks.vectors import Span, VectorBlocks
 
 _SAMPLE = 1024
 _FAR = 16.0
+_MAPPED_ROWS = 256
 
 
 class Scratch(threading.local):
@@ -91,11 +92,14 @@ class VectorLoader:
     def _fill(self, block: torch.Tensor, rows: torch.Tensor) -> None:
         """Writes rows, ascending, to `block`, whatever segments they lie in."""
         bounds = torch.searchsorted(rows, self._starts).tolist()
-        for segment, start, low, high in zip(self._segments, self._starts, bounds, bounds[1:], strict=False):
-            if low < high:
-                _copy_rows(segment, rows[low:high] - start, block[low:high])
-        if any(self.points.mapped) and len(rows):
-            self.points.release(slice(int(rows[0]), int(rows[-1]) + 1))
+        for s, (low, high) in enumerate(itertools.pairwise(bounds)):
+            # A row of a mapped file brings its neighbours' pages along: a few rows at a time, and all are let go again.
+            step = _MAPPED_ROWS if self.points.mapped[s] else max(high - low, 1)
+            for start in range(low, high, step):
+                part = slice(start, min(start + step, high))
+                _copy_rows(self._segments[s], rows[part] - self._starts[s], block[part])
+                if self.points.mapped[s]:
+                    self.points.release(slice(int(rows[part.start]), int(rows[part.stop - 1]) + 1))
 
 
 def _copy_rows(segment: torch.Tensor, rows: torch.Tensor, out: torch.Tensor) -> None:
@@ -126,8 +130,20 @@ def _sample(points: VectorBlocks) -> torch.Tensor:
     return torch.from_numpy(points.take(rows)).double()
 
 
+class _Memory:
+    """An array's memory under an interface of its own; keeps the array alive."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array
+        address = array.__array_interface__["data"][0]
+        self.__array_interface__ = {**array.__array_interface__, "data": (address, False)}
+
+
 def as_tensor(array: np.ndarray) -> torch.Tensor:
-    """A tensor on the array's own memory, read-only arrays included: nothing here writes to it."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)
+    """A tensor on the array's own memory, which nothing here writes to.
+
+    torch warns of read-only arrays, and silencing a warning is not safe among threads: so it is not told.
+    """
+    if min(array.strides, default=0) < 0:
+        array = array.copy()
+    return torch.from_numpy(array if array.flags.writeable else np.asarray(_Memory(array)))

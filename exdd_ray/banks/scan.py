@@ -16,10 +16,9 @@ from exdd_ray.banks.loader import Scratch, as_tensor, sample_mean
 from exdd_ray.banks.tiles import run_tiles
 from exdd_ray.banks.vectors import VectorBlocks
 
-GROUP = 64
-# Squares above this could overflow in a product; no product of vectors below it reaches half of what padding scores.
+GROUP = 32
+# Products of vectors whose squares are above this could overflow.
 LARGEST_SQUARE = 1e37
-_NEVER = 3e38
 _ROWS = 512
 _PAIR_ELEMENTS = 1 << 17
 
@@ -36,15 +35,17 @@ class _Tile:
 
 @dataclass(frozen=True)
 class _Candidates:
-    """Rows of the tile, places in the prepared bank, scores |c|^2 - 2qc."""
+    """Rows of the tile, and places in the prepared bank of vectors that may be among their nearest."""
 
     rows: Tensor
     places: Tensor
-    scores: Tensor
 
 
 class PreparedBank:
-    """Vectors [M x D] moved to the origin, with |c|^2 as one more component, cut at the nested sizes.
+    """Vectors [M x D] moved to the origin, in order of |c|^2 within each nested part.
+
+    In that order |c|^2 hardly varies within a group of columns, so that the product alone, -2qc, and the group's least
+    and largest |c|^2 bound its scores |c|^2 - 2qc: adding |c|^2 to every element would cost a pass.
 
     Args:
         bank: the vectors; those before the last size are used.
@@ -66,17 +67,18 @@ class PreparedBank:
         self._scratch = Scratch()
         self._raw = as_tensor(bank[: sizes[-1]]).to(self.device)
         self._shift = sample_mean(VectorBlocks([bank])).to(self.device)
-        self._numbers, self._parts = _layout(sizes, self.device)
-        self._places = (self._numbers >= 0).nonzero()[:, 0]
-        self._squares = torch.full((len(self._numbers),), _NEVER, device=self.device)
-        kind = torch.bfloat16 if low else torch.float32
-        self._factors = torch.zeros((len(self._numbers), self._raw.shape[1] + 1), dtype=kind, device=self.device)
-        run_tiles(self._fill, range(0, len(self._raw), _ROWS), threads)
-        self._factors[:, -1] = 0.0 if low else self._squares
-        self._largest = _largest_norm(self._squares[self._places])
-        self._groups = None if groups is None else torch.full_like(self._numbers, -1)
-        if self._groups is not None and groups is not None:
-            self._groups[self._places] = _numbers(groups[: sizes[-1]], self.device)
+        norms = run_tiles(lambda part: (part - self._shift).norm(dim=1), self._raw.split(_ROWS), threads)
+        squares = torch.cat(norms).square_()
+        self._largest = _largest_norm(squares)
+        self._parts, self._numbers, real = _layout(sizes, squares)
+        grouped = squares[self._numbers].view(-1, GROUP)
+        self._least, self._most = grouped.amin(1), grouped.amax(1)
+        self._squares = grouped.masked_fill_(~real.view(-1, GROUP), torch.inf)
+        self._factors = torch.empty(
+            (len(self._numbers), self._raw.shape[1]), dtype=torch.bfloat16 if low else torch.float32, device=self.device
+        )
+        run_tiles(self._fill, range(0, len(self._factors), _ROWS), threads)
+        self._groups = None if groups is None else _integers(groups[: sizes[-1]], self.device)[self._numbers]
 
     def nearest(self, queries: np.ndarray, k: int, columns: int, groups: np.ndarray | None) -> list[np.ndarray]:
         """The k nearest of a tile of queries [q x D] in each nested bank.
@@ -104,49 +106,46 @@ class PreparedBank:
         return [np.stack(arrays) for arrays in zip(*found, strict=True)]
 
     def _fill(self, start: int) -> None:
-        places = self._places[start : start + _ROWS]
-        moved = self._raw[start : start + _ROWS] - self._shift
-        self._squares[places] = torch.linalg.vector_norm(moved, dim=1, dtype=torch.float64).square_().float()
-        self._factors[places, :-1] = moved.to(self._factors.dtype)
+        part = slice(start, start + _ROWS)
+        self._factors[part] = self._raw[self._numbers[part]] - self._shift
 
     def _tile(self, queries: np.ndarray, groups: np.ndarray | None) -> _Tile:
         raw = as_tensor(queries).to(self.device).float()
-        dim = raw.shape[1]
-        factors = self._scratch.matrix("queries", len(raw), dim + 1, self._squares)
-        moved = torch.sub(raw, self._shift, out=factors[:, :dim])
-        norms = torch.linalg.vector_norm(moved, dim=1)
+        factors = self._scratch.matrix("queries", len(raw), raw.shape[1], self._shift)
+        norms = torch.sub(raw, self._shift, out=factors).norm(dim=1)
         _largest_norm(norms.square())
-        margin = rounding_bound(norms, self._largest, dim + 1).mul_(2)
+        # |c|^2 is added up in float32 too: the root of two pays for it.
+        margin = rounding_bound(norms, 2**0.5 * self._largest, raw.shape[1]).mul_(2)
         if self._low:
-            # bfloat16 rounds both factors and the product by 2^-9, the product itself is added up in float32.
+            # bfloat16 rounds both factors and the product by 2^-9; the product itself is added up in float32.
             margin.add_((norms + self._largest).square_(), alpha=4 * 2.0**-9)
-        moved.mul_(-2)
-        factors[:, dim] = 1
-        return _Tile(
-            raw, factors.to(self._factors.dtype), margin, None if groups is None else _numbers(groups, self.device)
-        )
+        own = None if groups is None else _integers(groups, self.device)
+        return _Tile(raw, factors.mul_(-2).to(self._factors.dtype), margin, own)
 
     def _scan(self, tile: _Tile, part: tuple[int, int], smallest: Tensor, columns: int) -> tuple[Tensor, _Candidates]:
-        """The k smallest group minima so far [q x k], and the part's elements within the margin of the last of them."""
-        kept: list[_Candidates] = []
+        """Upper bounds of the k smallest scores so far [q x k], and the part's elements that may be among them."""
+        kept: list[tuple[Tensor, ...]] = []
         for start in range(*part, columns):
             stop = min(start + columns, part[1])
-            scores = self._scores(tile, start, stop).view(len(smallest), -1, GROUP)
-            minima = scores.amin(2)
-            smallest = _k_smallest(smallest, minima)
-            limit = smallest[:, -1] + tile.margin
-            rows, groups = (minima <= limit[:, None]).nonzero(as_tuple=True)
-            inside = scores[rows, groups]
-            pair, offset = ((inside <= limit[rows, None]) & (inside < _NEVER / 2)).nonzero(as_tuple=True)
-            kept.append(_Candidates(rows[pair], start + groups[pair] * GROUP + offset, inside[pair, offset]))
-        rows, places, values = (torch.cat([getattr(c, n) for c in kept]) for n in ("rows", "places", "scores"))
-        near = values <= (smallest[:, -1] + tile.margin)[rows]
-        return smallest, _Candidates(rows[near], places[near], values[near])
+            products = self._products(tile, start, stop).view(len(smallest), -1, GROUP)
+            among = slice(start // GROUP, stop // GROUP)
+            minima = products.amin(2)
+            smallest = _k_smallest(smallest, minima + self._most[among])
+            least = minima.add_(self._least[among])
+            rows, groups = (least <= (smallest[:, -1] + tile.margin)[:, None]).nonzero(as_tuple=True)
+            kept.append((rows, groups + among.start, least[rows, groups], products[rows, groups]))
+        rows, groups, least, products = (torch.cat(column) for column in zip(*kept, strict=True))
+        limit = smallest[:, -1] + tile.margin
+        near = (least <= limit[rows]).nonzero()[:, 0]
+        rows, groups, scores = rows[near], groups[near], products[near] + self._squares[groups[near]]
+        pair, offset = ((scores <= limit[rows, None]) & scores.isfinite()).nonzero(as_tuple=True)
+        return smallest, _Candidates(rows[pair], groups[pair] * GROUP + offset)
 
-    def _scores(self, tile: _Tile, start: int, stop: int) -> Tensor:
-        out = self._scratch.matrix("scores", len(tile.raw), stop - start, self._squares)
+    def _products(self, tile: _Tile, start: int, stop: int) -> Tensor:
+        """-2qc [q x (stop - start)]; infinite where a query excludes the vector."""
+        out = self._scratch.matrix("products", len(tile.raw), stop - start, self._shift)
         if self._low:
-            out.copy_(torch.mm(tile.factors, self._factors[start:stop].T)).add_(self._squares[start:stop])
+            out.copy_(torch.mm(tile.factors, self._factors[start:stop].T))
         else:
             torch.mm(tile.factors, self._factors[start:stop].T, out=out)
         if tile.groups is not None and self._groups is not None:
@@ -189,19 +188,26 @@ def best_of(squares: np.ndarray, indices: np.ndarray, k: int) -> tuple[np.ndarra
     return np.take_along_axis(squares, order, -1), np.take_along_axis(indices, order, -1)
 
 
-def _layout(sizes: Sequence[int], device: torch.device) -> tuple[Tensor, list[tuple[int, int]]]:
-    """Vector number at each place, -1 for padding to whole groups, and the places of each part."""
-    numbers: list[Tensor] = []
+def _layout(sizes: Sequence[int], squares: Tensor) -> tuple[list[tuple[int, int]], Tensor, Tensor]:
+    """Places of each nested part, the vector at each place, and whether it is there for the first time.
+
+    Within a part vectors are in order of their squares; the last one fills its group up.
+    """
     parts: list[tuple[int, int]] = []
+    numbers: list[Tensor] = []
+    real: list[Tensor] = []
     for start, stop in zip((0, *sizes), sizes, strict=False):
         first = parts[-1][1] if parts else 0
-        numbers += [torch.arange(start, stop), torch.full((-(stop - start) % GROUP,), -1)]
-        parts.append((first, first + len(numbers[-2]) + len(numbers[-1])))
-    return torch.cat(numbers).to(device), parts
+        order = start + squares[start:stop].argsort(stable=True)
+        padding = -len(order) % GROUP
+        numbers += [order, order[-1:].expand(padding)]
+        real += [torch.ones_like(order, dtype=torch.bool), order.new_zeros(padding, dtype=torch.bool)]
+        parts.append((first, first + len(order) + padding))
+    return parts, torch.cat(numbers), torch.cat(real)
 
 
 def _k_smallest(smallest: Tensor, minima: Tensor) -> Tensor:
-    """The k-th smallest group minimum is no less than the k-th smallest element."""
+    """Of the bounds of groups: the k-th smallest of them is no less than the k-th smallest score."""
     if smallest.shape[1] == 1:
         return torch.minimum(smallest, minima.amin(1, keepdim=True))
     return torch.cat([smallest, minima], 1).topk(smallest.shape[1], largest=False).values
@@ -218,5 +224,5 @@ def _largest_norm(squares: Tensor) -> float:
     return float(largest**0.5)
 
 
-def _numbers(groups: np.ndarray, device: torch.device) -> Tensor:
-    return torch.from_numpy(np.asarray(groups, dtype=np.int64)).to(device)
+def _integers(values: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.asarray(values, dtype=np.int64)).to(device)

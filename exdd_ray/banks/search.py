@@ -15,8 +15,8 @@ from exdd_ray.banks.tiles import one_thread_each, run_tiles
 from exdd_ray.banks.vectors import Span, VectorBlocks, as_blocks
 from exdd_ray.errors import DataError
 
-_TILE = {"cpu": 512, "cuda": 8192}
-_MEMORY_MIB = {"cpu": 4, "cuda": 512}
+_TILE = {"cpu": 2048, "cuda": 8192}
+_MEMORY_MIB = {"cpu": 8, "cuda": 512}
 
 
 @dataclass(frozen=True)

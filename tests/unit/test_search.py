@@ -1,9 +1,16 @@
 import numpy as np
 import pytest
+import torch
 
+from exdd_ray.banks.indexes import IndexParams, build_index, recall
 from exdd_ray.banks.search import merge_neighbours, search
 from exdd_ray.banks.vectors import VectorBlocks
+from exdd_ray.config.detector import FeaturesConfig
+from exdd_ray.data.catalog import select_rows
+from exdd_ray.data.datasets import load_dataset
 from exdd_ray.errors import DataError
+from exdd_ray.features.embed import embed
+from exdd_ray.store.artifact import Store
 
 
 def plain(queries, bank, k, forbidden=None):
@@ -130,3 +137,113 @@ def test_bad_requests(arguments, message):
     usual = {"queries": np.zeros((4, 5), dtype=np.float32), "bank": np.zeros((6, 5), dtype=np.float32), "k": 1}
     with pytest.raises(DataError, match=message):
         search(**{**usual, **arguments})
+
+
+@pytest.mark.parametrize("k", [1, 6])
+@pytest.mark.parametrize("make", [integers, lambda rng, n, d: rng.standard_normal((n, d)).astype(np.float32)])
+def test_products_in_half_precision_find_the_same(make, k):
+    rng = np.random.default_rng(7)
+    queries, bank = make(rng, 700, 50), make(rng, 900, 50)
+    groups = rng.integers(0, 3, 700), rng.integers(0, 3, 900)
+    request = {"sizes": (100, 900), "exclude": groups}
+    whole, half = search(queries, bank, k, **request), search(queries, bank, k, precision="bfloat16", **request)
+    np.testing.assert_array_equal(half.indices, whole.indices)
+    np.testing.assert_array_equal(half.squares, whole.squares)
+
+
+def test_a_tight_cluster_far_from_an_outlier():
+    rng = np.random.default_rng(8)
+    bank = (rng.standard_normal((400, 20)) * 1e-4).astype(np.float32)
+    bank[17] = 1000
+    queries = (rng.standard_normal((50, 20)) * 1e-4).astype(np.float32)
+    distances, indices = plain(queries, bank, 3)
+    found = search(queries, bank, 3)
+    np.testing.assert_array_equal(found.indices[0], indices)
+    np.testing.assert_allclose(found.distances[0], distances, rtol=1e-6)
+
+
+def test_threads_change_nothing():
+    rng = np.random.default_rng(9)
+    queries, bank = (rng.standard_normal((n, 24)).astype(np.float32) for n in (5000, 700))
+    threads = torch.get_num_threads()
+    found = []
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        found.append(search(queries, bank, 2))
+        assert torch.get_num_threads() == count
+    torch.set_num_threads(threads)
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.squares, found[0].squares)
+        np.testing.assert_array_equal(other.indices, found[0].indices)
+
+
+def test_a_pair_has_the_same_distance_in_every_search():
+    rng = np.random.default_rng(10)
+    queries, bank = (rng.standard_normal((n, 384)).astype(np.float32) for n in (300, 200))
+    far = search(queries, bank, 200)
+    near = search(queries[::-7], bank, 1)
+    np.testing.assert_array_equal(near.squares[0], far.squares[0, ::-7, :1])
+
+
+@pytest.mark.shared
+def test_real_features(shared_dir, tmp_path):
+    catalog = select_rows(load_dataset("magnetic_tile", shared_dir / "data" / "magnetic-tile"), label=0).slice(0, 4)
+    weights = shared_dir / "weights" / "resnet18_in1k_conv1-layer3.safetensors"
+    embedding = embed(catalog, FeaturesConfig(backbone="resnet18", weights=weights), Store(tmp_path))
+    bank = np.concatenate([embedding.image(0), embedding.image(1)])
+    queries = embedding.vectors(np.array([1, 3]))
+    distances, indices = plain_in_blocks(queries.take(np.arange(len(queries))), bank, 2)
+    for precision in ("float32", "bfloat16"):
+        found = search(queries, bank, 2, precision=precision)
+        np.testing.assert_array_equal(found.indices[0], indices)
+        np.testing.assert_allclose(found.distances[0], distances, rtol=1e-6)
+    assert (distances[:784, 0] == 0).all()
+
+
+def plain_in_blocks(queries, bank, k):
+    found = [plain(queries[i : i + 16], bank, k) for i in range(0, len(queries), 16)]
+    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["exact", "flat", "hnsw", "ivf"])
+def test_indexes_answer_alike(kind):
+    rng = np.random.default_rng(11)
+    bank, queries = (rng.standard_normal((n, 12)).astype(np.float32) for n in (600, 80))
+    distances, indices = plain(queries, bank, 5)
+    effort = IndexParams(search_effort=600, cells=10, probes=10)
+    found, where = build_index(kind, bank, effort).search(queries, 5)
+    assert (found.dtype, where.dtype, found.shape) == (np.float32, np.int64, (80, 5))
+    np.testing.assert_array_equal(where, indices)
+    np.testing.assert_allclose(found, distances, rtol=1e-4)
+
+
+def test_recall_counts_neighbours_in_any_order():
+    true = np.array([[1, 2], [3, 4]])
+    assert recall(np.array([[2, 1], [3, 9]]), true) == 0.75
+    rng = np.random.default_rng(12)
+    bank, queries = (rng.standard_normal((n, 32)).astype(np.float32) for n in (2000, 200))
+    exact = build_index("exact", bank).search(queries, 3)[1]
+    few, many = (
+        recall(build_index("ivf", bank, IndexParams(cells=40, probes=probes)).search(queries, 3)[1], exact)
+        for probes in (1, 40)
+    )
+    assert few < 0.9
+    assert many == 1
+
+
+@pytest.mark.parametrize("kind", ["exact", "flat", "hnsw", "ivf"])
+def test_bad_requests_to_an_index(kind):
+    bank = np.random.default_rng(13).standard_normal((50, 4)).astype(np.float32)
+    index = build_index(kind, bank)
+    with pytest.raises(DataError, match="dimensions"):
+        index.search(np.zeros((2, 3), dtype=np.float32), 1)
+    with pytest.raises(DataError, match="51 neighbours asked of a bank of 50"):
+        index.search(np.zeros((2, 4), dtype=np.float32), 51)
+    with pytest.raises(DataError, match="queries: 2 vectors hold NaN"):
+        index.search(np.full((2, 4), np.nan, dtype=np.float32), 1)
+    with pytest.raises(DataError, match="empty"):
+        build_index(kind, bank[:0])
+    with pytest.raises(DataError, match="the bank: 50 vectors hold NaN"):
+        build_index(kind, bank * np.inf)
+    with pytest.raises(DataError, match="51 cells asked of a bank of 50"):
+        build_index("ivf", bank, IndexParams(cells=51))
