@@ -7,6 +7,7 @@ from pydantic import Field
 
 from exdd_ray.config.base import Frozen
 from exdd_ray.config.detector import PatchBankConfig
+from exdd_ray.config.synthesis import SynthesizerConfig
 
 
 class SplitConfig(Frozen):
@@ -53,21 +54,6 @@ class DatasetConfig(Frozen):
     procedural: ProceduralConfig = ProceduralConfig()
 
 
-class PerRegionConfig(Frozen):
-    """Per-region synthesis: a Perlin-shaped region of a normal image is blended with a texture (MemSeg, DRAEM).
-
-    Attributes:
-        preset: `memseg` or `diffusionad`: the published recipe's blending range.
-        count: synthetic images.
-        textures: folder of texture images; None makes procedural ones.
-    """
-
-    kind: Literal["per_region"] = "per_region"
-    preset: Literal["memseg", "diffusionad"] = "memseg"
-    count: int = Field(100, ge=0)
-    textures: Path | None = None
-
-
 class EvaluationConfig(Frozen):
     """What is measured.
 
@@ -88,7 +74,7 @@ class ExperimentConfig(Frozen):
     """A dataset x a synthesizer x a detector, with the seed of all that is drawn."""
 
     dataset: DatasetConfig = DatasetConfig()
-    synthesizer: PerRegionConfig | None = None
+    synthesizer: SynthesizerConfig | None = None
     detector: PatchBankConfig = PatchBankConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     seed: int = Field(0, ge=0)

@@ -4,7 +4,7 @@ import difflib
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -25,6 +25,8 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
         return [annotation]
     if get_origin(annotation) in (Union, types.UnionType):
         return [model for part in get_args(annotation) for model in _models(part)]
+    if get_origin(annotation) is Annotated:
+        return _models(get_args(annotation)[0])
     return []
 
 

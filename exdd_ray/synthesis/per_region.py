@@ -5,7 +5,7 @@ MemSeg (Yang et al., 2022) and DiffusionAD (Zhang et al., 2023), after DRAEM (Za
 
 import numpy as np
 
-from exdd_ray.config.experiment import PerRegionConfig
+from exdd_ray.config.synthesis import PerRegionConfig
 from exdd_ray.synthesis.perlin import perlin_mask
 from exdd_ray.synthesis.sources import structure, texture
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from exdd_ray.config.experiment import PerRegionConfig
+from exdd_ray.config.synthesis import PerRegionConfig
 from exdd_ray.data.catalog import CatalogRow, build_catalog, catalog_rows
 from exdd_ray.data.images import read_image
 from exdd_ray.errors import DataError

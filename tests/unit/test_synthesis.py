@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from exdd_ray.config.experiment import PerRegionConfig
+from exdd_ray.config.synthesis import PerRegionConfig
 from exdd_ray.data.catalog import CatalogRow, build_catalog, catalog_rows
 from exdd_ray.data.images import read_image, read_mask
 from exdd_ray.errors import DataError

@@ -1,0 +1,185 @@
+"""Synthesizers: per-region blending, CutPaste, and inpainting by latent diffusion."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from exdd_ray.config.base import Frozen, merge
+
+MaskShape = Literal["line", "blob", "scatter", "edge"]
+MASK_SHAPES: tuple[MaskShape, ...] = ("line", "blob", "scatter", "edge")
+MINIATURE = "miniature"
+
+
+class ForegroundConfig(Frozen):
+    """Where on an image a defect may lie.
+
+    Attributes:
+        kind: `all` of it, or where the grey value exceeds a `threshold` (MemSeg).
+        level: the threshold, of 0..255.
+        invert: the part is darker than its background.
+    """
+
+    kind: Literal["all", "threshold"] = "all"
+    level: int = Field(100, ge=0, le=255)
+    invert: bool = False
+
+
+class PerRegionConfig(Frozen):
+    """Per-region synthesis: a Perlin-shaped region of a normal image is blended with another source.
+
+    Attributes:
+        preset: the published recipe: `memseg`, `diffusionad` or `draem`.
+        count: synthetic images.
+        textures: folder of texture images (DTD: `exdd data get dtd`); None makes procedural ones.
+        foreground: where the region may lie.
+    """
+
+    kind: Literal["per_region"] = "per_region"
+    preset: Literal["memseg", "diffusionad", "draem"] = "memseg"
+    count: int = Field(100, ge=0)
+    textures: Path | None = None
+    foreground: ForegroundConfig = ForegroundConfig()
+
+
+class CutPasteConfig(Frozen):
+    """CutPaste (Li et al., 2021): a piece of the image is pasted elsewhere on it.
+
+    Attributes:
+        preset: `patch` (a rectangle), `scar` (a thin, turned one), or `both` in turn.
+        count: synthetic images.
+        foreground: where the piece may be pasted.
+    """
+
+    kind: Literal["cutpaste"] = "cutpaste"
+    preset: Literal["patch", "scar", "both"] = "both"
+    count: int = Field(100, ge=0)
+    foreground: ForegroundConfig = ForegroundConfig()
+
+
+class MaskConfig(Frozen):
+    """Where a model is to paint a defect.
+
+    Attributes:
+        source: `procedural` shapes, those of a `library` folder, or the masks of the training `positives`
+            (as DIAG does; the report flags it as the leak that it is).
+        shapes: procedural shapes to draw from.
+        folder: mask images of the library.
+        foreground: the mask is fitted to it.
+    """
+
+    source: Literal["procedural", "library", "positives"] = "procedural"
+    shapes: tuple[MaskShape, ...] = Field(MASK_SHAPES, min_length=1)
+    folder: Path | None = None
+    foreground: ForegroundConfig = ForegroundConfig()
+
+    @model_validator(mode="after")
+    def _folder_of_a_library(self) -> "MaskConfig":
+        if (self.source == "library") != (self.folder is not None):
+            raise ValueError("masks.folder is for masks.source=library, and needed there")
+        return self
+
+
+class FilterConfig(Frozen):
+    """Which samples are dropped; levels are mean absolute grey differences of 0..255.
+
+    Attributes:
+        min_inside: the least change inside the mask; less is a sample without a defect.
+        max_outside: the largest change outside.
+        duplicate: the least difference from every earlier sample of the same prompt.
+    """
+
+    min_inside: float = Field(2.0, ge=0)
+    max_outside: float = Field(1.0, ge=0)
+    duplicate: float = Field(0.5, ge=0)
+
+
+class DeviceConfig(Frozen):
+    """How a model is run; nothing here is part of what a sample is, but for the precision.
+
+    Attributes:
+        device: `auto` takes CUDA where it is.
+        precision: of the model; `auto` is float16 on CUDA and float32 elsewhere.
+        batch: images in one call; halved, and said so, when the device runs out of memory.
+        compile: compile the denoiser (worth it for hundreds of images).
+        memory: `slicing` decodes and attends in pieces, `offload` keeps on the device only the part that works.
+        gpus: GPUs a worker reserves; a fraction shares one.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    batch: int = Field(10, ge=1)
+    compile: bool = False
+    memory: Literal["full", "slicing", "offload"] = "full"
+    gpus: float = Field(1.0, gt=0)
+
+
+class InpaintConfig(Frozen):
+    """Inpainting: a text-to-image model paints a defect into a masked normal image (DIAG).
+
+    Attributes:
+        preset: `paper` has DIAG's published constants, `best` runs the bundled miniature.
+        model: `miniature`, a hub id, or a local folder in diffusers' format.
+        revision: commit of the hub's repository.
+        variant: of the weight files, as `fp16`.
+        prompts: what to paint; `count` samples of each.
+        negative_prompt: what to keep away from; empty for none.
+        count: samples of each prompt.
+        masks: where to paint.
+        size: (height, width) at which the model works, in pixels.
+        output: (height, width) of the stored image; None is that of the background.
+        crop_padding: paint a crop around the mask with this margin in pixels, then paste it back; None paints all.
+        strength: share of the noise that the background is taken to, below 1.
+        guidance: weight of the prompt.
+        steps: denoising steps of the whole schedule.
+        scheduler: `model` keeps the model's own.
+        composite: keep the background's own pixels outside the mask.
+    """
+
+    kind: Literal["inpaint"] = "inpaint"
+    preset: Literal["best", "paper"] = "best"
+    model: str = MINIATURE
+    revision: str | None = None
+    variant: str | None = None
+    prompts: tuple[str, ...] = Field(("scratch", "stain", "hole", "crack"), min_length=1)
+    negative_prompt: str = ""
+    count: int = Field(50, ge=0)
+    masks: MaskConfig = MaskConfig()
+    size: tuple[int, int] = (64, 64)
+    output: tuple[int, int] | None = None
+    crop_padding: int | None = Field(8, ge=0)
+    strength: float = Field(0.99, gt=0, lt=1)
+    guidance: float = Field(3.0, ge=0)
+    steps: int = Field(20, ge=1)
+    scheduler: Literal["model", "ddim", "dpm", "euler", "unipc"] = "model"
+    composite: bool = True
+    filters: FilterConfig | None = FilterConfig()
+    run: DeviceConfig = DeviceConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _start_from_preset(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("preset") == "paper":
+            return merge(DIAG_PAPER, given)
+        return given
+
+
+DIAG_PAPER: dict[str, Any] = {
+    "model": "diffusers/stable-diffusion-xl-1.0-inpainting-0.1",
+    "variant": "fp16",
+    "prompts": ("white marks on the wall", "copper metal scratches"),
+    "negative_prompt": "smooth, plain, black, dark, shadow",
+    "masks": {"source": "positives"},
+    "size": (1024, 1024),
+    "output": (632, 224),
+    "crop_padding": 2,
+    "strength": 0.99,
+    "guidance": 20.0,
+    "steps": 30,
+    "composite": False,
+    "filters": None,
+    "run": {"precision": "float16", "batch": 1},
+}
+
+SynthesizerConfig = Annotated[PerRegionConfig | CutPasteConfig | InpaintConfig, Field(discriminator="kind")]
