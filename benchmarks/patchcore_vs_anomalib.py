@@ -52,6 +52,7 @@ def anomalib() -> np.ndarray:
     from safetensors.torch import load_file
 
     from exdd_ray.data.images import read_image
+    from exdd_ray.device import compute_device
     from exdd_ray.features.prepare import prepare_image
 
     train, test = split()
@@ -59,9 +60,12 @@ def anomalib() -> np.ndarray:
     weights = load_file(SHARED / "weights" / "resnet18_in1k_conv1-layer3.safetensors")
     model.feature_extractor.feature_extractor.load_state_dict(weights, strict=False)
 
+    device = compute_device()
+    model.to(device)
+
     def batches(catalog: pa.Table) -> list[torch.Tensor]:
         images = [torch.from_numpy(prepare_image(read_image(row.image), resnet18())) for row in catalog_rows(catalog)]
-        return list(torch.stack(images).split(32))
+        return [batch.to(device) for batch in torch.stack(images).split(32)]
 
     model.train()
     with torch.no_grad():
@@ -69,7 +73,7 @@ def anomalib() -> np.ndarray:
             model(batch)
         model.subsample_embedding(RATE)
         model.eval()
-        return torch.cat([model(batch).pred_score.reshape(-1) for batch in batches(test)]).numpy()
+        return torch.cat([model(batch).pred_score.reshape(-1).cpu() for batch in batches(test)]).numpy()
 
 
 def measure(name: str) -> None:

@@ -1,10 +1,8 @@
 """Other ways to thin a bank than the exact greedy order: projection, random subset, merge-reduce, PatchCore's own."""
 
-from collections.abc import Callable
-
 import numpy as np
 
-from exdd_ray.banks.coreset import CoresetOrder, greedy_order
+from exdd_ray.banks.coreset import CoresetOrder, Progress, greedy_order
 from exdd_ray.banks.vectors import VectorBlocks
 
 _STARTS = 10
@@ -24,7 +22,9 @@ def random_order(count: int, picks: int, *, seed: int) -> CoresetOrder:
     return CoresetOrder(indices, np.full(len(indices), np.nan, dtype=np.float32), 0)
 
 
-def merge_reduce_order(points: VectorBlocks, picks: int, *, first: int, chunk: int) -> CoresetOrder:
+def merge_reduce_order(
+    points: VectorBlocks, picks: int, *, first: int, chunk: int, progress: Progress | None = None
+) -> CoresetOrder:
     """Greedy order of the greedy coresets of chunks: every vector is read once, a chunk at a time.
 
     The picks cover all points within four times the least radius that so many picks can have, against twice for the
@@ -36,6 +36,7 @@ def merge_reduce_order(points: VectorBlocks, picks: int, *, first: int, chunk: i
         picks: length of the order; at most N are made.
         first: row number of the first pick; other chunks start from their own first row.
         chunk: rows of a chunk.
+        progress: called with (picks made, picks wanted), those of the last coreset.
 
     Returns:
         The order; its radii cover the union of the chunks' coresets, not all points.
@@ -49,12 +50,12 @@ def merge_reduce_order(points: VectorBlocks, picks: int, *, first: int, chunk: i
         inside = first - start if start <= first < start + chunk else 0
         kept.append(start + greedy_order(part, picks, first=inside).indices)
     union = np.concatenate(kept)
-    found = greedy_order(points.take(union), picks, first=int(np.flatnonzero(union == first)[0]))
+    found = greedy_order(points.take(union), picks, first=int(np.flatnonzero(union == first)[0]), progress=progress)
     return CoresetOrder(union[found.indices], found.radii, len(kept))
 
 
 def patchcore_released_order(
-    points: VectorBlocks, picks: int, *, seed: int, progress: Callable[[int, int], None] | None = None
+    points: VectorBlocks, picks: int, *, seed: int, progress: Progress | None = None
 ) -> CoresetOrder:
     """PatchCore's released approximate greedy order of points [N x D].
 

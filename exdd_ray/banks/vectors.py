@@ -16,7 +16,7 @@ from exdd_ray.errors import DataError
 FLOAT_TYPES = (np.dtype(np.float16), np.dtype(np.float32))
 _MADV_DONTNEED = 4
 # Pages of smaller files stay: to fault them in again at every pass costs more than they do.
-_KEEP = 1 << 30
+_KEEP = 1 << 26
 
 
 @dataclass(frozen=True)

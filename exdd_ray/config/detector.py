@@ -26,6 +26,7 @@ class FeaturesConfig(Frozen):
         resize: (height, width), or one number for the shorter side (then `crop` is needed).
         crop: (height, width) of a central crop after the resize.
         dtype: how the vectors are stored.
+        precision: of the backbone's arithmetic; `bfloat16` pays on a GPU.
     """
 
     backbone: str = "surface_resnet18"
@@ -36,6 +37,7 @@ class FeaturesConfig(Frozen):
     resize: int | Size = (224, 224)
     crop: Size | None = None
     dtype: Literal["float32", "float16"] = "float32"
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     @model_validator(mode="after")
     def _fixed_size(self) -> "FeaturesConfig":
@@ -63,14 +65,17 @@ class CoresetConfig(Frozen):
         rate: share of the vectors kept, in (0, 1].
         minimum: at least so many vectors are kept (all of them if there are fewer).
         method: `greedy` exact farthest-first; `approximate` PatchCore's released one (ten random starts, their mean
-            distance); `random` a seeded random subset.
+            distance); `merge_reduce` the greedy coreset of the chunks' greedy coresets, for banks beyond one machine's
+            patience (covers within 4 times the least radius, `greedy` within 2); `random` a seeded random subset.
+        chunk: vectors of a chunk of `merge_reduce`.
         projection: dimensions of a Gaussian random projection in which the greedy order is computed; None for none.
         seed: of the first pick and the projection; None takes the experiment's.
     """
 
     rate: float = Field(0.01, gt=0, le=1)
     minimum: int = Field(1, ge=1)
-    method: Literal["greedy", "approximate", "random"] = "greedy"
+    method: Literal["greedy", "approximate", "merge_reduce", "random"] = "greedy"
+    chunk: int = Field(200_000, ge=1)
     projection: int | None = Field(None, ge=1)
     seed: int | None = None
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from exdd_ray.banks.coreset import CoresetOrder, greedy_order
-from exdd_ray.banks.options import patchcore_released_order, project, random_order
+from exdd_ray.banks.options import merge_reduce_order, patchcore_released_order, project, random_order
 from exdd_ray.banks.vectors import VectorBlocks
 from exdd_ray.config.detector import CoresetConfig
+from exdd_ray.device import compute_device
 from exdd_ray.errors import DataError
 from exdd_ray.progress import Advance, Progress
 from exdd_ray.store.arrays import read_arrays, write_arrays
@@ -76,6 +77,8 @@ def make_bank(points: Points, config: CoresetConfig, seed: int, store: Store, pr
     seed = seed if config.seed is None else config.seed
     picks = bank_size(points.count, config)
     how = {"method": config.method, "projection": config.projection, "seed": seed, "picks": picks}
+    if config.method == "merge_reduce":
+        how["chunk"] = config.chunk
 
     def build(folder: Path) -> dict[str, Any]:
         vectors = points.read()
@@ -116,4 +119,6 @@ def _order(points: VectorBlocks, config: CoresetConfig, picks: int, seed: int, a
     if config.method == "approximate":
         return patchcore_released_order(compared, picks, seed=seed, progress=report)
     first = int(np.random.default_rng(seed).integers(len(points)))
-    return greedy_order(compared, picks, first=first, progress=report)
+    if config.method == "merge_reduce":
+        return merge_reduce_order(compared, picks, first=first, chunk=config.chunk, progress=report)
+    return greedy_order(compared, picks, first=first, device=compute_device(), progress=report)

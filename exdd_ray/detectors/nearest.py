@@ -7,6 +7,7 @@ import numpy as np
 from exdd_ray.banks.search import search
 from exdd_ray.detectors.bank import MemoryBank
 from exdd_ray.detectors.samples import Samples
+from exdd_ray.device import compute_device
 from exdd_ray.errors import DataError
 from exdd_ray.features.embed import Embedding
 from exdd_ray.progress import Progress
@@ -45,23 +46,19 @@ def nearest(
 
     def build(folder: Path) -> None:
         distances, indices = [], []
+        patches = embedding.vectors(at)
         with progress(f"{label}: nearest of {len(bank.vectors)} vectors", len(at)) as advance:
             for start in range(0, len(at), _IMAGES):
-                found = _search(embedding, at[start : start + _IMAGES], bank, own_images)
-                distances.append(found.nearest)
-                indices.append(found.indices)
-                advance(len(found.nearest))
+                images = at[start : start + _IMAGES]
+                rows = np.arange(start, start + len(images))[:, None] * embedding.patches + np.arange(embedding.patches)
+                own = None if own_images is None else (np.repeat(images, embedding.patches), own_images)
+                found = search(patches.take(rows.reshape(-1)), bank.vectors, 1, exclude=own, device=compute_device())
+                distances.append(found.distances.reshape(rows.shape))
+                indices.append(found.indices.astype(np.int32).reshape(rows.shape))
+                advance(len(images))
         write_arrays(folder / _FILE, {"nearest": np.concatenate(distances), "indices": np.concatenate(indices)})
 
     return BankDistances(**read_arrays(store.make(recipe, build).file(_FILE)))
-
-
-def _search(embedding: Embedding, at: np.ndarray, bank: MemoryBank, own_images: np.ndarray | None) -> BankDistances:
-    queries = embedding.vectors(at)
-    exclude = None if own_images is None else (np.repeat(at, embedding.patches), own_images)
-    found = search(queries.take(np.arange(len(queries))), bank.vectors, 1, exclude=exclude)
-    shape = (len(at), embedding.patches)
-    return BankDistances(found.distances[0].reshape(shape), found.indices[0].astype(np.int32).reshape(shape))
 
 
 def neighbour_distances(

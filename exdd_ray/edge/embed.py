@@ -8,6 +8,7 @@ from typing import Any
 import ray
 import torch
 
+from exdd_ray.device import CPU
 from exdd_ray.edge.cluster import one_thread_workers
 from exdd_ray.features.embed import SliceJob, make_slice
 from exdd_ray.store.artifact import Store
@@ -32,9 +33,12 @@ class RaySlices:
 
     Attributes:
         workers: one-thread actors; None is one a CPU.
+        gpus: GPUs that each actor reserves where slices are computed on them; with a half, one decodes while another
+            computes.
     """
 
     workers: int | None = None
+    gpus: float = 0.5
 
     def __call__(self, store: Store, jobs: Sequence[SliceJob], advance: Callable[[int], None]) -> None:
         """Make the slices' artifacts in the store, which every worker reaches by its path."""
@@ -48,6 +52,7 @@ class RaySlices:
             fn_constructor_args=(str(store.root.resolve()),),
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers, len(jobs))),
             num_cpus=cpus,
+            num_gpus=self.gpus if jobs[0].device != CPU else None,
         )
         for row in made.iter_rows():
             advance(int(row["images"]))

@@ -21,16 +21,19 @@ from exdd_ray.banks.vectors import VectorBlocks
 from exdd_ray.config.detector import FeaturesConfig, Size
 from exdd_ray.data.catalog import CatalogRow, catalog_rows
 from exdd_ray.data.images import read_pair
+from exdd_ray.device import CPU, compute_device
 from exdd_ray.errors import DataError, ImageError
-from exdd_ray.features.aggregate import Patches, aggregate
+from exdd_ray.features.aggregate import aggregate
 from exdd_ray.features.backbone import Backbone, load_backbone, weights_digest
+from exdd_ray.features.memory import return_freed_blocks
 from exdd_ray.features.prepare import prepare_image
 from exdd_ray.progress import Progress, silent
 from exdd_ray.store.arrays import read_arrays, write_arrays
 from exdd_ray.store.artifact import Artifact, Recipe, Store, digest, file_digest
 
 SLICE = 16
-VERSION = 2
+VERSION = 3
+_FORWARD = 4  # images in one forward pass on a CPU: the activations of more leave its caches, and fill the memory
 _VECTORS = "vectors.arrow"
 
 SliceRunner = Callable[[Store, Sequence["SliceJob"], Callable[[int], None]], None]
@@ -43,6 +46,7 @@ class SliceJob:
     rows: tuple[CatalogRow, ...]
     features: FeaturesConfig
     recipe: Recipe
+    device: str = CPU
 
 
 @dataclass(frozen=True)
@@ -150,10 +154,13 @@ def plan_slices(catalog: pa.Table, features: FeaturesConfig) -> list[SliceJob]:
     rows = catalog_rows(catalog)
     with ThreadPoolExecutor(8) as pool:
         contents = list(pool.map(_content, [row.image for row in rows]))
-    how = {
+    how: dict[str, Any] = {
         "features": features.model_dump(mode="json", exclude={"weights"}),
         "weights": weights_digest(features),
     }
+    device = compute_device()
+    if device != CPU:
+        how["device"] = device
     jobs = []
     for start in range(0, len(rows), SLICE):
         part = tuple(rows[start : start + SLICE])
@@ -161,13 +168,13 @@ def plan_slices(catalog: pa.Table, features: FeaturesConfig) -> list[SliceJob]:
             f"{content}{list(row.region) if row.region else ''}"
             for content, row in zip(contents[start : start + SLICE], part, strict=True)
         )
-        jobs.append(SliceJob(part, features, Recipe("embed", VERSION, how, inputs)))
+        jobs.append(SliceJob(part, features, Recipe("embed", VERSION, how, inputs), device))
     return jobs
 
 
 def feature_space(features: FeaturesConfig) -> tuple[str, ...]:
     """What, with the weights, makes two images' vectors comparable."""
-    return (features.backbone, *features.layers, features.aggregator)
+    return (features.backbone, *features.layers, features.aggregator, features.precision)
 
 
 def _content(path: str) -> str:
@@ -199,6 +206,7 @@ def _single_threaded() -> Iterator[int]:
 
 def make_slice(store: Store, job: SliceJob) -> Artifact:
     """The artifact of one slice: vectors [n x P x D] of its readable images, and the reasons of the others."""
+    return_freed_blocks()
     return store.make(job.recipe, lambda folder: _build_slice(job, folder))
 
 
@@ -212,10 +220,9 @@ def _build_slice(job: SliceJob, folder: Path) -> dict[str, Any]:
             reasons[i] = error.reason
     metadata: dict[str, Any] = {"rows": len(job.rows), "reasons": reasons}
     if images:
-        patches = _patches(images, job.features)
-        vectors = patches.vectors.numpy().astype(job.features.dtype)
+        vectors, grid = _patches(images, job.features, job.device)
         write_arrays(folder / _VECTORS, {"vectors": vectors})
-        metadata |= {"grid": patches.grid, "dim": vectors.shape[-1]}
+        metadata |= {"grid": grid, "dim": vectors.shape[-1]}
     return metadata
 
 
@@ -224,22 +231,32 @@ def _decoded(row: CatalogRow, working_size: Size | None) -> np.ndarray:
     return image
 
 
-def _patches(images: list[np.ndarray], features: FeaturesConfig) -> Patches:
-    batch = torch.from_numpy(np.stack(images)).contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        return aggregate(_backbone(features)(batch), features.aggregator)
+def _patches(images: list[np.ndarray], features: FeaturesConfig, device: str) -> tuple[np.ndarray, Size]:
+    """Vectors [n x P x D] of prepared images, as they are stored, and the patch grid."""
+    step = _FORWARD if device == CPU else len(images)
+    backbone = _backbone(features, device)
+    vectors: np.ndarray | None = None
+    with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=features.precision == "bfloat16"):
+        for start in range(0, len(images), step):
+            batch = torch.from_numpy(np.stack(images[start : start + step])).to(device)
+            patches = aggregate(backbone(batch.contiguous(memory_format=torch.channels_last)), features.aggregator)
+            if vectors is None:
+                vectors = np.empty((len(images), *patches.vectors.shape[1:]), dtype=features.dtype)
+            vectors[start : start + step] = patches.vectors.float().cpu().numpy()
+    assert vectors is not None
+    return vectors, patches.grid
 
 
 _loaded: dict[str, Backbone] = {}
 _loading = threading.Lock()
 
 
-def _backbone(features: FeaturesConfig) -> Backbone:
-    key = digest([features.model_dump(mode="json"), weights_digest(features)])
+def _backbone(features: FeaturesConfig, device: str) -> Backbone:
+    key = digest([features.model_dump(mode="json"), weights_digest(features), device])
     with _loading:
         if key not in _loaded:
             _loaded.clear()  # one at a time: a process embeds with one backbone after another
-            _loaded[key] = load_backbone(features)
+            _loaded[key] = load_backbone(features, device)
         return _loaded[key]
 
 

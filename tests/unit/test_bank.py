@@ -31,7 +31,7 @@ def test_size_is_the_rate_between_minimum_and_all():
     assert bank_size(50_000, CoresetConfig(rate=0.01, minimum=1000)) == 1000
 
 
-@pytest.mark.parametrize("method", ["greedy", "approximate", "random"])
+@pytest.mark.parametrize("method", ["greedy", "approximate", "merge_reduce", "random"])
 @pytest.mark.parametrize("projection", [None, 4])
 def test_banks_hold_the_vectors_of_their_points(vectors, store, method, projection):
     config = CoresetConfig(rate=0.2, method=method, projection=projection)
@@ -42,6 +42,18 @@ def test_banks_hold_the_vectors_of_their_points(vectors, store, method, projecti
     np.testing.assert_array_equal(again.vectors, bank.vectors)
     other = make_bank(points_of(vectors), config, 4, store, silent)
     assert other.points.tolist() != bank.points.tolist()
+
+
+def test_chunks_are_part_of_what_a_merge_reduce_bank_is(vectors, store):
+    whole, cut = (
+        make_bank(points_of(vectors), CoresetConfig(rate=0.2, method="merge_reduce", chunk=chunk), 0, store, silent)
+        for chunk in (1000, 50)
+    )
+    greedy = make_bank(points_of(vectors), CoresetConfig(rate=0.2), 0, store, silent)
+    np.testing.assert_array_equal(whole.points, greedy.points)
+    assert cut.key != whole.key
+    radius = np.linalg.norm(vectors[:, None] - cut.vectors, axis=2).min(axis=1).max()
+    assert radius <= 4 * np.linalg.norm(vectors[:, None] - greedy.vectors, axis=2).min(axis=1).max()
 
 
 def test_greedy_radii_are_the_covering_radii(vectors, store):

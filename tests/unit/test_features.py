@@ -256,3 +256,11 @@ def test_a_damaged_slice_is_made_again(features, catalog, tmp_path):
     again = Store(tmp_path / "store")
     np.testing.assert_array_equal(embed(catalog, features, again).image(0), before)
     assert again.made == [artifact.key]
+
+
+def test_bfloat16_is_near_and_another_feature_space(features, catalog, tmp_path):
+    full = embed(catalog, features, Store(tmp_path / "a"))
+    low = embed(catalog, features.model_copy(update={"precision": "bfloat16"}), Store(tmp_path / "b"))
+    off = np.linalg.norm(low.image(0) - full.image(0)) / np.linalg.norm(full.image(0))
+    assert 0 < off < 0.05
+    assert low.space != full.space
