@@ -1,25 +1,83 @@
-"""Per-region synthesis: a Perlin-shaped region of a normal image blended with a foreign source.
+"""Per-region synthesis: a Perlin-shaped region of a normal image blended with another source.
 
-MemSeg (Yang et al., 2022) and DiffusionAD (Zhang et al., 2023), after DRAEM (Zavrtanik et al., 2021).
+DRAEM (Zavrtanik et al., 2021), MemSeg (Yang et al., 2022) and DiffusionAD (Zhang et al., 2023) are one recipe with
+different constants. All draw the region by the same rule (see perlin_mask).
 """
+
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from exdd_ray.config.synthesis import PerRegionConfig
+from exdd_ray.errors import DataError
+from exdd_ray.synthesis.foreground import foreground
 from exdd_ray.synthesis.perlin import perlin_mask
-from exdd_ray.synthesis.sources import structure, texture
+from exdd_ray.synthesis.sources import alter, structure, texture
+
+TRIES = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blend:
+    """The constants of a published recipe.
+
+    Attributes:
+        weight: range of the uniform blend weight.
+        weighs: what the weight multiplies inside the region; the other has 1 - weight.
+        texture_share: probability of a texture as the source; else it is the image's own shuffled structure.
+        altered_texture: a texture gets three random alterations, as the structure always does.
+    """
+
+    weight: tuple[float, float]
+    weighs: Literal["source", "image"]
+    texture_share: float
+    altered_texture: bool
+
+
+BLENDS: dict[str, Blend] = {
+    "memseg": Blend(weight=(0.15, 1.0), weighs="source", texture_share=0.5, altered_texture=False),
+    "diffusionad": Blend(weight=(0.2, 0.8), weighs="image", texture_share=0.5, altered_texture=False),
+    # as in the released code; the paper's text says U(0.1, 1) on the source
+    "draem": Blend(weight=(0.0, 0.8), weighs="image", texture_share=1.0, altered_texture=True),
+}
 
 
 def blend_region(image: np.ndarray, config: PerRegionConfig, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A defective image uint8 [H x W x 3] and its mask bool [H x W], from a normal one; all else is unchanged.
 
-    `memseg`: I' = (1-M) I + delta M A + (1-delta) M I with delta ~ U(0.15, 1); `diffusionad`: delta = 1 - U(0.2, 0.8).
+    I' = (1-M) I + w M A + (1-w) M I, with the source A and its weight w: delta of MemSeg, 1 - beta of DiffusionAD
+    and of DRAEM (eq. 2).
+
+    Raises:
+        DataError: an empty foreground, no region on it, or a texture folder without images.
     """
-    size = (image.shape[0], image.shape[1])
-    mask = perlin_mask(size, rng)
-    source = texture(size, rng, config.textures) if rng.random() < 0.5 else structure(image, rng)
-    delta = rng.uniform(0.15, 1.0) if config.preset == "memseg" else 1 - rng.uniform(0.2, 0.8)
+    blend = BLENDS[config.preset]
+    mask = region_mask(foreground(image, config.foreground), rng)
+    source = _draw_source(image, config, blend, rng)
+    weight = rng.uniform(*blend.weight)
+    strength = weight if blend.weighs == "source" else 1 - weight
     blended = image.copy()
-    mixed = delta * source[mask].astype(np.float32) + (1 - delta) * image[mask].astype(np.float32)
+    mixed = strength * source[mask].astype(np.float32) + (1 - strength) * image[mask].astype(np.float32)
     blended[mask] = np.rint(mixed).astype(np.uint8)
     return blended, mask
+
+
+def region_mask(ground: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A Perlin mask cut to the foreground, bool [H x W], not empty.
+
+    Raises:
+        DataError: none in 50 tries.
+    """
+    for _ in range(TRIES):
+        mask = perlin_mask((ground.shape[0], ground.shape[1]), rng) & ground
+        if mask.any():
+            return mask
+    raise DataError(f"no Perlin region met the foreground ({ground.mean():.2%} of the image) in {TRIES} tries")
+
+
+def _draw_source(image: np.ndarray, config: PerRegionConfig, blend: Blend, rng: np.random.Generator) -> np.ndarray:
+    if rng.random() >= blend.texture_share:
+        return structure(image, rng)
+    foreign = texture((image.shape[0], image.shape[1]), rng, config.textures)
+    return alter(foreign, rng) if blend.altered_texture else foreign

@@ -29,6 +29,6 @@ def perlin_mask(size: Size, rng: np.random.Generator) -> np.ndarray:
 def _draw(size: Size, rng: np.random.Generator) -> np.ndarray:
     cells = 2 ** rng.integers(0, _LARGEST_POWER + 1, size=2)
     noise = perlin_noise(size, rng, cell=(size[0] / cells[0], size[1] / cells[1]))
-    noise = noise / np.abs(noise).max()
+    noise = noise / (np.abs(noise).max() or 1)
     turned = Image.fromarray(noise.astype(np.float32)).rotate(rng.uniform(-90, 90), Image.Resampling.BILINEAR)
     return np.asarray(turned) > 0.5

@@ -42,10 +42,15 @@ def texture_files(folder: Path) -> tuple[str, ...]:
 
 def structure(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The image uint8 [H x W x 3] with three random alterations, its 8 x 8 cells shuffled."""
+    return _shuffle_cells(alter(image, rng), rng)
+
+
+def alter(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The image uint8 [H x W x 3] after three different random alterations, in random order."""
     altered = Image.fromarray(image)
     for number in rng.choice(len(ALTERATIONS), size=_ALTERATIONS, replace=False):
         altered = ALTERATIONS[number](altered, rng)
-    return _shuffle_cells(np.asarray(altered), rng)
+    return np.asarray(altered)
 
 
 def _shuffle_cells(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

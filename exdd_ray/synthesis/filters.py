@@ -1,0 +1,65 @@
+"""Which synthetic samples are dropped: those without a defect, those changed elsewhere, and near-duplicates."""
+
+import numpy as np
+from PIL import Image
+
+from exdd_ray.config.synthesis import FilterConfig
+from exdd_ray.errors import DataError
+
+THUMBNAIL = 16
+
+
+def judge(background: np.ndarray, result: np.ndarray, mask: np.ndarray, config: FilterConfig) -> str:
+    """Why a painted sample is to be dropped; empty for a good one.
+
+    Changes are absolute differences of 0..255, averaged over pixels and channels.
+
+    Args:
+        background: uint8 [H x W x 3] before the painting.
+        result: uint8 [H x W x 3].
+        mask: bool [H x W], where it was painted.
+
+    Raises:
+        DataError: an empty mask, or arrays of different sizes.
+    """
+    if background.shape != result.shape or mask.shape != result.shape[:2]:
+        raise DataError(f"background {background.shape}, result {result.shape} and mask {mask.shape} differ in size")
+    if not mask.any():
+        raise DataError("an empty mask: nothing was painted")
+    change = np.abs(result.astype(np.int16) - background)
+    inside = float(change[mask].mean())
+    outside = 0.0 if mask.all() else float(change[~mask].mean())
+    if inside < config.min_inside:
+        return f"unchanged inside the mask (mean change {inside:.2f} of 255 < {config.min_inside:g})"
+    if outside > config.max_outside:
+        return f"changed outside the mask (mean change {outside:.2f} of 255 > {config.max_outside:g})"
+    return ""
+
+
+def fingerprint(result: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Grey thumbnail uint8 [16 x 16] of the mask's box in an image uint8 [H x W x 3], wherever that box lies.
+
+    Raises DataError for an empty mask.
+    """
+    if not mask.any():
+        raise DataError("an empty mask: nothing was painted")
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    crop = result[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    grey = Image.fromarray(np.ascontiguousarray(crop)).convert("L")
+    return np.asarray(grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))
+
+
+def duplicates(fingerprints: np.ndarray, level: float) -> np.ndarray:
+    """Which samples [N] differ from an earlier kept one by less than `level` (mean absolute difference of 0..255).
+
+    The verdict on a sample depends on those before it only, so that fewer samples are a prefix of more.
+
+    Args:
+        fingerprints: uint8 [N x 16 x 16], in the samples' order.
+    """
+    prints = fingerprints.reshape(-1, THUMBNAIL**2).astype(np.int16)
+    dropped = np.zeros(len(prints), dtype=bool)
+    for i in range(1, len(prints)):
+        earlier = prints[:i][~dropped[:i]]
+        dropped[i] = np.abs(earlier - prints[i]).mean(axis=1).min() < level
+    return dropped
