@@ -47,7 +47,7 @@ class CutPasteConfig(Frozen):
     """CutPaste (Li et al., 2021): a piece of the image is pasted elsewhere on it.
 
     Attributes:
-        preset: `patch` (a rectangle), `scar` (a thin, turned one), or `both` in turn.
+        preset: `patch` (a rectangle), `scar` (a thin, turned one), or `both`, either with one half.
         count: synthetic images.
         foreground: where the piece may be pasted.
     """
@@ -82,7 +82,7 @@ class MaskConfig(Frozen):
 
 
 class FilterConfig(Frozen):
-    """Which samples are dropped; levels are mean absolute grey differences of 0..255.
+    """Which samples are dropped; levels are absolute differences of 0..255, averaged over pixels and channels.
 
     Attributes:
         min_inside: the least change inside the mask; less is a sample without a defect.
@@ -127,14 +127,18 @@ class InpaintConfig(Frozen):
         negative_prompt: what to keep away from; empty for none.
         count: samples of each prompt.
         masks: where to paint.
+        canvas: (height, width) to which background and mask are resized; None is the background's own.
         size: (height, width) at which the model works, in pixels.
-        output: (height, width) of the stored image; None is that of the background.
-        crop_padding: paint a crop around the mask with this margin in pixels, then paste it back; None paints all.
+        crop_padding: paint a crop of the canvas around the mask, with this margin in pixels, and paste the masked part
+            back; None paints all of the canvas.
+        output: (height, width) of the stored image; None is the canvas.
         strength: share of the noise that the background is taken to, below 1.
         guidance: weight of the prompt.
         steps: denoising steps of the whole schedule.
         scheduler: `model` keeps the model's own.
-        composite: keep the background's own pixels outside the mask.
+        composite: where all of the canvas is painted, keep its own pixels outside the mask.
+        filters: which samples are dropped; None keeps all.
+        run: on what it runs, and how.
     """
 
     kind: Literal["inpaint"] = "inpaint"
@@ -146,9 +150,10 @@ class InpaintConfig(Frozen):
     negative_prompt: str = ""
     count: int = Field(50, ge=0)
     masks: MaskConfig = MaskConfig()
+    canvas: tuple[int, int] | None = None
     size: tuple[int, int] = (64, 64)
-    output: tuple[int, int] | None = None
     crop_padding: int | None = Field(8, ge=0)
+    output: tuple[int, int] | None = None
     strength: float = Field(0.99, gt=0, lt=1)
     guidance: float = Field(3.0, ge=0)
     steps: int = Field(20, ge=1)
@@ -171,6 +176,7 @@ DIAG_PAPER: dict[str, Any] = {
     "prompts": ("white marks on the wall", "copper metal scratches"),
     "negative_prompt": "smooth, plain, black, dark, shadow",
     "masks": {"source": "positives"},
+    "canvas": (1024, 1024),
     "size": (1024, 1024),
     "output": (632, 224),
     "crop_padding": 2,

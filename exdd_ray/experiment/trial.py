@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from exdd_ray.config.detector import FeaturesConfig
 from exdd_ray.config.experiment import DatasetConfig, EvaluationConfig, ExperimentConfig
 from exdd_ray.config.load import Trial
+from exdd_ray.config.synthesis import InpaintConfig
 from exdd_ray.data.catalog import UNSPLIT, CatalogRow, select_rows
 from exdd_ray.data.datasets import DATASETS
 from exdd_ray.data.images import image_size, read_row_mask
@@ -25,7 +26,8 @@ from exdd_ray.features.prepare import prepare_mask
 from exdd_ray.metrics.evaluate import PixelMetrics, image_metrics, pixel_metrics
 from exdd_ray.progress import Progress, silent
 from exdd_ray.store.artifact import Store
-from exdd_ray.synthesis.synthesize import synthesize
+from exdd_ray.synthesis.chunk import ChunkRunner
+from exdd_ray.synthesis.synthesize import Synthesis, synthesize
 
 _BLOCK = 32
 _KEPT_MASKS = 4096
@@ -37,11 +39,13 @@ class Workshop:
 
     Attributes:
         run: computes embedding slices; None takes this process's threads.
+        paint: makes chunks of synthetic samples; None takes this process's threads.
     """
 
     store: Store
     progress: Progress = silent
     run: SliceRunner | None = None
+    paint: ChunkRunner | None = None
     _embedders: dict[tuple[str, str], Embedder] = field(default_factory=dict)
     _masks: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
 
@@ -102,7 +106,7 @@ def assign(config: ExperimentConfig, universe: pa.Table) -> Assignment:
 
 
 def _leakage(config: ExperimentConfig, universe: pa.Table, catalog: pa.Table) -> tuple[str, ...]:
-    remarks: tuple[str, ...] = ()
+    remarks = mask_leak(config)
     spec = DATASETS.get(config.dataset.name)
     if spec is not None and spec.related and pc.any(pc.equal(universe["split"], UNSPLIT)).as_py():
         remarks += (f"leakage: {spec.related}, and the split is random",)
@@ -110,6 +114,13 @@ def _leakage(config: ExperimentConfig, universe: pa.Table, catalog: pa.Table) ->
     if moved and config.detector.bank.positive is not None:
         remarks += (f"leakage: training defects ({moved}) were taken from the test split, and are not tested",)
     return remarks
+
+
+def mask_leak(config: ExperimentConfig) -> tuple[str, ...]:
+    """The remark on synthetic defects that are painted in the masks of real ones."""
+    synthesizer = config.synthesizer
+    leaks = isinstance(synthesizer, InpaintConfig) and synthesizer.masks.source == "positives"
+    return ("leakage: synthetic defects lie in the masks of training defects (masks.source=positives)",) * leaks
 
 
 def run_trial(trial: Trial, universe: pa.Table, workshop: Workshop) -> TrialResult:
@@ -128,8 +139,9 @@ def run_trial(trial: Trial, universe: pa.Table, workshop: Workshop) -> TrialResu
     embedder = workshop.embedder(config.detector.features, universe)
     readable, unreadable = _readable(universe, embedder, config.dataset)
     train, test = (part.filter(pc.is_in(part["id"], readable)) for part in (assignment.train, assignment.test))
+    synthesis = _synthetic(config, train, workshop)
     real = select_rows(train, label=1).slice(0, None if config.detector.bank.positive else 0)
-    synthetic = _synthetic(config, train, workshop)
+    synthetic = synthesis.catalog
     normal = select_rows(train, label=0)
     fitted = fit_patch_bank(config.detector, pa.concat_tables([normal, real, synthetic]), embedder, config.seed)
     predictions = fitted.predict(test)
@@ -144,7 +156,7 @@ def run_trial(trial: Trial, universe: pa.Table, workshop: Workshop) -> TrialResu
         bank_sizes=_bank_sizes(fitted),
         train=(normal.num_rows, real.num_rows, synthetic.num_rows),
         test=(int((labels == 0).sum()), int((labels == 1).sum())),
-        remarks=assignment.remarks + unreadable,
+        remarks=assignment.remarks + unreadable + synthesis.remark,
         seconds=time.perf_counter() - started,
     )
 
@@ -165,11 +177,19 @@ def _readable(universe: pa.Table, embedder: Embedder, config: DatasetConfig) -> 
     return ids, (f"{faults} unreadable images left out; the first: {first}",)
 
 
-def _synthetic(config: ExperimentConfig, train: pa.Table, workshop: Workshop) -> pa.Table:
+def _synthetic(config: ExperimentConfig, train: pa.Table, workshop: Workshop) -> Synthesis:
     if config.synthesizer is None or config.detector.bank.positive is None:
-        return train.slice(0, 0)
-    normal = select_rows(train, label=0)
-    return synthesize(config.synthesizer, normal, config.seed, workshop.store, workshop.progress)
+        return Synthesis((), {})
+    normal, positives = (select_rows(train, label=label) for label in (0, 1))
+    return synthesize(
+        config.synthesizer,
+        normal,
+        positives,
+        config.seed,
+        workshop.store,
+        run=workshop.paint,
+        progress=workshop.progress,
+    )
 
 
 def _bank_sizes(fitted: FittedPatchBank) -> tuple[int, int]:

@@ -7,7 +7,6 @@ from exdd_ray.data.catalog import CatalogRow, build_catalog, catalog_rows
 from exdd_ray.data.images import read_image, read_mask
 from exdd_ray.errors import DataError
 from exdd_ray.procedural.surfaces import make_surface
-from exdd_ray.progress import silent
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesis.per_region import blend_region
 from exdd_ray.synthesis.perlin import perlin_mask
@@ -81,27 +80,31 @@ def test_textures_come_from_the_folder(tmp_path, image):
         texture((20, 30), np.random.default_rng(0), tmp_path / "textures" / "none")
 
 
+def made(config, normal, seed, store):
+    return synthesize(config, normal, normal.slice(0, 0), seed, store).catalog
+
+
 def test_fewer_samples_are_a_prefix_of_more_and_only_the_missing_are_made(normal, tmp_path):
-    few = synthesize(PerRegionConfig(count=10), normal, 3, Store(tmp_path / "a"), silent)
+    few = made(PerRegionConfig(count=10), normal, 3, Store(tmp_path / "a"))
     store = Store(tmp_path / "a")
-    many = synthesize(PerRegionConfig(count=60), normal, 3, store, silent)
-    fresh = synthesize(PerRegionConfig(count=60), normal, 3, Store(tmp_path / "b"), silent)
-    assert (few.num_rows, many.num_rows, len(store.made)) == (10, 60, 2)
+    many = made(PerRegionConfig(count=60), normal, 3, store)
+    fresh = made(PerRegionConfig(count=60), normal, 3, Store(tmp_path / "b"))
+    assert (few.num_rows, many.num_rows, len(store.made)) == (10, 60, 5)
     for one, other in zip(catalog_rows(many), catalog_rows(fresh), strict=True):
         assert (one.id, one.origin) == (other.id, other.origin)
         np.testing.assert_array_equal(read_image(one.image), read_image(other.image))
     assert catalog_rows(few) == catalog_rows(many)[:10]
-    other_seed = synthesize(PerRegionConfig(count=10), normal, 4, Store(tmp_path / "a"), silent)
+    other_seed = made(PerRegionConfig(count=10), normal, 4, Store(tmp_path / "a"))
     assert not np.array_equal(read_image(few["image"][0].as_py()), read_image(other_seed["image"][0].as_py()))
 
 
 def test_saved_masks_are_exact(normal, tmp_path):
     originals = [read_image(path) for path in normal["image"].to_pylist()]
-    for row in catalog_rows(synthesize(PerRegionConfig(count=5), normal, 0, Store(tmp_path / "s"), silent)):
+    for row in catalog_rows(made(PerRegionConfig(count=5), normal, 0, Store(tmp_path / "s"))):
         mask = read_mask(row.mask, row.mask_threshold)
         assert any(np.array_equal(read_image(row.image)[~mask], original[~mask]) for original in originals)
 
 
 def test_no_background_is_an_error(normal, tmp_path):
     with pytest.raises(DataError, match="no normal image"):
-        synthesize(PerRegionConfig(count=5), normal.slice(0, 0), 0, Store(tmp_path / "s"), silent)
+        made(PerRegionConfig(count=5), normal.slice(0, 0), 0, Store(tmp_path / "s"))

@@ -1,0 +1,141 @@
+"""Inpainting models: found by name, folder or hub id, and loaded as diffusers' pipelines."""
+
+import copy
+import threading
+from pathlib import Path
+from typing import Any
+
+from exdd_ray.config.synthesis import MINIATURE, DeviceConfig, InpaintConfig
+from exdd_ray.device import CPU, CUDA, compute_device
+from exdd_ray.errors import ConfigError, UserError
+from exdd_ray.store.artifact import digest, file_digest
+
+MINIATURE_FOLDER = Path(__file__).parents[1] / "miniature" / "weights"
+_SCHEDULERS = {
+    "ddim": "DDIMScheduler",
+    "dpm": "DPMSolverMultistepScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "unipc": "UniPCMultistepScheduler",
+}
+
+_loaded: dict[str, Any] = {}
+_loading = threading.Lock()
+
+
+def model_digest(config: InpaintConfig) -> str:
+    """What names the model in recipes: the content of a local folder's files, or a hub id with its revision."""
+    folder = _folder(config)
+    if folder is None:
+        return f"{config.model}@{config.revision or 'main'} {config.variant or ''}"
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json", ".txt"))
+    if not files:
+        raise UserError(f"{folder}: not a model in diffusers' format (no model_index.json)")
+    return digest([[str(path.relative_to(folder)), file_digest(path)] for path in files])
+
+
+def device_of(run: DeviceConfig) -> str:
+    """`cpu` or `cuda`. Raises ConfigError for a CUDA device that is not there."""
+    device = compute_device() if run.device == "auto" else run.device
+    if device == CUDA and compute_device() != CUDA:
+        raise ConfigError("synthesizer.run.device=cuda, but torch has no CUDA device here")
+    if device == CPU and run.memory == "offload":
+        raise ConfigError("synthesizer.run.memory=offload moves parts to and from a GPU: there is none")
+    return device
+
+
+def precision_of(run: DeviceConfig) -> str:
+    """The precision that the model runs in."""
+    if run.precision != "auto":
+        return run.precision
+    return "float16" if device_of(run) == CUDA else "float32"
+
+
+def load_pipeline(config: InpaintConfig) -> Any:
+    """A pipeline of the model for one thread: the networks are shared within the process, the scheduler is not.
+
+    Raises UserError where the model cannot be had, with the ways to get it.
+    """
+    key = digest([model_digest(config), config.scheduler, config.run.model_dump(exclude={"batch", "gpus"})])
+    with _loading:
+        if key not in _loaded:
+            _loaded.clear()
+            _loaded[key] = _prepare(_read(config), config)
+        pipeline = copy.copy(_loaded[key])
+    pipeline.scheduler = copy.deepcopy(pipeline.scheduler)
+    return pipeline
+
+
+def check_prompts(pipeline: Any, prompts: tuple[str, ...]) -> None:
+    """Raises ConfigError for a prompt of more tokens than an encoder of the pipeline takes: it would be cut."""
+    names = [name for name in ("tokenizer", "tokenizer_2", "tokenizer_3") if getattr(pipeline, name, None) is not None]
+    for name in names:
+        tokenizer = getattr(pipeline, name)
+        for prompt in prompts:
+            tokens = len(tokenizer(prompt).input_ids)
+            if tokens > tokenizer.model_max_length:
+                raise ConfigError(
+                    f"the prompt {prompt!r} has {tokens} tokens, the model's encoder takes {tokenizer.model_max_length}"
+                )
+
+
+def _folder(config: InpaintConfig) -> Path | None:
+    if config.model == MINIATURE:
+        return MINIATURE_FOLDER
+    local = Path(config.model).expanduser()
+    if local.is_dir():
+        return local
+    if local.is_absolute() or config.model.startswith(("~", ".")) or config.model.count("/") != 1:
+        raise UserError(f"{config.model}: no such folder, and not a hub id (owner/name)")
+    return None
+
+
+def _read(config: InpaintConfig) -> Any:
+    import torch
+    from diffusers import AutoPipelineForInpainting
+    from diffusers.utils import logging
+    from transformers.utils import logging as transformers_logging
+
+    logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    folder = _folder(config)
+    try:
+        return AutoPipelineForInpainting.from_pretrained(
+            folder or config.model,
+            revision=config.revision,
+            variant=config.variant,
+            dtype=getattr(torch, precision_of(config.run)),
+            use_safetensors=True,
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise UserError(
+            f"no model {config.model}: give synthesizer.model a local folder in diffusers' format, or let this machine "
+            f"reach the hub (a gated model needs HF_TOKEN), or use model={MINIATURE} ({reason})"
+        ) from error
+
+
+def _prepare(pipeline: Any, config: InpaintConfig) -> Any:
+    import diffusers
+    import torch
+
+    run, device = config.run, device_of(config.run)
+    if config.scheduler != "model":
+        scheduler = getattr(diffusers, _SCHEDULERS[config.scheduler])
+        pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
+    if getattr(pipeline, "safety_checker", None) is not None:
+        pipeline.safety_checker = None  # it blackens what it takes for indecent, surfaces included
+    pipeline.set_progress_bar_config(disable=True)
+    denoiser = pipeline.unet if getattr(pipeline, "unet", None) is not None else pipeline.transformer
+    for network in (denoiser, pipeline.vae):
+        network.to(memory_format=torch.channels_last)
+    if run.memory == "slicing":
+        pipeline.enable_attention_slicing()
+        pipeline.vae.enable_slicing()
+        pipeline.vae.enable_tiling()
+    if run.memory == "offload":
+        pipeline.enable_model_cpu_offload()
+    else:
+        pipeline.to(device)
+    if run.compile:
+        denoiser.compile()
+    return pipeline
