@@ -1,7 +1,9 @@
 """Inpainting models: found by name, folder or hub id, and loaded as diffusers' pipelines."""
 
 import copy
+import re
 import threading
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +20,23 @@ _SCHEDULERS = {
     "unipc": "UniPCMultistepScheduler",
 }
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_PATIENCE_S = 10.0
+
 _loaded: dict[str, Any] = {}
 _loading = threading.Lock()
 
 
 def model_digest(config: InpaintConfig) -> str:
-    """What names the model in recipes: the content of a local folder's files, or a hub id with its revision."""
+    """What names the model in recipes: the content of a local folder's files, or a hub id with its commit.
+
+    Raises UserError where the model cannot be had.
+    """
     folder = _folder(config)
     if folder is None:
-        return f"{config.model}@{config.revision or 'main'} {config.variant or ''}"
+        return f"{config.model}@{_commit(config.model, config.revision)} {config.variant or ''}"
     files = sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json", ".txt"))
-    if not files:
+    if not (folder / "model_index.json").is_file():
         raise UserError(f"{folder}: not a model in diffusers' format (no model_index.json)")
     return digest([[str(path.relative_to(folder)), file_digest(path)] for path in files])
 
@@ -89,6 +97,35 @@ def _folder(config: InpaintConfig) -> Path | None:
     return None
 
 
+@lru_cache(maxsize=16)
+def _commit(model: str, revision: str | None) -> str:
+    """The commit that a hub id's revision names now (weights that move on are another model); without network, the
+    one in the hub's local cache.
+
+    Raises UserError where neither is to be had.
+    """
+    from huggingface_hub import HfApi, hf_hub_download
+
+    if revision is not None and _COMMIT.fullmatch(revision):
+        return revision
+    try:
+        return str(HfApi().model_info(model, revision=revision, timeout=_PATIENCE_S).sha)
+    except Exception as unreachable:  # of whichever HTTP client the hub's library uses
+        try:
+            file = hf_hub_download(model, "model_index.json", revision=revision, local_files_only=True)
+        except (OSError, ValueError):
+            raise _missing(model, unreachable) from unreachable
+        return Path(file).parent.name
+
+
+def _missing(model: str, error: Exception) -> UserError:
+    reason = str(error).strip().splitlines()[0][:200]
+    return UserError(
+        f"no model {model}: give synthesizer.model a local folder in diffusers' format, or let this machine "
+        f"reach the hub (a gated model needs HF_TOKEN), or use model={MINIATURE} ({reason})"
+    )
+
+
 def _read(config: InpaintConfig) -> Any:
     import torch
     from diffusers import AutoPipelineForInpainting
@@ -96,22 +133,18 @@ def _read(config: InpaintConfig) -> Any:
     from transformers.utils import logging as transformers_logging
 
     logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     folder = _folder(config)
     try:
         return AutoPipelineForInpainting.from_pretrained(
             folder or config.model,
-            revision=config.revision,
+            revision=None if folder else _commit(config.model, config.revision),
             variant=config.variant,
             dtype=getattr(torch, precision_of(config.run)),
             use_safetensors=True,
         )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
-        raise UserError(
-            f"no model {config.model}: give synthesizer.model a local folder in diffusers' format, or let this machine "
-            f"reach the hub (a gated model needs HF_TOKEN), or use model={MINIATURE} ({reason})"
-        ) from error
+        raise _missing(config.model, error) from error
 
 
 def _prepare(pipeline: Any, config: InpaintConfig) -> Any:

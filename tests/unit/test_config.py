@@ -18,7 +18,7 @@ def write(folder, name, text):
 
 
 def test_every_bundled_experiment_is_valid():
-    files = sorted((CONFIGS / "experiments").glob("*.yaml"))
+    files = sorted([*(CONFIGS / "experiments").glob("*.yaml"), *(CONFIGS / "synthesizers").glob("*.yaml")])
     assert default_run_file() in files
     for file in files:
         loaded = load_run(file)

@@ -1,0 +1,63 @@
+"""Any number of workers makes the samples that one process makes; what was made is not made again."""
+
+import numpy as np
+import pytest
+import torch
+
+from exdd_ray.config.synthesis import InpaintConfig, PerRegionConfig
+from exdd_ray.data.images import read_image
+from exdd_ray.edge.synthesis import RayChunks
+from exdd_ray.miniature.networks import (
+    Parts,
+    make_autoencoder,
+    make_text_encoder,
+    make_tokenizer,
+    make_unet,
+    save_model,
+)
+from exdd_ray.store.artifact import Store
+from exdd_ray.synthesis.chunk import CHUNK
+from exdd_ray.synthesis.synthesize import plan_chunks, synthesize
+
+
+@pytest.fixture(scope="module")
+def inpaint(tmp_path_factory):
+    torch.manual_seed(0)
+    tokenizer = make_tokenizer()
+    folder = tmp_path_factory.mktemp("model") / "random"
+    save_model(Parts(tokenizer, make_text_encoder(tokenizer), make_autoencoder(), make_unet()), folder)
+    return InpaintConfig(
+        model=str(folder), prompts=("scratch", "hole"), count=CHUNK, steps=2, size=(32, 32), filters=None
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("kind", ["inpaint", "per_region"])
+def test_samples_made_on_ray_are_bit_identical(inpaint, catalog, tmp_path, kind, workers):
+    config = inpaint if kind == "inpaint" else PerRegionConfig(count=2 * CHUNK)
+    none = catalog.slice(0, 0)
+    here = synthesize(config, catalog, none, 0, Store(tmp_path / "here"))
+    steps = []
+    store = Store(tmp_path / "ray")
+    RayChunks(workers)(store, plan_chunks(config, catalog, none, 0), steps.append)
+    assert sum(steps) == 2 * CHUNK
+    there = synthesize(config, catalog, none, 0, store)
+    assert (store.made, there.fresh) == ([], 0)
+    for one, other in zip(here.samples, there.samples, strict=True):
+        assert (one.row.id, one.row.origin) == (other.row.id, other.row.origin)
+        np.testing.assert_array_equal(read_image(one.row.image), read_image(other.row.image))
+
+
+def test_a_sample_that_fails_does_not_lose_the_others(catalog, tmp_path):
+    import pyarrow as pa
+
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    column = catalog.column_names.index("image")
+    paths = [str(broken) if i % 7 == 0 else path for i, path in enumerate(catalog["image"].to_pylist())]
+    changed = catalog.set_column(column, "image", pa.array(paths))
+    found = synthesize(
+        PerRegionConfig(count=2 * CHUNK), changed, changed.slice(0, 0), 0, Store(tmp_path / "s"), run=RayChunks()
+    )
+    assert 0 < sum(found.dropped.values()) == 2 * CHUNK - len(found.samples)
+    assert all("broken.png" in reason for reason in found.dropped)
