@@ -6,6 +6,7 @@ import sys
 from exdd_ray import __version__
 from exdd_ray.cli.data import add_data_parser
 from exdd_ray.cli.run import add_config_parser, add_run_parser
+from exdd_ray.cli.synth import add_synth_parser
 from exdd_ray.errors import UserError
 
 USER_MISTAKE = 2
@@ -21,6 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_run_parser(subparsers)
+    add_synth_parser(subparsers)
     add_config_parser(subparsers)
     add_data_parser(subparsers)
     for name, command in subparsers.choices.items():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from exdd_ray.experiment.result import TrialResult
     from exdd_ray.features.embed import SliceRunner
+    from exdd_ray.synthesis.chunk import ChunkRunner
 
 
 class _KeysHelp(argparse.Action):
@@ -26,7 +27,8 @@ class _KeysHelp(argparse.Action):
         parser.exit()
 
 
-def _add_experiment(parser: argparse.ArgumentParser) -> None:
+def add_experiment(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that name an experiment: a config and overrides."""
     parser.add_argument("config", nargs="?", metavar="CONFIG", help="a YAML file (default: the bundled demo)")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as bank.negative.rate=0.02")
     parser.add_argument("-h", "--help", nargs=0, action=_KeysHelp, help="show this message and all keys, and exit")
@@ -35,13 +37,13 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
 def add_run_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `run` to the command line."""
     parser = subparsers.add_parser("run", help="run an experiment and write its report", add_help=False)
-    _add_experiment(parser)
+    add_experiment(parser)
     parser.add_argument(
         "--ray",
         nargs="?",
         const="local",
         metavar="ADDRESS",
-        help="embed on a Ray cluster: `auto`, an address, or (alone) one started here",
+        help="synthesize and embed on a Ray cluster: `auto`, an address, or (alone) one started here",
     )
     parser.add_argument("--json", action="store_true", help="print the metrics as one JSON object on the last line")
     parser.set_defaults(run=run_experiment)
@@ -50,11 +52,12 @@ def add_run_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentPars
 def add_config_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `config` to the command line."""
     parser = subparsers.add_parser("config", help="print the resolved config of an experiment", add_help=False)
-    _add_experiment(parser)
+    add_experiment(parser)
     parser.set_defaults(run=print_config)
 
 
-def _config_and_overrides(arguments: argparse.Namespace) -> tuple[Path, list[str]]:
+def config_and_overrides(arguments: argparse.Namespace) -> tuple[Path, list[str]]:
+    """The experiment that the arguments name; the bundled one where they name none."""
     from exdd_ray.config.load import default_run_file
 
     if arguments.config is None or "=" in arguments.config:
@@ -67,7 +70,7 @@ def print_config(arguments: argparse.Namespace) -> int:
     """Print every trial of the config as YAML: what a run of it would use, presets filled in."""
     from exdd_ray.config.load import load_run, resolved_yaml
 
-    print(resolved_yaml(load_run(*_config_and_overrides(arguments))), end="")
+    print(resolved_yaml(load_run(*config_and_overrides(arguments))), end="")
     return 0
 
 
@@ -81,11 +84,11 @@ def run_experiment(arguments: argparse.Namespace) -> int:
     from exdd_ray.store.artifact import Store
 
     started = time.perf_counter()
-    loaded = load_run(*_config_and_overrides(arguments))
+    loaded = load_run(*config_and_overrides(arguments))
     folder = (loaded.run.output or Path("runs") / loaded.run.name).expanduser().absolute()
     check_output(folder)
     store = Store(loaded.run.store.expanduser())
-    workshop = Workshop(store, terminal_progress, _slice_runner(arguments.ray))
+    workshop = Workshop(store, terminal_progress, *_runners(arguments.ray))
     results = run_trials(loaded.trials, workshop, _say_progress)
     with terminal_progress("writing the report", 1) as advance:
         write_results(folder, loaded, results)
@@ -99,14 +102,15 @@ def run_experiment(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _slice_runner(address: str | None) -> "SliceRunner | None":
+def _runners(address: str | None) -> "tuple[SliceRunner | None, ChunkRunner | None]":
     if address is None:
-        return None
+        return None, None
     from exdd_ray.edge.cluster import connect
     from exdd_ray.edge.embed import RaySlices
+    from exdd_ray.edge.synthesis import RayChunks
 
     connect(address)
-    return RaySlices()
+    return RaySlices(), RayChunks()
 
 
 def _say_progress(result: "TrialResult") -> None:

@@ -1,18 +1,26 @@
 """The synthesis of a run alone: what its experiments would train on, without training."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from exdd_ray.config.load import Trial
-from exdd_ray.data.catalog import select_rows
+from exdd_ray.config.quality import QualityConfig
+from exdd_ray.data.catalog import catalog_rows, select_rows
 from exdd_ray.data.split import split_catalog
-from exdd_ray.errors import ConfigError
+from exdd_ray.errors import ConfigError, UserError
 from exdd_ray.experiment.dataset import by_category, load_catalog
 from exdd_ray.experiment.trial import Workshop, mask_leak
 from exdd_ray.synthesis.synthesize import Synthesis, synthesize
+
+if TYPE_CHECKING:
+    from exdd_ray.quality.evaluate import QualityReport
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,21 @@ class SynthesisResult:
     synthesis: Synthesis
     defects: pa.Table
     seconds: float
+
+    @property
+    def title(self) -> str:
+        """Names the experiment, the category and the seed."""
+        return f"{self.trial.name}, {self.category}, seed {self.trial.config.seed}"
+
+    def quality(self) -> "QualityReport":
+        """The samples against the category's real defects, on crops around them.
+
+        Raises DataError where there are fewer than two of either, with a mask.
+        """
+        from exdd_ray.quality.evaluate import measure_quality
+
+        real = [row for row in catalog_rows(self.defects) if row.mask is not None]
+        return measure_quality(real, [made.row for made in self.synthesis.samples], QualityConfig(crops=True))
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -53,6 +76,29 @@ def run_syntheses(trials: Sequence[Trial], workshop: Workshop) -> list[Synthesis
         catalog = load_catalog(trial.config.dataset, workshop.store, workshop.progress)
         results += [_run(trial, name, universe, workshop) for name, universe in by_category(catalog).items()]
     return results
+
+
+def write_samples(folder: Path, results: Sequence[SynthesisResult]) -> None:
+    """Write `samples.parquet`: the catalog of all samples with trial, prompt, seed and background.
+
+    Raises UserError where the folder cannot be written.
+    """
+    rows = [
+        {
+            "trial": result.trial.name,
+            **dataclasses.asdict(made.row),
+            "prompt": made.prompt,
+            "sample_seed": str(made.seed),
+            "background": made.background,
+        }
+        for result in results
+        for made in result.synthesis.samples
+    ]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(rows), folder / "samples.parquet")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write the samples: {error.strerror or error}") from error
 
 
 def _run(trial: Trial, category: str, universe: pa.Table, workshop: Workshop) -> SynthesisResult:

@@ -27,6 +27,7 @@ from exdd_ray.metrics.evaluate import PixelMetrics, image_metrics, pixel_metrics
 from exdd_ray.progress import Progress, silent
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesis.chunk import ChunkRunner
+from exdd_ray.synthesis.model import model_digest
 from exdd_ray.synthesis.synthesize import Synthesis, synthesize
 
 _BLOCK = 32
@@ -91,6 +92,8 @@ def assign(config: ExperimentConfig, universe: pa.Table) -> Assignment:
             where = universe["category"][0].as_py()
             raise DataError(f"{where}: AUROC and AP are undefined: the test set has nothing {name}")
     remarks = _leakage(config, universe, catalog)
+    if isinstance(config.synthesizer, InpaintConfig):
+        model_digest(config.synthesizer)  # refuses a model that cannot be had, before anything is computed
     defects = select_rows(train, label=1)
     if dual:
         masked = defects.filter(pc.is_valid(defects["mask"]))

@@ -3,7 +3,6 @@
 import difflib
 import hashlib
 import os
-from functools import lru_cache
 from pathlib import Path
 from urllib.error import URLError
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from exdd_ray.config.detector import FeaturesConfig
 from exdd_ray.errors import ConfigError, UserError
-from exdd_ray.store.artifact import file_digest
+from exdd_ray.store.artifact import remembered_digest
 
 BUNDLED = "surface_resnet18"
 _BUNDLED_FILE = Path(__file__).parent / "weights" / f"{BUNDLED}.safetensors"
@@ -62,17 +61,9 @@ def weights_file(config: FeaturesConfig) -> Path:
     return _from_environment(config.backbone) or _download(config.backbone)
 
 
-@lru_cache(maxsize=64)
-def _digest(path: Path, size: int, modified: int) -> str:
-    del size, modified  # part of the cache's key only
-    return file_digest(path)
-
-
 def weights_digest(config: FeaturesConfig) -> str:
     """Content hash of the weights' file."""
-    path = weights_file(config)
-    status = path.stat()
-    return _digest(path, status.st_size, status.st_mtime_ns)
+    return remembered_digest(weights_file(config))
 
 
 def _truncated(config: FeaturesConfig) -> nn.Module:

@@ -8,6 +8,7 @@ import shutil
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,18 @@ def file_digest(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             hasher.update(chunk)
     return hasher.hexdigest()
+
+
+def remembered_digest(path: Path) -> str:
+    """`file_digest`, computed again only where the file's size or time has changed: for gigabytes of weights."""
+    status = path.stat()
+    return _remembered(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _remembered(path: Path, size: int, modified: int) -> str:
+    del size, modified  # part of the cache's key only
+    return file_digest(path)
 
 
 @dataclass(frozen=True)

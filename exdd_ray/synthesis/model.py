@@ -10,7 +10,7 @@ from typing import Any
 from exdd_ray.config.synthesis import MINIATURE, DeviceConfig, InpaintConfig
 from exdd_ray.device import CPU, CUDA, compute_device
 from exdd_ray.errors import ConfigError, UserError
-from exdd_ray.store.artifact import digest, file_digest
+from exdd_ray.store.artifact import digest, remembered_digest
 
 MINIATURE_FOLDER = Path(__file__).parents[1] / "miniature" / "weights"
 _SCHEDULERS = {
@@ -38,7 +38,7 @@ def model_digest(config: InpaintConfig) -> str:
     files = sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json", ".txt"))
     if not (folder / "model_index.json").is_file():
         raise UserError(f"{folder}: not a model in diffusers' format (no model_index.json)")
-    return digest([[str(path.relative_to(folder)), file_digest(path)] for path in files])
+    return digest([[str(path.relative_to(folder)), remembered_digest(path)] for path in files])
 
 
 def device_of(run: DeviceConfig) -> str:
