@@ -73,8 +73,8 @@ def greedy_order(
     vectors = as_blocks(points)
     if not 0 <= first < len(vectors):
         raise DataError(f"the first pick {first} is not one of {len(vectors)} vectors")
-    if picks < 1:
-        raise DataError(f"a coreset needs at least one pick, {picks} were asked for")
+    if min(picks, frontier) < 1:
+        raise DataError(f"a coreset needs at least one pick and a frontier of one, not {picks} and {frontier}")
     with one_thread_each() as threads:
         shard = CoresetShard(vectors, device=device, threads=threads)
         start = vectors.take(np.array([first]))

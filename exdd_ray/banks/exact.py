@@ -9,6 +9,8 @@ bound of its rounding error.
 import torch
 
 _NARROW = 32
+# Products of vectors whose squared norms are above this could overflow float32.
+LARGEST_SQUARE = 1e37
 
 
 def squared_distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

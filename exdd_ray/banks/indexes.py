@@ -4,11 +4,13 @@ The approximate ones trade neighbours for speed; how many, `recall` tells for th
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
-from exdd_ray.banks.search import search
+from exdd_ray.banks.scan import PreparedBank
+from exdd_ray.banks.search import prepare_bank, search_prepared
+from exdd_ray.device import compute_device
 from exdd_ray.errors import DataError
 
 IndexKind = Literal["exact", "flat", "hnsw", "ivf"]
@@ -47,10 +49,10 @@ class Index(Protocol):
 
 @dataclass(frozen=True)
 class _ExactIndex:
-    vectors: np.ndarray
+    bank: PreparedBank
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        found = search(queries, self.vectors, k)
+        found = search_prepared(queries, self.bank, k)
         return found.distances[0], found.indices[0]
 
 
@@ -83,8 +85,10 @@ def build_index(kind: IndexKind, vectors: np.ndarray, params: IndexParams | None
     if vectors.ndim != 2 or len(vectors) == 0:
         raise DataError("the bank is empty: nothing to search in")
     _check_finite("the bank", vectors)
+    if kind not in get_args(IndexKind):
+        raise DataError(f"no index {kind!r}: one of {', '.join(get_args(IndexKind))}")
     if kind == "exact":
-        return _ExactIndex(vectors)
+        return _ExactIndex(prepare_bank(vectors, device=compute_device()))
     return _FaissIndex(_build_faiss(kind, np.ascontiguousarray(vectors, dtype=np.float32), params or IndexParams()))
 
 

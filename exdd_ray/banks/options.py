@@ -4,6 +4,7 @@ import numpy as np
 
 from exdd_ray.banks.coreset import CoresetOrder, Progress, greedy_order
 from exdd_ray.banks.vectors import VectorBlocks
+from exdd_ray.errors import DataError
 
 _STARTS = 10
 _BLOCK = 1 << 16
@@ -25,7 +26,9 @@ def random_order(count: int, picks: int, *, seed: int) -> CoresetOrder:
 def merge_reduce_order(
     points: VectorBlocks, picks: int, *, first: int, chunk: int, progress: Progress | None = None
 ) -> CoresetOrder:
-    """Greedy order of the greedy coresets of chunks: every vector is read once, a chunk at a time.
+    """Greedy order of the greedy coresets of chunks: one chunk at a time is held, and then the coresets of all.
+
+    Memory is that of `chunk` vectors, or of N / chunk * picks where that is more: chunks of many times `picks` pay.
 
     The picks cover all points within four times the least radius that so many picks can have, against twice for the
     exact greedy order: two by the chunks' coresets, two by the coreset of their union (Gonzalez 1985 for each). Chunks
@@ -44,6 +47,8 @@ def merge_reduce_order(
     Raises:
         DataError: as `greedy_order`.
     """
+    if chunk < 1 or not 0 <= first < len(points):
+        raise DataError(f"chunks of {chunk} vectors and the first pick {first} do not fit {len(points)} vectors")
     kept = []
     for start in range(0, len(points), chunk):
         part = points.select([(start, min(start + chunk, len(points)))])

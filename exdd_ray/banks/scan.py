@@ -1,7 +1,8 @@
 """A bank ready to be multiplied with tiles of queries, and the neighbours that the products leave.
 
-An element of the product is a candidate while it is within the rounding error of the k-th smallest seen so far. The
-minima of groups of columns tell where to look, so that the product is read once. Candidates get exact distances.
+An element of the product is a candidate while it may be smaller than the k-th smallest seen so far, by the rounding
+error of both. The minima of groups of columns tell where to look, so that the product is read once; a group's error is
+that of its own largest norm, so that one long vector makes the others no less certain. Candidates get exact distances.
 """
 
 from collections.abc import Sequence
@@ -11,25 +12,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from exdd_ray.banks.exact import rounding_bound, squared_distances
+from exdd_ray.banks.exact import LARGEST_SQUARE, rounding_bound, squared_distances
 from exdd_ray.banks.loader import Scratch, as_tensor, sample_mean
 from exdd_ray.banks.tiles import run_tiles
 from exdd_ray.banks.vectors import VectorBlocks
 
 GROUP = 32
-# Products of vectors whose squares are above this could overflow.
-LARGEST_SQUARE = 1e37
+# Groups of candidates that a tile holds; more are settled at once (a bank of equal vectors has nothing else).
+_MOST_GROUPS = 1 << 16
 _ROWS = 512
 _PAIR_ELEMENTS = 1 << 17
 
 
 @dataclass(frozen=True)
 class _Tile:
-    """Queries [q x D], as given and as they are multiplied, with twice the error of their scores [q]."""
+    """Queries [q x D], as given and as they are multiplied, and their norms [q]."""
 
     raw: Tensor
     factors: Tensor
-    margin: Tensor
+    norms: Tensor
     groups: Tensor | None
 
 
@@ -69,16 +70,28 @@ class PreparedBank:
         self._shift = sample_mean(VectorBlocks([bank])).to(self.device)
         norms = run_tiles(lambda part: (part - self._shift).norm(dim=1), self._raw.split(_ROWS), threads)
         squares = torch.cat(norms).square_()
-        self._largest = _largest_norm(squares)
+        _check_size(squares)
+        self.sizes = tuple(sizes)
         self._parts, self._numbers, real = _layout(sizes, squares)
         grouped = squares[self._numbers].view(-1, GROUP)
         self._least, self._most = grouped.amin(1), grouped.amax(1)
+        self._longest = self._most.sqrt()
         self._squares = grouped.masked_fill_(~real.view(-1, GROUP), torch.inf)
         self._factors = torch.empty(
             (len(self._numbers), self._raw.shape[1]), dtype=torch.bfloat16 if low else torch.float32, device=self.device
         )
         run_tiles(self._fill, range(0, len(self._factors), _ROWS), threads)
         self._groups = None if groups is None else _integers(groups[: sizes[-1]], self.device)[self._numbers]
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return int(self._raw.shape[1])
+
+    @property
+    def grouped(self) -> bool:
+        """Whether queries exclude vectors of their own group."""
+        return self._groups is not None
 
     def nearest(self, queries: np.ndarray, k: int, columns: int, groups: np.ndarray | None) -> list[np.ndarray]:
         """The k nearest of a tile of queries [q x D] in each nested bank.
@@ -97,8 +110,7 @@ class PreparedBank:
         smallest = torch.full((len(queries), k), torch.inf, device=self.device)
         found: list[tuple[np.ndarray, np.ndarray]] = []
         for part in self._parts:
-            smallest, candidates = self._scan(tile, part, smallest, columns)
-            nearest = self._exact(tile, candidates, k)
+            smallest, nearest = self._scan(tile, part, smallest, columns)
             if found:
                 squares, indices = (np.concatenate(pair, axis=1) for pair in zip(found[-1], nearest, strict=True))
                 nearest = best_of(squares, indices, k)
@@ -113,33 +125,60 @@ class PreparedBank:
         raw = as_tensor(queries).to(self.device).float()
         factors = self._scratch.matrix("queries", len(raw), raw.shape[1], self._shift)
         norms = torch.sub(raw, self._shift, out=factors).norm(dim=1)
-        _largest_norm(norms.square())
+        _check_size(norms.square())
+        own = None if groups is None else _integers(groups, self.device)
+        return _Tile(raw, factors.mul_(-2).to(self._factors.dtype), norms, own)
+
+    def _errors(self, tile: _Tile, among: slice) -> Tensor:
+        """Largest error of the scores of each row and group [q x g]."""
+        norms, longest = tile.norms[:, None], self._longest[among]
         # |c|^2 is added up in float32 too: the root of two pays for it.
-        margin = rounding_bound(norms, 2**0.5 * self._largest, raw.shape[1]).mul_(2)
+        errors = rounding_bound(norms, 2**0.5 * longest, tile.raw.shape[1])
         if self._low:
             # bfloat16 rounds both factors and the product by 2^-9; the product itself is added up in float32.
-            margin.add_((norms + self._largest).square_(), alpha=4 * 2.0**-9)
-        own = None if groups is None else _integers(groups, self.device)
-        return _Tile(raw, factors.mul_(-2).to(self._factors.dtype), margin, own)
+            errors.add_((norms + longest).square_(), alpha=2 * 2.0**-9)
+        return errors
 
-    def _scan(self, tile: _Tile, part: tuple[int, int], smallest: Tensor, columns: int) -> tuple[Tensor, _Candidates]:
-        """Upper bounds of the k smallest scores so far [q x k], and the part's elements that may be among them."""
+    def _scan(
+        self, tile: _Tile, part: tuple[int, int], smallest: Tensor, columns: int
+    ) -> tuple[Tensor, tuple[np.ndarray, np.ndarray]]:
+        """Upper bounds of the k smallest scores so far [q x k], and the nearest of the part, as `_exact` gives them."""
         kept: list[tuple[Tensor, ...]] = []
+        nearest: tuple[np.ndarray, np.ndarray] | None = None
         for start in range(*part, columns):
             stop = min(start + columns, part[1])
             products = self._products(tile, start, stop).view(len(smallest), -1, GROUP)
             among = slice(start // GROUP, stop // GROUP)
-            minima = products.amin(2)
-            smallest = _k_smallest(smallest, minima + self._most[among])
-            least = minima.add_(self._least[among])
-            rows, groups = (least <= (smallest[:, -1] + tile.margin)[:, None]).nonzero(as_tuple=True)
-            kept.append((rows, groups + among.start, least[rows, groups], products[rows, groups]))
-        rows, groups, least, products = (torch.cat(column) for column in zip(*kept, strict=True))
-        limit = smallest[:, -1] + tile.margin
+            minima, errors = products.amin(2), self._errors(tile, among)
+            smallest = _k_smallest(smallest, (minima + self._most[among]).add_(errors))
+            least = minima.add_(self._least[among]).sub_(errors)
+            rows, groups = (least <= smallest[:, -1:]).nonzero(as_tuple=True)
+            kept.append((rows, groups + among.start, least[rows, groups], products[rows, groups], errors[rows, groups]))
+            if sum(len(columns[0]) for columns in kept) > _MOST_GROUPS or stop == part[1]:
+                nearest = self._settle(tile, kept, smallest, nearest)
+                kept.clear()
+        assert nearest is not None
+        return smallest, nearest
+
+    def _settle(
+        self,
+        tile: _Tile,
+        kept: Sequence[tuple[Tensor, ...]],
+        smallest: Tensor,
+        nearest: tuple[np.ndarray, np.ndarray] | None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The nearest among the kept groups' elements and those before."""
+        rows, groups, least, products, errors = (torch.cat(column) for column in zip(*kept, strict=True))
+        limit, k = smallest[:, -1], smallest.shape[1]
         near = (least <= limit[rows]).nonzero()[:, 0]
-        rows, groups, scores = rows[near], groups[near], products[near] + self._squares[groups[near]]
-        pair, offset = ((scores <= limit[rows, None]) & scores.isfinite()).nonzero(as_tuple=True)
-        return smallest, _Candidates(rows[pair], groups[pair] * GROUP + offset)
+        rows, groups, errors = rows[near], groups[near], errors[near]
+        scores = products[near] + self._squares[groups]
+        pair, offset = ((scores <= (limit[rows] + errors)[:, None]) & scores.isfinite()).nonzero(as_tuple=True)
+        found = self._exact(tile, _Candidates(rows[pair], groups[pair] * GROUP + offset), k)
+        if nearest is None:
+            return found
+        squares, indices = (np.concatenate(both, axis=1) for both in zip(nearest, found, strict=True))
+        return best_of(squares, indices, k)
 
     def _products(self, tile: _Tile, start: int, stop: int) -> Tensor:
         """-2qc [q x (stop - start)]; infinite where a query excludes the vector."""
@@ -217,11 +256,9 @@ def _each_once(rows: Tensor) -> bool:
     return bool((rows == torch.arange(len(rows), device=rows.device)).all())
 
 
-def _largest_norm(squares: Tensor) -> float:
-    largest = float(squares.max())
-    if not largest < LARGEST_SQUARE:
+def _check_size(squares: Tensor) -> None:
+    if not float(squares.max()) < LARGEST_SQUARE:
         raise FloatingPointError
-    return float(largest**0.5)
 
 
 def _integers(values: np.ndarray, device: torch.device) -> Tensor:

@@ -5,15 +5,18 @@ So ids and distances are the same whatever the tiles, the threads, the shards, t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 
-from exdd_ray.banks.scan import GROUP, LARGEST_SQUARE, PreparedBank, best_of
+from exdd_ray.banks.exact import LARGEST_SQUARE
+from exdd_ray.banks.scan import GROUP, PreparedBank, best_of
 from exdd_ray.banks.tiles import one_thread_each, run_tiles
 from exdd_ray.banks.vectors import Span, VectorBlocks, as_blocks
 from exdd_ray.errors import DataError
+
+Precision = Literal["float32", "bfloat16"]
 
 _TILE = {"cpu": 2048, "cuda": 8192}
 _MEMORY_MIB = {"cpu": 8, "cuda": 512}
@@ -42,7 +45,7 @@ def search(
     sizes: Sequence[int] | None = None,
     exclude: tuple[np.ndarray, np.ndarray] | None = None,
     memory_mib: int | None = None,
-    precision: Literal["float32", "bfloat16"] = "float32",
+    precision: Precision = "float32",
     device: str = "cpu",
 ) -> Neighbours:
     """The k nearest bank vectors of every query.
@@ -60,27 +63,63 @@ def search(
         DataError: another dimension, NaN or infinite values, an empty bank, k larger than the smallest bank, or a query
             that has fewer than k vectors outside of its own group.
     """
-    points = as_blocks(queries)
+    groups, bank_groups = exclude or (None, None)
+    with one_thread_each():
+        prepared = prepare_bank(bank, sizes=sizes, groups=bank_groups, precision=precision, device=device)
+        return search_prepared(queries, prepared, k, groups=groups, memory_mib=memory_mib)
+
+
+def prepare_bank(
+    bank: np.ndarray,
+    *,
+    sizes: Sequence[int] | None = None,
+    groups: np.ndarray | None = None,
+    precision: Precision = "float32",
+    device: str = "cpu",
+) -> PreparedBank:
+    """A bank [M x D] for many searches; arguments as those of `search`.
+
+    Raises DataError for an empty bank, NaN or infinite values, sizes that are not ascending, another precision.
+    """
     sizes = (len(bank),) if sizes is None else tuple(sizes)
-    _check(points, bank, k, sizes)
-    kind = torch.device(device).type
+    _check_bank(bank, sizes, groups, precision)
+    with one_thread_each() as threads:
+        threads = threads if torch.device(device).type == "cpu" else 1
+        try:
+            return PreparedBank(bank, sizes, groups, precision == "bfloat16", device, threads)
+        except FloatingPointError:
+            raise _unusable("the bank", as_blocks(bank)) from None
+
+
+def search_prepared(
+    queries: VectorBlocks | np.ndarray,
+    bank: PreparedBank,
+    k: int,
+    *,
+    groups: np.ndarray | None = None,
+    memory_mib: int | None = None,
+) -> Neighbours:
+    """`search` in a bank that was prepared; `groups` are the queries' [Q], where the bank has some too.
+
+    Raises DataError as `search` does.
+    """
+    points, kind = as_blocks(queries), bank.device.type
+    _check_queries(points, bank, k, groups)
     with one_thread_each() as threads:
         threads = threads if kind == "cpu" else 1
         rows = _tile_rows(len(points), threads, _TILE[kind])
         columns = max((memory_mib or _MEMORY_MIB[kind]) * 2**20 // (4 * rows) // GROUP, 1) * GROUP
-        groups, bank_groups = exclude or (None, None)
 
         def work(span: Span) -> list[np.ndarray]:
             own = None if groups is None else groups[span.rows]
-            found = prepared.nearest(points.view(span), k, columns, own)
+            found = bank.nearest(points.view(span), k, columns, own)
             points.release(span.rows)
             return found
 
         try:
-            prepared = PreparedBank(bank, sizes, bank_groups, precision == "bfloat16", device, threads)
             found = run_tiles(work, points.spans(rows), threads)
         except FloatingPointError:
-            raise _unusable(points, bank) from None
+            raise _unusable("queries", points) from None
     squares, indices = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
     if np.isinf(squares[0]).any():
         raise DataError(f"a query has fewer than {k} bank vectors outside of its own group")
@@ -100,23 +139,38 @@ def _tile_rows(queries: int, threads: int, most: int) -> int:
     return -(-queries // (threads * rounds))
 
 
-def _unusable(queries: VectorBlocks, bank: np.ndarray) -> DataError:
-    for name, blocks in (("the bank", as_blocks(bank)), ("queries", queries)):
-        usable = sum(
-            int((np.einsum("nd,nd->n", block, block, dtype=np.float64) < LARGEST_SQUARE / 8).sum())
-            for _, block in blocks.blocks(1 << 16)
-        )
-        if usable < len(blocks):
-            return DataError(f"{name}: {len(blocks) - usable} vectors hold NaN, infinite or huge values")
+def _unusable(name: str, vectors: VectorBlocks) -> DataError:
+    usable = sum(
+        int((np.einsum("nd,nd->n", block, block, dtype=np.float64) < LARGEST_SQUARE / 8).sum())
+        for _, block in vectors.blocks(1 << 16)
+    )
+    if usable < len(vectors):
+        return DataError(f"{name}: {len(vectors) - usable} vectors hold NaN, infinite or huge values")
     return DataError("the bank and the queries lie too far apart for float32")
 
 
-def _check(queries: VectorBlocks, bank: np.ndarray, k: int, sizes: Sequence[int]) -> None:
+def _check_bank(bank: np.ndarray, sizes: Sequence[int], groups: np.ndarray | None, precision: str) -> None:
     if bank.ndim != 2 or len(bank) == 0:
         raise DataError("the bank is empty: nothing to search in")
-    if queries.dim != bank.shape[1]:
-        raise DataError(f"queries have {queries.dim} dimensions, the bank has {bank.shape[1]}: not the same features")
-    if list(sizes) != sorted(set(sizes)) or not 1 <= sizes[0] <= sizes[-1] <= len(bank):
+    if not sizes or list(sizes) != sorted(set(sizes)) or not 1 <= sizes[0] <= sizes[-1] <= len(bank):
         raise DataError(f"bank sizes {list(sizes)} are not ascending within 1 to {len(bank)}")
-    if not 1 <= k <= sizes[0]:
-        raise DataError(f"{k} neighbours asked of a bank of {sizes[0]}")
+    if precision not in get_args(Precision):
+        raise DataError(f"no precision {precision!r}: one of {', '.join(get_args(Precision))}")
+    _check_groups(groups, len(bank), "bank vectors")
+
+
+def _check_queries(queries: VectorBlocks, bank: PreparedBank, k: int, groups: np.ndarray | None) -> None:
+    if queries.dim != bank.dim:
+        raise DataError(f"queries have {queries.dim} dimensions, the bank has {bank.dim}: not the same features")
+    if not 1 <= k <= bank.sizes[0]:
+        raise DataError(f"{k} neighbours asked of a bank of {bank.sizes[0]}")
+    if (groups is None) != (not bank.grouped):
+        raise DataError("groups are of the queries and of the bank vectors, or of neither")
+    _check_groups(groups, len(queries), "queries")
+
+
+def _check_groups(groups: np.ndarray | None, count: int, what: str) -> None:
+    if groups is None:
+        return
+    if groups.shape != (count,) or not np.issubdtype(groups.dtype, np.integer):
+        raise DataError(f"groups of {count} {what} are {count} integers, not {groups.dtype} {list(groups.shape)}")

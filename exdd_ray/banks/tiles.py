@@ -1,9 +1,10 @@
 """Work cut into tiles, each computed on one thread: results do not depend on the number of threads or on their luck."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -16,16 +17,50 @@ def one_thread_each() -> Iterator[int]:
     """Runs torch's own operations on one thread, in full float32; yields how many threads were set before.
 
     Small operations split over threads wait for the slowest one at every step, which on a machine that does anything
-    else costs more than they compute. Whole tiles run side by side instead (`run_tiles`).
+    else costs more than they compute. Whole tiles run side by side instead (`run_tiles`). Blocks may overlap, of one
+    thread or of several: the last one to end restores what the first one found.
     """
-    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    torch.set_num_threads(1)
-    torch.set_float32_matmul_precision("highest")
+    with _lock:
+        if not _open_blocks:
+            _found.append(_Settings())
+            _Settings.exact()
+        _open_blocks.append(None)
+        threads = _found[0].threads
     try:
         yield threads
     finally:
-        torch.set_num_threads(threads)
-        torch.set_float32_matmul_precision(precision)
+        with _lock:
+            _open_blocks.pop()
+            if not _open_blocks:
+                _found.pop().restore()
+
+
+class _Settings:
+    """torch's own, as they are now."""
+
+    def __init__(self) -> None:
+        self.threads = torch.get_num_threads()
+        self._low = torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction
+        self._precisions = [part.fp32_precision for part in _MATMULS]
+
+    @staticmethod
+    def exact() -> None:
+        torch.set_num_threads(1)
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+        for part in _MATMULS:
+            part.fp32_precision = "ieee"
+
+    def restore(self) -> None:
+        torch.set_num_threads(self.threads)
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = self._low
+        for part, precision in zip(_MATMULS, self._precisions, strict=True):
+            part.fp32_precision = precision
+
+
+_MATMULS: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
+_lock = threading.Lock()
+_open_blocks: list[None] = []
+_found: list[_Settings] = []
 
 
 def run_tiles(work: Callable[[Tile], Result], tiles: Sequence[Tile], threads: int) -> list[Result]:

@@ -80,6 +80,21 @@ class CoresetConfig(Frozen):
     seed: int | None = None
 
 
+class SearchConfig(Frozen):
+    """How nearest bank vectors are found.
+
+    Attributes:
+        index: `exact`; or FAISS's `flat` (exact but for rounding), `hnsw` or `ivf`, which trade neighbours for speed:
+            measure their recall (benchmarks/search.py). Held-out images are always searched exactly.
+        precision: of the exact search's products; bfloat16 finds the same neighbours, faster where the hardware is.
+        memory_mib: bound of the products that each thread holds at a time; None is what measured fastest.
+    """
+
+    index: Literal["exact", "flat", "hnsw", "ivf"] = "exact"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    memory_mib: int | None = Field(None, ge=1)
+
+
 class BankConfig(Frozen):
     """The negative (normal) and, for a dual bank, the positive (defect) memory bank."""
 
@@ -215,6 +230,7 @@ class PatchBankConfig(Frozen):
     preset: Preset = "best"
     features: FeaturesConfig = FeaturesConfig()
     bank: BankConfig = BankConfig()
+    search: SearchConfig = SearchConfig()
     positives: PositivesConfig = PositivesConfig()
     scoring: ScoringConfig = ScoringConfig()
 

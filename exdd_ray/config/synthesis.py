@@ -162,6 +162,12 @@ class InpaintConfig(Frozen):
     filters: FilterConfig | None = FilterConfig()
     run: DeviceConfig = DeviceConfig()
 
+    @model_validator(mode="after")
+    def _distinct_prompts(self) -> "InpaintConfig":
+        if len(set(self.prompts)) < len(self.prompts):
+            raise ValueError(f"a prompt is named twice: {', '.join(self.prompts)}")
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _start_from_preset(cls, given: Any) -> Any:

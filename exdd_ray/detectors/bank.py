@@ -48,8 +48,9 @@ class MemoryBank:
         key: of the artifact.
         space: of the features.
         vectors: float32 [M x D].
-        points: [M] each vector's number among the points that it was chosen from.
-        radii: [M] distance of each to those before it (infinite for the first; NaN where the method gives none).
+        points: [M] each vector's number among the points of its batch.
+        radii: [M] distance of each to those before it, where it was picked: among the projected vectors, or the
+            chunks' coresets (infinite for the first; NaN where the method gives none).
         batch: [M] which of the batches each vector came with.
         batches: their names.
     """
@@ -85,6 +86,7 @@ def make_bank(points: Points, config: CoresetConfig, seed: int, store: Store, pr
         with progress(f"{points.batch} bank: {picks} of {points.count} vectors", picks) as advance:
             order = _order(vectors, config, picks, seed, advance)
         columns = {"vectors": vectors.take(order.indices), "points": order.indices, "radii": order.radii}
+        check_finite(f"the {points.batch} bank", columns["vectors"])
         write_arrays(folder / FILE, {**columns, "batch": np.zeros(picks, dtype=np.int32)})
         return {"space": points.space, "batches": [points.batch], "of": points.count, "rounds": order.rounds}
 
@@ -95,8 +97,15 @@ def open_bank(store: Store, key: str) -> MemoryBank:
     """A bank of the store. Raises DataError where the store has none, or none whole, under the key."""
     artifact = store.find(key)
     if artifact is None:
-        raise DataError(f"{store.root}: no bank {key}")
+        raise DataError(f"{store.root}: no bank {key} (a damaged one is moved out of the way)")
     return _opened(artifact)
+
+
+def check_finite(name: str, vectors: np.ndarray) -> None:
+    """Raise DataError where vectors [N x D] hold NaN or infinite values."""
+    bad = int((~np.isfinite(vectors)).any(axis=1).sum())
+    if bad:
+        raise DataError(f"{name}: {bad} of {len(vectors)} vectors hold NaN or infinite values")
 
 
 def _opened(artifact: Artifact) -> MemoryBank:

@@ -1,11 +1,12 @@
 """Banks that grow and shrink: every edit is a new artifact, the old bank stays what it was."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from exdd_ray.detectors.bank import FILE, MemoryBank, open_bank
+from exdd_ray.detectors.bank import FILE, MemoryBank, check_finite, open_bank
 from exdd_ray.errors import DataError
 from exdd_ray.store.arrays import write_arrays
 from exdd_ray.store.artifact import Recipe, Store, digest
@@ -22,19 +23,19 @@ def add_to_bank(bank: MemoryBank, vectors: np.ndarray, space: str, batch: str, s
     _same_space(bank, space)
     if vectors.ndim != 2 or vectors.shape[1] != bank.vectors.shape[1]:
         raise DataError(f"vectors of shape {vectors.shape} cannot join a bank of {bank.vectors.shape[1]} dimensions")
-    if not np.isfinite(vectors).all():
-        raise DataError("vectors to add hold NaN or infinite values")
+    vectors = vectors.astype(np.float32)
+    check_finite("vectors to add", vectors)
     if batch in bank.batches:
         raise DataError(f"the bank has a batch {batch!r} already")
     count = len(vectors)
     added = {
-        "vectors": vectors.astype(np.float32),
+        "vectors": vectors,
         "points": np.arange(count),
         "radii": np.full(count, np.nan, dtype=np.float32),
         "batch": np.full(count, len(bank.batches), dtype=np.int32),
     }
     columns = {name: np.concatenate([getattr(bank, name), added[name]]) for name in _COLUMNS}
-    named = digest([batch, np.ascontiguousarray(added["vectors"]).tobytes().hex()])
+    named = digest([batch, hashlib.blake2b(np.ascontiguousarray(vectors).data).hexdigest()])
     return _write(bank, columns, (*bank.batches, batch), ("add", bank.key, named), store)
 
 

@@ -1,10 +1,14 @@
 """Distances of images' patches to a memory bank, as artifacts."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from exdd_ray.banks.search import search
+from exdd_ray.banks.indexes import build_index
+from exdd_ray.banks.search import prepare_bank, search, search_prepared
+from exdd_ray.config.detector import SearchConfig
 from exdd_ray.detectors.bank import MemoryBank
 from exdd_ray.detectors.samples import Samples
 from exdd_ray.device import compute_device
@@ -15,7 +19,7 @@ from exdd_ray.scoring.distances import BankDistances
 from exdd_ray.store.arrays import read_arrays, write_arrays
 from exdd_ray.store.artifact import Recipe, Store, digest
 
-VERSION = 1
+VERSION = 2
 _FILE = "nearest.arrow"
 _IMAGES = 16
 
@@ -24,6 +28,7 @@ def nearest(
     embedding: Embedding,
     at: np.ndarray,
     bank: MemoryBank,
+    config: SearchConfig,
     store: Store,
     progress: Progress,
     label: str,
@@ -41,24 +46,43 @@ def nearest(
     """
     if bank.space != embedding.space:
         raise DataError(f"bank {bank.key} was built from other features than these images' (backbone or layers differ)")
-    how = {"held_out": own_images is not None}
+    how: dict[str, Any] = {"held_out": None if own_images is None else digest(own_images.tolist())}
+    if config.index != "exact" and own_images is None:
+        how["index"] = config.index
     recipe = Recipe("nearest", VERSION, how, (embedding.key, digest(at.tolist()), bank.key))
 
     def build(folder: Path) -> None:
         distances, indices = [], []
-        patches = embedding.vectors(at)
+        patches, find = embedding.vectors(at), _finder(bank, config, own_images)
         with progress(f"{label}: nearest of {len(bank.vectors)} vectors", len(at)) as advance:
             for start in range(0, len(at), _IMAGES):
                 images = at[start : start + _IMAGES]
                 rows = np.arange(start, start + len(images))[:, None] * embedding.patches + np.arange(embedding.patches)
-                own = None if own_images is None else (np.repeat(images, embedding.patches), own_images)
-                found = search(patches.take(rows.reshape(-1)), bank.vectors, 1, exclude=own, device=compute_device())
-                distances.append(found.distances.reshape(rows.shape))
-                indices.append(found.indices.astype(np.int32).reshape(rows.shape))
+                found = find(patches.take(rows.reshape(-1)), np.repeat(images, embedding.patches))
+                distances.append(found[0].reshape(rows.shape))
+                indices.append(found[1].astype(np.int32).reshape(rows.shape))
                 advance(len(images))
         write_arrays(folder / _FILE, {"nearest": np.concatenate(distances), "indices": np.concatenate(indices)})
 
     return BankDistances(**read_arrays(store.make(recipe, build).file(_FILE)))
+
+
+Finder = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def _finder(bank: MemoryBank, config: SearchConfig, own_images: np.ndarray | None) -> Finder:
+    """From vectors [q x D] and their images' positions [q] to distances and indices [q x 1]; the bank prepared once."""
+    if config.index != "exact" and own_images is None:
+        index = build_index(config.index, bank.vectors)
+        return lambda vectors, _: index.search(vectors, 1)
+    prepared = prepare_bank(bank.vectors, groups=own_images, precision=config.precision, device=compute_device())
+
+    def find(vectors: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        groups = None if own_images is None else images
+        found = search_prepared(vectors, prepared, 1, groups=groups, memory_mib=config.memory_mib)
+        return found.distances[0], found.indices[0]
+
+    return find
 
 
 def neighbour_distances(
@@ -78,7 +102,7 @@ def neighbour_distances(
 
     def build(folder: Path) -> None:
         nearest_to = found.indices[np.arange(len(patches)), patches]
-        around = search(bank.vectors[nearest_to], bank.vectors, count).indices[0]
+        around = search(bank.vectors[nearest_to], bank.vectors, count, device=compute_device()).indices[0]
         tests = np.stack([samples.embedding.image(row)[p] for row, p in zip(samples.at, patches, strict=True)])
         apart = bank.vectors[around].astype(np.float64) - tests[:, None].astype(np.float64)
         write_arrays(folder / _FILE, {"distances": np.linalg.norm(apart, axis=2)})

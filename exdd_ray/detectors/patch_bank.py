@@ -92,7 +92,8 @@ class FittedPatchBank:
         pool = np.setdiff1d(readable, self.normal.at) if embedding.key == self.normal.embedding.key else readable
         if not np.isin(samples.at, pool).all():
             pool = np.unique(samples.at)
-        found = nearest(embedding, pool, bank, self.embedder.store, self.embedder.progress, label)
+        embedder, search = self.embedder, self.config.search
+        found = nearest(embedding, pool, bank, search, embedder.store, embedder.progress, label)
         keep = np.searchsorted(pool, samples.at)
         return BankDistances(found.nearest[keep], found.indices[keep])
 
@@ -140,7 +141,8 @@ def fit_patch_bank(config: PatchBankConfig, train: pa.Table, embedder: Embedder,
     positive = make_bank(points, config.bank.positive, seed, store, progress)
     if away is None or not bonus:
         return replace(single, positive=positive)
-    near = nearest(samples.embedding, _calibration_rows(single), positive, store, progress, "held-out normal images")
+    rows, label = _calibration_rows(single), "held-out normal images"
+    near = nearest(samples.embedding, rows, positive, config.search, store, progress, label)
     return replace(
         single,
         positive=positive,
@@ -162,7 +164,8 @@ def _held_out(fitted: FittedPatchBank) -> np.ndarray:
     embedding, embedder = fitted.normal.embedding, fitted.embedder
     own = fitted.normal.at[fitted.negative.points // embedding.patches]
     rows, label = _calibration_rows(fitted), "held-out normal images"
-    found = nearest(embedding, rows, fitted.negative, embedder.store, embedder.progress, label, own_images=own)
+    search, store = fitted.config.search, embedder.store
+    found = nearest(embedding, rows, fitted.negative, search, store, embedder.progress, label, own_images=own)
     return found.nearest
 
 

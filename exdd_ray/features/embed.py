@@ -7,7 +7,6 @@ number of threads, processes or machines give the same bits, and what was made i
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from exdd_ray.banks.tiles import one_thread_each
 from exdd_ray.banks.vectors import VectorBlocks
 from exdd_ray.config.detector import FeaturesConfig, Size
 from exdd_ray.data.catalog import CatalogRow, catalog_rows
@@ -96,8 +96,9 @@ class Embedding:
     def vectors(self, rows: Sequence[int] | np.ndarray) -> VectorBlocks:
         """Vectors [len(rows) * P x D] of the rows' images, in their order, without a copy."""
         segments = []
+        for row in np.asarray(rows)[~self.readable[np.asarray(rows, dtype=np.int64)]]:
+            raise DataError(f"row {row} has no vectors: {self.reasons[int(row)]}")
         for first, last in _runs(rows):
-            self.image(first), self.image(last)  # refuses the unreadable
             part = self._slice(first // SLICE)[self._place[first] : self._place[last] + 1]
             segments.append(part.reshape(-1, self.dim))
         return VectorBlocks(segments)
@@ -187,21 +188,11 @@ def _content(path: str) -> str:
 def run_on_threads(store: Store, jobs: Sequence[SliceJob], advance: Callable[[int], None]) -> None:
     """Compute slices side by side, each on one thread."""
     with (
-        _single_threaded() as threads,
+        one_thread_each() as threads,
         ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
         for job, _ in zip(jobs, pool.map(lambda job: make_slice(store, job), jobs), strict=True):
             advance(len(job.rows))
-
-
-@contextmanager
-def _single_threaded() -> Iterator[int]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield threads
-    finally:
-        torch.set_num_threads(threads)
 
 
 def make_slice(store: Store, job: SliceJob) -> Artifact:
@@ -212,16 +203,20 @@ def make_slice(store: Store, job: SliceJob) -> Artifact:
 
 def _build_slice(job: SliceJob, folder: Path) -> dict[str, Any]:
     images: list[np.ndarray] = []
+    places: list[int] = []
     reasons: dict[int, str] = {}
     for i, row in enumerate(job.rows):
         try:
             images.append(prepare_image(_decoded(row, job.features.working_size), job.features))
+            places.append(i)
         except ImageError as error:
             reasons[i] = error.reason
     metadata: dict[str, Any] = {"rows": len(job.rows), "reasons": reasons}
     if images:
         vectors, grid = _patches(images, job.features, job.device)
-        write_arrays(folder / _VECTORS, {"vectors": vectors})
+        finite = np.isfinite(vectors).all(axis=(1, 2))
+        reasons |= {places[at]: f"its features are not finite in {vectors.dtype}" for at in np.flatnonzero(~finite)}
+        write_arrays(folder / _VECTORS, {"vectors": vectors if finite.all() else vectors[finite]})
         metadata |= {"grid": grid, "dim": vectors.shape[-1]}
     return metadata
 

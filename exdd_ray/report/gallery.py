@@ -135,7 +135,7 @@ def _picture(row: CatalogRow, key: str) -> Picture:
     height, width = _within(image.shape[:2], SIDE)
     small = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
     return Picture(
-        key, width, height, _data_uri(small, "WEBP", quality=75), "" if mask is None else outline(mask, (height, width))
+        key, width, height, data_uri(small, "WEBP", quality=75), "" if mask is None else outline(mask, (height, width))
     )
 
 
@@ -206,7 +206,7 @@ def _heat(anomaly_map: np.ndarray, scale: tuple[float, float]) -> str:
     picture = Image.fromarray(np.rint(share * (MAP_LEVELS - 1)).astype(np.uint8))
     picture.putpalette(colormaps[COLOURMAP](steps, bytes=True)[:, :3].tobytes())
     opacity = np.rint(215 * np.sqrt(steps)).astype(np.uint8).tobytes()
-    return _data_uri(picture, "PNG", optimize=True, transparency=opacity)
+    return data_uri(picture, "PNG", optimize=True, transparency=opacity)
 
 
 def _ramp() -> tuple[str, ...]:
@@ -222,7 +222,8 @@ def _within(size: tuple[int, ...], side: int) -> Size:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _data_uri(image: Image.Image, form: str, **options: Any) -> str:
+def data_uri(image: Image.Image, form: str, **options: Any) -> str:
+    """The image encoded in a form of Pillow's, as a page can hold it."""
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
     return f"data:image/{form.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

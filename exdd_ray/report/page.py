@@ -76,7 +76,7 @@ def render_report(run: RunConfig, results: Sequence[TrialResult]) -> str:
         run=run,
         headline=headline(summaries, groups, (normal, defective)),
         written=datetime.now().astimezone(),
-        versions=_versions(),
+        versions=versions(),
         flags=flags(results),
         metrics=METRICS,
         summaries=summaries,
@@ -95,14 +95,15 @@ def headline(summaries: Sequence[Summary], groups: Sequence[Group], tested: tupl
     """One sentence: what was compared, on what, tested on how many images."""
     datasets = dict.fromkeys(result.trial.config.dataset.name for group in groups for result in group.results)
     seeds = sorted({seed for summary in summaries for seed in summary.seeds})
-    trials = _count(len(summaries), "trial", "trials")
+    trials = count_of(len(summaries), "trial", "trials")
     repeated = f", each with {len(seeds)} seeds," if len(seeds) > 1 else ""
-    categories = f" ({_count(len(groups), 'category', 'categories')})" if len(groups) > 1 else ""
+    categories = f" ({count_of(len(groups), 'category', 'categories')})" if len(groups) > 1 else ""
     where = f"{' and '.join(datasets)}{categories}"
     return f"{trials}{repeated} on {where}, tested on {tested[0]} normal and {tested[1]} defective images."
 
 
-def _count(number: int, one: str, many: str) -> str:
+def count_of(number: int, one: str, many: str) -> str:
+    """A number with its noun."""
     return f"{number} {one if number == 1 else many}"
 
 
@@ -139,6 +140,7 @@ def _config_yaml(summary: Summary) -> str:
     return str(yaml.safe_dump(summary.results[0].trial.config.model_dump(mode="json"), sort_keys=False))
 
 
-def _versions() -> str:
+def versions() -> str:
+    """Of what computed the results."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "scikit-learn"))
     return f"exdd_ray {__version__}, Python {platform.python_version()}, {packages}"

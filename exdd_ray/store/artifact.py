@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Callable, Mapping
@@ -81,6 +82,9 @@ class Artifact:
         return self.folder / name
 
 
+_KEY = re.compile(r"[a-z][a-z0-9_-]*-[0-9a-f]{40}")
+
+
 class Store:
     """A folder of artifacts.
 
@@ -97,7 +101,9 @@ class Store:
         self._opened: dict[str, Artifact] = {}
 
     def folder(self, key: str) -> Path:
-        """Where the artifact of a key lies, or would."""
+        """Where the artifact of a key lies, or would. Raises ArtifactError for what is no artifact's key."""
+        if not _KEY.fullmatch(key):
+            raise ArtifactError(f"{key!r} is not the key of an artifact (a stage and 40 hexadecimal digits)")
         stage, _, name = key.rpartition("-")
         return self.root / stage / name[:2] / name
 

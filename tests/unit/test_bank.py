@@ -119,5 +119,12 @@ def test_bad_edits(vectors, store):
 
 
 def test_a_vanished_bank_is_one_clear_error(store):
-    with pytest.raises(DataError, match="no bank bank-123"):
-        open_bank(store, "bank-123")
+    with pytest.raises(DataError, match="no bank bank-0000"):
+        open_bank(store, f"bank-{'0' * 40}")
+
+
+@pytest.mark.parametrize("method", ["greedy", "approximate", "random"])
+def test_vectors_that_are_no_numbers_make_no_bank(vectors, store, method):
+    vectors[:] = np.nan
+    with pytest.raises(DataError, match="hold NaN"):
+        make_bank(points_of(vectors), CoresetConfig(rate=0.2, method=method), 3, store, silent)

@@ -3,7 +3,9 @@ import pytest
 import torch
 
 from exdd_ray.banks.indexes import IndexParams, build_index, recall
-from exdd_ray.banks.search import merge_neighbours, search
+from exdd_ray.banks.scan import PreparedBank
+from exdd_ray.banks.search import merge_neighbours, prepare_bank, search, search_prepared
+from exdd_ray.banks.tiles import one_thread_each
 from exdd_ray.banks.vectors import VectorBlocks
 from exdd_ray.config.detector import FeaturesConfig
 from exdd_ray.data.catalog import select_rows
@@ -247,3 +249,69 @@ def test_bad_requests_to_an_index(kind):
         build_index(kind, bank * np.inf)
     with pytest.raises(DataError, match="51 cells asked of a bank of 50"):
         build_index("ivf", bank, IndexParams(cells=51))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_one_long_vector_makes_the_others_no_less_certain(precision, monkeypatch):
+    rng = np.random.default_rng(14)
+    bank, queries = (rng.standard_normal((n, 64)).astype(np.float32) for n in (4096, 64))
+    bank[7] *= 1e4
+    looked_at = []
+    exact = PreparedBank._exact
+
+    def counted(self, tile, found, k):
+        looked_at.append(len(found.rows))
+        return exact(self, tile, found, k)
+
+    monkeypatch.setattr(PreparedBank, "_exact", counted)
+    _, indices = plain(queries, bank, 1)
+    found = search(queries, bank, 1, precision=precision)
+    np.testing.assert_array_equal(found.indices[0], indices)
+    assert sum(looked_at) < (4 if precision == "float32" else 60) * len(queries) + 64 * len(queries)
+
+
+def test_a_bank_of_equal_vectors_is_searched_in_bounded_memory(monkeypatch):
+    monkeypatch.setattr("exdd_ray.banks.scan._MOST_GROUPS", 100)
+    bank = np.ones((3000, 8), dtype=np.float32)
+    bank[::2] += 1
+    found = search(np.ones((40, 8), dtype=np.float32), bank, 3, memory_mib=1)
+    np.testing.assert_array_equal(found.indices[0], np.tile([1, 3, 5], (40, 1)))
+    assert not found.distances.any()
+
+
+def test_a_prepared_bank_answers_like_a_search():
+    rng = np.random.default_rng(15)
+    bank, queries = (rng.standard_normal((n, 16)).astype(np.float32) for n in (500, 90))
+    prepared = prepare_bank(bank, sizes=(100, 500))
+    whole = search(queries, bank, 3, sizes=(100, 500))
+    for start in (0, 30, 60):
+        part = search_prepared(queries[start : start + 30], prepared, 3)
+        np.testing.assert_array_equal(part.squares, whole.squares[:, start : start + 30])
+        np.testing.assert_array_equal(part.indices, whole.indices[:, start : start + 30])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sizes": ()}, "bank sizes"),
+        ({"precision": "float16"}, "no precision 'float16'"),
+        ({"exclude": (np.zeros(1, dtype=int), np.zeros(50, dtype=int))}, "groups of 5 queries"),
+        ({"exclude": (np.zeros(5), np.zeros(50, dtype=int))}, "groups of 5 queries"),
+        ({"exclude": (np.zeros(5, dtype=int), np.zeros(3, dtype=int))}, "groups of 50 bank vectors"),
+    ],
+)
+def test_arguments_that_do_not_fit(change, message):
+    bank = np.random.default_rng(16).standard_normal((50, 4)).astype(np.float32)
+    with pytest.raises(DataError, match=message):
+        search(bank[:5], bank, 1, **change)
+
+
+def test_searches_that_overlap_restore_the_threads():
+    before = torch.get_num_threads()
+    first, second = one_thread_each(), one_thread_each()
+    assert first.__enter__() == before
+    assert second.__enter__() == before
+    first.__exit__(None, None, None)
+    assert torch.get_num_threads() == 1
+    second.__exit__(None, None, None)
+    assert torch.get_num_threads() == before

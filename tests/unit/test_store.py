@@ -91,3 +91,15 @@ def test_a_file_that_is_not_arrow_is_refused(tmp_path):
     (tmp_path / "x").write_bytes(b"nothing of the kind")
     with pytest.raises(ArtifactError, match="not a readable Arrow file"):
         read_arrays(tmp_path / "x")
+
+
+@pytest.mark.parametrize("key", ["", "bank-", "../precious-", "bank-123", "bank-" + "g" * 40])
+def test_what_is_no_key_touches_nothing(tmp_path, key):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").write_text("kept")
+    store = Store(tmp_path / "store")
+    store.make(Recipe("bank", 1, {}, ()), lambda folder: (folder / "a").write_text("b") and None)
+    with pytest.raises(ArtifactError, match="is not the key of an artifact"):
+        store.find(key)
+    assert (tmp_path / "precious" / "file").read_text() == "kept"
+    assert Store(tmp_path / "store").find(store.made[0]) is not None

@@ -1,0 +1,109 @@
+"""`exdd synth`: make an experiment's synthetic defects and look at them, without training."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exdd_ray.cli.run import add_experiment, config_and_overrides
+
+if TYPE_CHECKING:
+    from exdd_ray.experiment.synth import SynthesisResult
+    from exdd_ray.report.contact_sheet import SynthesisSet
+    from exdd_ray.synthesis.chunk import ChunkRunner
+
+
+def add_synth_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `synth` to the command line."""
+    parser = subparsers.add_parser(
+        "synth", help="make an experiment's synthetic defects and a contact sheet of them", add_help=False
+    )
+    add_experiment(parser)
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="make them on a Ray cluster: `auto`, an address, or (alone) one started here",
+    )
+    parser.add_argument("--quality", action="store_true", help="measure them against the dataset's real defects")
+    parser.add_argument("--wandb", metavar="PROJECT", help="upload them as a W&B table")
+    parser.add_argument("--json", action="store_true", help="print the counts as one JSON object on the last line")
+    parser.set_defaults(run=run_synth)
+
+
+def run_synth(arguments: argparse.Namespace) -> int:
+    """Make what is missing, print the counts, write `synthesis.html` and `samples.parquet`."""
+    from exdd_ray.cli.progress import terminal_progress
+    from exdd_ray.config.load import load_run
+    from exdd_ray.experiment.synth import run_syntheses, write_samples
+    from exdd_ray.experiment.trial import Workshop
+    from exdd_ray.report.contact_sheet import write_contact_sheet
+    from exdd_ray.store.artifact import Store
+
+    loaded = load_run(*config_and_overrides(arguments))
+    folder = (loaded.run.output or Path("runs") / f"{loaded.run.name}-synthesis").expanduser().absolute()
+    store = Store(loaded.run.store.expanduser())
+    workshop = Workshop(store, terminal_progress, paint=_chunk_runner(arguments.ray))
+    results = run_syntheses(loaded.trials, workshop)
+    sets = [_shown(result, arguments.quality) for result in results]
+    write_samples(folder, results)
+    write_contact_sheet(folder / "synthesis.html", loaded.run.name, sets)
+    for result in results:
+        _print(result)
+    if arguments.wandb:
+        from exdd_ray.tracking.synthesis import log_synthesis
+
+        for place in log_synthesis(arguments.wandb, loaded.run.name, sets, folder):
+            print(f"W&B: {place}")
+    print(f"contact sheet: {folder / 'synthesis.html'}")
+    if arguments.json:
+        print(json.dumps(_counts(results)))
+    return 0
+
+
+def _chunk_runner(address: str | None) -> "ChunkRunner | None":
+    if address is None:
+        return None
+    from exdd_ray.edge.cluster import connect
+    from exdd_ray.edge.synthesis import RayChunks
+
+    connect(address)
+    return RayChunks()
+
+
+def _shown(result: "SynthesisResult", measure: bool) -> "SynthesisSet":
+    from exdd_ray.report.contact_sheet import SynthesisSet, Timing
+
+    config, fresh = result.trial.config, result.synthesis.fresh
+    assert config.synthesizer is not None
+    return SynthesisSet(
+        trial=result.trial.name,
+        dataset=config.dataset.name,
+        category=result.category,
+        seed=config.seed,
+        config=config.synthesizer,
+        synthesis=result.synthesis,
+        timing=Timing(fresh, result.seconds) if fresh else None,
+        quality=result.quality() if measure else None,
+        remarks=result.remarks,
+    )
+
+
+def _print(result: "SynthesisResult") -> None:
+    synthesis = result.synthesis
+    speed = f", {synthesis.fresh / result.seconds:.2f} images/s" if synthesis.fresh else ""
+    made = f"{synthesis.fresh} made now in {result.seconds:.1f} s{speed}"
+    print(f"{result.title}: {len(synthesis.samples)} samples ({made})")
+    for remark in result.remarks:
+        print(f"note: {remark}")
+
+
+def _counts(results: Sequence["SynthesisResult"]) -> dict[str, object]:
+    return {
+        "samples": sum(len(result.synthesis.samples) for result in results),
+        "fresh": sum(result.synthesis.fresh for result in results),
+        "dropped": sum(sum(result.synthesis.dropped.values()) for result in results),
+        "seconds": round(sum(result.seconds for result in results), 2),
+    }

@@ -1,0 +1,218 @@
+"""The contact sheet: what synthesizers made, counted, measured and shown beside the backgrounds it was made from."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import yaml
+
+from exdd_ray.config.synthesis import InpaintConfig
+from exdd_ray.errors import ArtifactError, DataError
+from exdd_ray.quality.evaluate import QualityReport
+from exdd_ray.report.page import count_of, versions
+from exdd_ray.report.samples import Row, encode_sample
+from exdd_ray.report.tables import Flag, is_leakage
+from exdd_ray.store.artifact import MANIFEST
+from exdd_ray.synthesis.chunk import Synthesizer
+from exdd_ray.synthesis.synthesize import Made, Synthesis
+
+MAX_SAMPLES = 60
+MAX_EACH = 8
+BUDGET = 2_700_000  # characters of all pictures and outlines
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long it took to make samples; those that the store held already do not count."""
+
+    samples: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Images a second."""
+        return self.samples / self.seconds
+
+
+@dataclass(frozen=True)
+class SynthesisSet:
+    """What one trial's synthesizer made of one category, and what is known about it.
+
+    Attributes:
+        trial, dataset, category, seed: where it is from.
+        config: of the synthesizer, resolved.
+        synthesis: what it made.
+        timing: None where nothing was made anew.
+        quality: None where it was not measured.
+        remarks: what a reader must know; those that start with `leakage` are shown in red.
+    """
+
+    trial: str
+    dataset: str
+    category: str
+    seed: int
+    config: Synthesizer
+    synthesis: Synthesis
+    timing: Timing | None = None
+    quality: QualityReport | None = None
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Trial, category and seed."""
+        return f"{self.trial} · {self.category} · seed {self.seed}"
+
+    @property
+    def leaks(self) -> bool:
+        """Whether a remark tells of leakage."""
+        return any(map(is_leakage, self.remarks))
+
+
+@dataclass(frozen=True)
+class Count:
+    """Samples of a prompt: how many were asked for, and how many of them are good."""
+
+    prompt: str
+    asked: int
+    kept: int
+
+    @property
+    def dropped(self) -> int:
+        """Those that failed or were filtered out."""
+        return self.asked - self.kept
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The rows of a prompt that are shown: the first ones of all that are kept."""
+
+    prompt: str
+    rows: tuple[Row, ...]
+    kept: int
+
+
+def write_contact_sheet(path: Path, name: str, sets: Sequence[SynthesisSet]) -> None:
+    """Write one HTML file that needs no other file and no network.
+
+    Raises:
+        DataError: no set; counts that contradict each other.
+        ImageError: a sample or its background cannot be read any more.
+        ArtifactError: a sample's artifact is damaged.
+    """
+    path.write_text(render_contact_sheet(name, sets), encoding="utf-8")
+
+
+def render_contact_sheet(name: str, sets: Sequence[SynthesisSet]) -> str:
+    """The HTML of write_contact_sheet."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    if not sets:
+        raise DataError("no synthesis to show")
+    environment = Environment(
+        loader=PackageLoader("exdd_ray.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    counts = [count_samples(entry) for entry in sets]
+    return environment.get_template("synthesis.html.jinja").render(
+        name=name,
+        headline=headline(sets, counts),
+        written=datetime.now().astimezone(),
+        versions=versions(),
+        flags=_flags(sets),
+        sets=list(zip(sets, counts, _strips(sets), strict=True)),
+        configs=[(entry, _config_yaml(entry.config), makers(entry.synthesis)) for entry in sets],
+        limits=(MAX_EACH, MAX_SAMPLES),
+    )
+
+
+def prompts_of(config: Synthesizer) -> tuple[str, ...]:
+    """The prompts that samples are made of; one empty prompt for a synthesizer without any."""
+    return tuple(dict.fromkeys(config.prompts)) if isinstance(config, InpaintConfig) else ("",)
+
+
+def count_samples(entry: SynthesisSet) -> tuple[Count, ...]:
+    """Counts of each prompt. Raises DataError where they do not add up."""
+    counts = tuple(
+        Count(prompt, entry.config.count, sum(made.prompt == prompt for made in entry.synthesis.samples))
+        for prompt in prompts_of(entry.config)
+    )
+    asked, kept = sum(count.asked for count in counts), len(entry.synthesis.samples)
+    dropped, strange = sum(entry.synthesis.dropped.values()), kept - sum(count.kept for count in counts)
+    if asked != kept + dropped or strange:
+        unknown = f"; {strange} of unknown prompts" if strange else ""
+        raise DataError(f"{entry.title}: {asked} samples asked for, but {kept} are kept and {dropped} dropped{unknown}")
+    return counts
+
+
+def first_samples(sets: Sequence[SynthesisSet]) -> list[list[tuple[str, Sequence[Made]]]]:
+    """Each set's prompts with their first samples: at most MAX_EACH of a prompt and MAX_SAMPLES in all."""
+    groups = [
+        [(prompt, [made for made in entry.synthesis.samples if made.prompt == prompt]) for prompt in prompts]
+        for entry, prompts in ((entry, prompts_of(entry.config)) for entry in sets)
+    ]
+    sizes = [len(samples) for group in groups for _, samples in group]
+    fitting = (each for each in range(MAX_EACH, 0, -1) if sum(min(each, size) for size in sizes) <= MAX_SAMPLES)
+    most, left = next(fitting, 1), MAX_SAMPLES
+    chosen: list[list[tuple[str, Sequence[Made]]]] = []
+    for group in groups:
+        chosen.append([])
+        for prompt, samples in group:
+            chosen[-1].append((prompt, samples[: min(most, left)]))
+            left -= len(chosen[-1][-1][1])
+    return chosen
+
+
+def headline(sets: Sequence[SynthesisSet], counts: Sequence[Sequence[Count]]) -> str:
+    """One sentence: how many samples of what, on what."""
+    kept = sum(count.kept for group in counts for count in group)
+    asked = sum(count.asked for group in counts for count in group)
+    prompts = {prompt for entry in sets for prompt in prompts_of(entry.config) if prompt}
+    kinds = ", ".join(dict.fromkeys(entry.config.kind.replace("_", "-") for entry in sets))
+    named = f" of {count_of(len(prompts), 'prompt', 'prompts')}" if prompts else ""
+    where = ", ".join(dict.fromkeys(f"{entry.dataset} / {entry.category}" for entry in sets))
+    lost = f" {asked - kept} of {asked} were dropped." if asked > kept else ""
+    return f"{count_of(kept, 'synthetic defect', 'synthetic defects')}{named}, made by {kinds} on {where}.{lost}"
+
+
+def makers(synthesis: Synthesis) -> tuple[str, ...]:
+    """The distinct package versions that made the samples, as their artifacts tell. Raises ArtifactError."""
+    folders = dict.fromkeys(Path(made.row.image).parent for made in synthesis.samples)
+    return tuple(dict.fromkeys(map(_maker, folders)))
+
+
+def _maker(folder: Path) -> str:
+    try:
+        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["metadata"]["versions"]
+        return ", ".join(f"{package} {version}" for package, version in found.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{folder}: damaged artifact ({error})") from error
+
+
+def _flags(sets: Sequence[SynthesisSet]) -> list[Flag]:
+    """Every distinct remark with the sets that it is about, leakage first."""
+    found: list[Flag] = []
+    for remark in dict.fromkeys(remark for entry in sets for remark in entry.remarks):
+        about = [entry.title for entry in sets if remark in entry.remarks]
+        found.append(Flag(remark, "" if len(about) == len(sets) else "; ".join(about), is_leakage(remark)))
+    return sorted(found, key=lambda flag: not flag.leakage)
+
+
+def _strips(sets: Sequence[SynthesisSet]) -> list[list[Strip]]:
+    shown = first_samples(sets)
+    share = BUDGET // max(1, sum(len(samples) for group in shown for _, samples in group))
+    return [
+        [
+            Strip(prompt, tuple(encode_sample(made, share) for made in samples), count.kept)
+            for (prompt, samples), count in zip(group, count_samples(entry), strict=True)
+        ]
+        for entry, group in zip(sets, shown, strict=True)
+    ]
+
+
+def _config_yaml(config: Synthesizer) -> str:
+    return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
