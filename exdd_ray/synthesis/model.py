@@ -128,17 +128,21 @@ def _missing(model: str, error: Exception) -> UserError:
 
 def _read(config: InpaintConfig) -> Any:
     import torch
-    from diffusers import AutoPipelineForInpainting
+    from diffusers import AutoPipelineForInpainting, DiffusionPipeline
     from diffusers.utils import logging
     from transformers.utils import logging as transformers_logging
 
     logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     folder = _folder(config)
+    source, revision = folder or config.model, None if folder else _commit(config.model, config.revision)
     try:
-        return AutoPipelineForInpainting.from_pretrained(
-            folder or config.model,
-            revision=None if folder else _commit(config.model, config.revision),
+        name = DiffusionPipeline.load_config(source, revision=revision)["_class_name"]
+        # AutoPipeline does not know FLUX's fill pipeline, which is one for inpainting already
+        loader = DiffusionPipeline if "Fill" in name else AutoPipelineForInpainting
+        return loader.from_pretrained(
+            source,
+            revision=revision,
             variant=config.variant,
             dtype=getattr(torch, precision_of(config.run)),
             use_safetensors=True,
