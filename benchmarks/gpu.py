@@ -1,15 +1,20 @@
 """The same measurements on a CUDA device, at realistic size: WideResNet-50-2, 224 pixels, banks of 16k x 1024.
 
 The weights are random: they run as fast as trained ones, and no figure here depends on what they see. Peers run on the
-same device in the same run. EfficientAD's protocol (Batzner et al., 2024): from an image in the host's memory to its
-anomaly map there, latency at batch 1 and throughput at batch 16; its anchors on an A6000 are 32 ms and 76 images/s for
-PatchCore, 2.2 ms and 614 images/s for EfficientAD-S.
+same device in the same run: the GEMV loop, torch.cdist, FAISS where its GPU build is installed, and anomalib where it
+and the magnetic tiles are there (patchcore_vs_anomalib.py takes the device too). A search is timed with its bank
+prepared on the device, as a detector holds it.
+
+EfficientAD's protocol (Batzner et al., 2024): from an image in the host's memory to its anomaly map there, latency at
+batch 1 and throughput at batch 16; its anchors on an A6000 are 32 ms and 76 images/s for PatchCore, 2.2 ms and 614
+images/s for EfficientAD-S.
 
 `--tiny` runs everything at toy size on whatever device there is, to check the script; its figures mean nothing.
 """
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -17,19 +22,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
+from typing import get_args
 
 import numpy as np
 import torch
-from common import report
+from common import SHARED, report
 from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.models import get_model
 
 from exdd_ray.banks.coreset import greedy_order
-from exdd_ray.banks.scan import PreparedBank
-from exdd_ray.banks.search import search
+from exdd_ray.banks.search import Precision, prepare_bank, search
 from exdd_ray.banks.vectors import VectorBlocks
 from exdd_ray.config.detector import FeaturesConfig, ScoringConfig
 from exdd_ray.features.aggregate import aggregate
@@ -122,6 +128,27 @@ def coreset_scale(sizes: Sizes, device: str) -> tuple[Rows, Figures]:
     return rows, {"scale_seconds": round(took, 1), "scale_rounds": order.rounds, "scale_peak_gib": round(peak, 2)}
 
 
+def faiss_on_gpu(bank: np.ndarray, queries: np.ndarray, repeats: int) -> float | None:
+    """Seconds of FAISS's flat index on the GPU; None where its GPU build is not installed."""
+    import faiss
+
+    if getattr(faiss, "get_num_gpus", lambda: 0)() == 0:
+        return None
+    index = faiss.index_cpu_to_all_gpus(faiss.IndexFlatL2(bank.shape[1]), ngpu=1)
+    index.add(bank)
+    return seconds(lambda: index.search(queries, 1), repeats)
+
+
+def against_anomalib() -> Figures:
+    """The figures of patchcore_vs_anomalib.py on this device; empty without anomalib or the tiles."""
+    if find_spec("anomalib") is None or not (SHARED / "data" / "magnetic-tile").is_dir():
+        return {}
+    script = Path(__file__).with_name("patchcore_vs_anomalib.py")
+    output = subprocess.run([sys.executable, script], check=True, stdout=subprocess.PIPE, text=True).stdout
+    found: Figures = json.loads(output.splitlines()[-1])
+    return {f"anomalib_{name}": value for name, value in found.items()}
+
+
 def searching(sizes: Sizes, device: str) -> tuple[Rows, Figures]:
     """The nearest of 16k x 1024 for the patches of 16 images."""
     bank, queries = patches(sizes.bank, 1024, device), patches(sizes.queries, 1024, device, 1)
@@ -131,8 +158,8 @@ def searching(sizes: Sizes, device: str) -> tuple[Rows, Figures]:
     rows: Rows = [("sgemm peak", f"{peak:.1f} TFLOP/s", "matrices on the device")]
     figures: Figures = {"sgemm_tflops": round(peak, 2)}
     exact = search(held[1], held[0], 1).indices
-    for precision in ("float32", "bfloat16"):
-        prepared = PreparedBank(held[0], (len(bank),), None, precision == "bfloat16", device, 1)
+    for precision in get_args(Precision):
+        prepared = prepare_bank(held[0], precision=precision, device=device)
         took = seconds(partial(prepared.nearest, held[1], 1, 4096, None), sizes.repeats)
         found = search(held[1], held[0], 1, precision=precision, device=device).indices
         rows.append((f"search, {precision}", f"{flops / took / 1e12:.1f} TFLOP/s", "host to host"))
@@ -141,6 +168,10 @@ def searching(sizes: Sizes, device: str) -> tuple[Rows, Figures]:
             f"recall_{precision}": float((found == exact).mean()),
         }
     cdist = seconds(lambda: torch.cdist(queries.cpu().to(device), bank).min(1).values.cpu(), sizes.repeats)
+    faiss = faiss_on_gpu(*held, sizes.repeats) if device == "cuda" else None
+    if faiss is not None:
+        rows.append(("faiss, GPU", f"{flops / faiss / 1e12:.1f} TFLOP/s", "host to host"))
+        figures["faiss_tflops"] = round(flops / faiss / 1e12, 2)
     rows.append(("torch.cdist", f"{flops / cdist / 1e12:.1f} TFLOP/s", "host to host"))
     return rows, {**figures, "cdist_tflops": round(flops / cdist / 1e12, 2)}
 
@@ -184,7 +215,7 @@ def inference(sizes: Sizes, device: str, config: FeaturesConfig) -> tuple[Rows, 
     """PatchCore from image to map, by EfficientAD's protocol."""
     backbone: Backbone = load_backbone(config, device)
     bank = patches(sizes.bank, 1024, "cpu").numpy()
-    prepared = PreparedBank(bank, (len(bank),), None, True, device, 1)
+    prepared = prepare_bank(bank, precision="bfloat16", device=device)
     grid = (sizes.side // 8, sizes.side // 8)
     draw = map_maker(ScoringConfig(), grid, (sizes.side, sizes.side))
 
@@ -223,6 +254,7 @@ def main() -> int:
             rows += more
             figures |= found
     if not tiny:
+        figures |= against_anomalib()
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"gpu-{name.replace(' ', '-')}.json").write_text(json.dumps(figures, indent=1) + "\n")
     report(f"on {name}", ("what", "value", "remark"), rows, figures)

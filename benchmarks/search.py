@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from common import report, tile_features
 
+from exdd_ray.banks.indexes import IndexKind, build_index
 from exdd_ray.banks.options import random_order
 from exdd_ray.banks.search import search
 
@@ -29,6 +30,12 @@ def faiss_flat(queries: np.ndarray, bank: np.ndarray) -> Callable[[], np.ndarray
 
     index = faiss.IndexFlatL2(bank.shape[1])
     index.add(bank)
+    return lambda: index.search(queries, 1)[1][:, 0]
+
+
+def approximate(kind: IndexKind, queries: np.ndarray, bank: np.ndarray) -> Callable[[], np.ndarray]:
+    """An approximate index with this project's defaults, built beforehand."""
+    index = build_index(kind, bank)
     return lambda: index.search(queries, 1)[1][:, 0]
 
 
@@ -60,6 +67,8 @@ def main() -> int:
         "matrix product": matrix_product(queries, bank),
         "search": lambda: search(queries, bank, 1).indices[0, :, 0],
         "faiss IndexFlatL2": faiss_flat(queries, bank),
+        "faiss HNSW": approximate("hnsw", queries, bank),
+        "faiss IVF": approximate("ivf", queries, bank),
         "torch.cdist": cdist(queries, bank),
         "scikit-learn": scikit(queries, bank),
     }
