@@ -1,7 +1,7 @@
 """Fit and predict, ours against anomalib's PatchCore: same images, weights, size and coreset rate.
 
-Ours scores as its preset `best` does (a 3 x 3 mean of distances, chosen on other tiles of this dataset), and once more as
-anomalib does. 200 free tiles train; 50 free and 100 defective ones are tested. Each runs in a process of its own.
+Ours scores as its preset `best` does (a 3 x 3 mean of distances, chosen with tiles of this dataset in view), and once
+more as anomalib does. 200 free tiles train; 50 free and 100 defective ones are tested. Each runs in a process of its own.
 """
 
 import json
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -92,7 +93,12 @@ def measure(name: str) -> None:
 
     labels = split()[1]["label"].to_numpy()
     started = time.perf_counter()
-    scores = {"ours": ours, "ours, re-weighted": partial(ours, REWEIGHTED), "anomalib": anomalib}[name]()
+    ways: dict[str, Callable[[], np.ndarray]] = {
+        "ours": ours,
+        "ours, re-weighted": partial(ours, REWEIGHTED),
+        "anomalib": anomalib,
+    }
+    scores = ways[name]()
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(json.dumps({"seconds": seconds, "peak_gib": peak, "image_auroc": float(roc_auc_score(labels, scores))}))

@@ -2,33 +2,43 @@
 
 import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import ray
 import torch
 
-from exdd_ray.banks.search import Neighbours, merge_neighbours, search
+from exdd_ray.banks.scan import PreparedBank
+from exdd_ray.banks.search import Neighbours, merge_neighbours, prepare_bank, search_prepared
+from exdd_ray.banks.vectors import VectorBlocks, as_blocks
 from exdd_ray.detectors.bank import open_bank
-from exdd_ray.edge.cluster import one_thread_workers
-from exdd_ray.errors import DataError
+from exdd_ray.edge.cluster import end, one_line_errors, one_thread_workers, wait_until_started
+from exdd_ray.errors import ConfigError, DataError
 from exdd_ray.store.artifact import Store
 
 _BATCH = 4096
 
 
 class _BankShard:
-    """Some vectors of a bank, read from the store, so that Ray can start the actor again anywhere."""
+    """Some vectors of a bank, read from the store, so that Ray can start the actor again anywhere.
+
+    They are read at the first search: what is wrong with them is then its error, and not an actor that died.
+    """
 
     def __init__(self, root: str, key: str, start: int, stop: int) -> None:
         torch.set_num_threads(1)
-        self._vectors = open_bank(Store(Path(root)), key).vectors[start:stop]
-        self._start = start
+        self._root, self._key, self._start, self._stop = root, key, start, stop
+
+    @cached_property
+    def _bank(self) -> PreparedBank:
+        return prepare_bank(open_bank(Store(Path(self._root)), self._key).vectors[self._start : self._stop])
 
     def search(self, queries: np.ndarray, k: int) -> Neighbours:
         """The nearest of this shard, numbered within the whole bank."""
-        found = search(queries, self._vectors, min(k, len(self._vectors)))
+        found = search_prepared(queries, self._bank, min(k, self._stop - self._start))
         return Neighbours(found.distances, found.squares, found.indices + self._start)
 
 
@@ -39,23 +49,31 @@ class ShardedBank:
 
     Args:
         key: of the bank's artifact.
-        shards: actors that hold a part each; None is one a CPU.
+        shards: actors that hold a part each; None is as many as the CPUs allow for all replicas.
         replicas: how many actors hold each part, for throughput.
         in_flight: batches of queries under way at a time; bounds the memory of the object store.
 
     Raises:
         DataError: more shards than vectors, or no such bank in the store.
+        ConfigError: a number below one.
+        UserError: the cluster has no room for the actors.
     """
 
     def __init__(
         self, store: Store, key: str, *, shards: int | None = None, replicas: int = 1, in_flight: int = 4
     ) -> None:
-        self.size, self.dim = open_bank(store, key).vectors.shape
-        workers, cpus = one_thread_workers(None if shards is None else shards * replicas)
-        parts = shards or workers
-        if parts > self.size:
-            raise DataError(f"a bank of {self.size} vectors cannot be cut into {parts} shards")
-        bounds = np.linspace(0, self.size, parts + 1).astype(int)
+        for name, value in (("shards", shards), ("replicas", replicas), ("in_flight", in_flight)):
+            if value is not None and value < 1:
+                raise ConfigError(f"a sharded bank needs {name} of at least 1, not {value}")
+        bank = open_bank(store, key)
+        self.key, self.space = key, bank.space
+        self.size, self.dim = bank.vectors.shape
+        if shards is None:
+            shards = min(max(one_thread_workers()[0] // replicas, 1), self.size)
+        if shards > self.size:
+            raise DataError(f"a bank of {self.size} vectors cannot be cut into {shards} shards")
+        _, cpus = one_thread_workers(shards * replicas)
+        bounds = np.linspace(0, self.size, shards + 1).astype(int)
         actor = ray.remote(num_cpus=cpus, max_restarts=-1, max_task_retries=-1)(_BankShard)
         root = str(store.root.resolve())
         self.actors = [
@@ -63,33 +81,74 @@ class ShardedBank:
             for _ in range(replicas)
         ]
         self._in_flight = in_flight
+        wait_until_started([actor for replica in self.actors for actor in replica])
 
-    def search(self, queries: np.ndarray, k: int) -> Neighbours:
+    def search(
+        self,
+        queries: VectorBlocks | np.ndarray,
+        k: int,
+        *,
+        space: str | None = None,
+        advance: Callable[[int], None] | None = None,
+    ) -> Neighbours:
         """The k nearest of every query [Q x D]: ids and distances of the unsharded bank.
 
-        Raises DataError for another dimension, or k larger than the bank.
+        Args:
+            space: of the queries' features; given, another one than the bank's is refused.
+            advance: called with the number of queries answered since.
+
+        Raises DataError for another dimension or space, NaN or infinite values, no query, k larger than the bank;
+        UserError for a shard that cannot be built.
         """
-        if queries.ndim != 2 or queries.shape[1] != self.dim:
-            raise DataError(f"queries have shape {queries.shape}, the bank has {self.dim} dimensions")
+        points = as_blocks(queries)
+        if space is not None and space != self.space:
+            raise DataError(f"bank {self.key} holds features {self.space}, the queries are of other features, {space}")
+        if points.dim != self.dim:
+            raise DataError(f"queries have {points.dim} dimensions, the bank has {self.dim}")
         if not 1 <= k <= self.size:
             raise DataError(f"{k} neighbours asked of a bank of {self.size}")
-        found = list(self._batches(queries, k))
+        found = []
+        with one_line_errors(f"a shard of bank {self.key} cannot answer"):
+            for part in self._batches(points, k):
+                found.append(part)
+                if advance:
+                    advance(part.indices.shape[1])
         return Neighbours(
             *(np.concatenate([getattr(part, name) for part in found], axis=1) for name in Neighbours.__annotations__)
         )
 
-    def _batches(self, queries: np.ndarray, k: int) -> Iterator[Neighbours]:
+    def _batches(self, queries: VectorBlocks, k: int) -> Iterator[Neighbours]:
         waiting: deque[list[ray.ObjectRef]] = deque()
         for number, start in enumerate(range(0, len(queries), _BATCH)):
             if len(waiting) == self._in_flight:
                 yield merge_neighbours(ray.get(waiting.popleft()), k)
-            batch = ray.put(queries[start : start + _BATCH])
+            batch = ray.put(queries.take(np.arange(start, min(start + _BATCH, len(queries)))))
             waiting.append([actor.search.remote(batch, k) for actor in self.actors[number % len(self.actors)]])
         while waiting:
             yield merge_neighbours(ray.get(waiting.popleft()), k)
 
     def close(self) -> None:
         """End the actors."""
-        for replica in self.actors:
-            for actor in replica:
-                ray.kill(actor)
+        end([actor for replica in self.actors for actor in replica])
+
+
+@dataclass(frozen=True)
+class RaySearch:
+    """Finds the nearest vectors of a stored bank on the connected cluster; a Searcher for `nearest`.
+
+    Attributes:
+        shards, replicas: as in ShardedBank.
+    """
+
+    shards: int | None = None
+    replicas: int = 1
+
+    def __call__(
+        self, store: Store, key: str, space: str, queries: VectorBlocks, advance: Callable[[int], None]
+    ) -> Neighbours:
+        """`search` with k = 1 in the bank of a key; the actors end with it."""
+        sharded = ShardedBank(store, key, shards=self.shards, replicas=self.replicas)
+        try:
+            return sharded.search(queries, 1, space=space, advance=advance)
+        finally:
+            sharded.close()

@@ -1,12 +1,17 @@
-"""Connecting to Ray, and how its workers are sized."""
+"""Connecting to Ray, how its workers are sized and started, and their errors as one line each."""
 
-import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import ray
+from ray.exceptions import RayError, RayTaskError
 
-from exdd_ray.errors import UserError
+from exdd_ray.device import CPU
+from exdd_ray.errors import ConfigError, UserError
 
 LOCAL = "local"
+_START_SECONDS = 600  # a cloud's new machine comes within
 
 
 def connect(address: str | None = None) -> None:
@@ -14,6 +19,8 @@ def connect(address: str | None = None) -> None:
 
     Raises UserError where there is none at the address.
     """
+    # An error reaches who asked; the answers beside it, which nobody reads any more, would be printed with tracebacks.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     if ray.is_initialized():
         return
     try:
@@ -23,11 +30,63 @@ def connect(address: str | None = None) -> None:
 
 
 def one_thread_workers(workers: int | None = None) -> tuple[int, float]:
-    """Number of one-thread workers, by default one a CPU, and the CPUs to reserve for each.
+    """Number of one-thread workers, by default one a CPU, and the CPUs to reserve for each, so that all run at once.
 
     One whole CPU stays unreserved: Ray's own tasks starve, and the job hangs, where actors have taken them all.
+
+    Raises ConfigError for less than one worker, or more than 100 a CPU.
     """
-    cpus = int(ray.cluster_resources().get("CPU", 1))
-    count = workers or max(cpus, 1)
-    share = max(cpus - 1, 0.5) / count
-    return count, 1.0 if share >= 1 else max(math.floor(share * 100) / 100, 0.01)
+    if workers is not None and workers < 1:
+        raise ConfigError(f"{workers} workers asked of the Ray cluster: at least one is needed")
+    rooms = sorted(int(100 * node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+    count = max(sum(rooms) // 100, 1) if workers is None else workers
+    rooms[-1] = max(rooms[-1] - 100, 50)
+    for share in range(100, 0, -1):
+        if sum(room // share for room in rooms) >= count:
+            return count, share / 100
+    raise ConfigError(f"{count} workers are more than the Ray cluster can hold")
+
+
+def require_gpu(device: str) -> None:
+    """Raise UserError where work for a GPU would wait for ever: the cluster has none."""
+    if device != CPU and not ray.cluster_resources().get("GPU"):
+        raise UserError(
+            f"the work is set to run on {device}, and the Ray cluster has no GPU (EXDD_DEVICE=cpu asks none)"
+        )
+
+
+def wait_until_started(actors: Sequence[ray.actor.ActorHandle]) -> None:
+    """Wait until all actors run; where the cluster has no room for some, end all and raise UserError."""
+    ready = [actor.__ray_ready__.remote() for actor in actors]
+    _, late = ray.wait(ready, num_returns=len(ready), timeout=_START_SECONDS)
+    if late:
+        end(actors)
+        raise UserError(
+            f"{len(late)} of {len(actors)} Ray actors did not start in {_START_SECONDS} s: the cluster's CPUs are taken"
+        )
+
+
+def end(actors: Sequence[ray.actor.ActorHandle]) -> None:
+    """End actors."""
+    for actor in actors:
+        ray.kill(actor)
+
+
+@contextmanager
+def one_line_errors(what: str) -> Iterator[None]:
+    """Raise what a worker raised, or one UserError that begins with `what`, for an error that Ray delivers."""
+    try:
+        yield
+    except RayError as error:
+        cause: BaseException = error
+        while isinstance(cause, RayTaskError):
+            cause = cause.cause
+        if isinstance(cause, UserError):
+            raise cause from None
+        raise UserError(f"{what}: {one_line(cause)}") from error
+
+
+def one_line(error: BaseException) -> str:
+    """An error's first line; with its type, where it is none of a user's."""
+    text = (str(error).strip().splitlines() or [""])[0]
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"

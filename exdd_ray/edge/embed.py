@@ -9,7 +9,8 @@ import ray
 import torch
 
 from exdd_ray.device import CPU
-from exdd_ray.edge.cluster import one_thread_workers
+from exdd_ray.edge.cluster import one_line, one_line_errors, one_thread_workers, require_gpu
+from exdd_ray.errors import UserError
 from exdd_ray.features.embed import SliceJob, make_slice
 from exdd_ray.store.artifact import Store
 
@@ -22,9 +23,15 @@ class _SliceMaker:
         self._store = Store(Path(root))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        for job in batch["job"]:
+        return {"images": [len(job.rows) for job in batch["job"]], "fault": [self._fault(job) for job in batch["job"]]}
+
+    def _fault(self, job: SliceJob) -> str:
+        """Make a slice: why it could not be, or nothing. As an exception it would lose its cause on the way."""
+        try:
             make_slice(self._store, job)
-        return {"images": [len(job.rows) for job in batch["job"]]}
+        except Exception as error:
+            return one_line(error)
+        return ""
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,11 @@ class RaySlices:
     gpus: float = 0.5
 
     def __call__(self, store: Store, jobs: Sequence[SliceJob], advance: Callable[[int], None]) -> None:
-        """Make the slices' artifacts in the store, which every worker reaches by its path."""
+        """Make the slices' artifacts in the store, which every worker reaches by its path.
+
+        Raises UserError where they are for a GPU and the cluster has none, or a worker cannot make one.
+        """
+        require_gpu(jobs[0].device)
         workers, cpus = one_thread_workers(self.workers)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
@@ -54,5 +65,8 @@ class RaySlices:
             num_cpus=cpus,
             num_gpus=self.gpus if jobs[0].device != CPU else None,
         )
-        for row in made.iter_rows():
-            advance(int(row["images"]))
+        with one_line_errors("a worker cannot embed"):
+            for row in made.iter_rows():
+                if row["fault"]:
+                    raise UserError(f"a worker cannot embed: {row['fault']}")
+                advance(int(row["images"]))

@@ -1,6 +1,8 @@
 """On Ray and in one process, every result is the same to the bit; what is lost is made again."""
 
-import time
+import re
+import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,12 +10,14 @@ import ray
 
 from exdd_ray.banks.coreset import greedy_order
 from exdd_ray.banks.search import search
+from exdd_ray.banks.vectors import VectorBlocks
 from exdd_ray.config.detector import CoresetConfig
 from exdd_ray.detectors.bank import Points, make_bank
 from exdd_ray.edge.bank import ShardedBank
-from exdd_ray.edge.coreset import greedy_order_on_ray, start_shards
+from exdd_ray.edge.cluster import end, one_thread_workers
+from exdd_ray.edge.coreset import greedy_order_on_ray, start_actors
 from exdd_ray.edge.embed import RaySlices
-from exdd_ray.errors import DataError
+from exdd_ray.errors import ConfigError, DataError, UserError
 from exdd_ray.features.embed import embed
 from exdd_ray.progress import silent
 from exdd_ray.store.artifact import Store
@@ -57,23 +61,58 @@ def test_an_unreadable_image_does_not_lose_the_others(catalog, features, tmp_pat
     assert "broken.png" in found.reasons[5]
 
 
+def test_what_a_worker_cannot_do_is_one_line(embedding, tmp_path):
+    gone = embedding.jobs[0].features.model_copy(update={"weights": tmp_path / "gone.safetensors"})
+    with pytest.raises(UserError, match=r"\A[^\n]*gone.safetensors[^\n]*\Z"):
+        RaySlices(1)(Store(tmp_path), [replace(embedding.jobs[0], features=gone)], print)
+
+
+def test_work_for_a_gpu_is_refused_where_the_cluster_has_none(embedding, tmp_path):
+    if ray.cluster_resources().get("GPU"):
+        pytest.skip("this cluster has a GPU")
+    with pytest.raises(UserError, match="no GPU"):
+        RaySlices(1)(Store(tmp_path), [replace(embedding.jobs[0], device="cuda")], print)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 7, 100])
+def test_workers_fit_beside_a_free_cpu(workers):
+    count, share = one_thread_workers(workers)
+    assert count == workers
+    assert 0 < round(count * share, 2) <= max(ray.cluster_resources()["CPU"] - 1, 0.5)
+
+
+def test_a_number_of_workers_that_cannot_be(embedding, bank):
+    with pytest.raises(ConfigError, match="at least one"):
+        one_thread_workers(0)
+    with pytest.raises(ConfigError, match="more than"):
+        one_thread_workers(100_000)
+    for wrong in ({"shards": 0}, {"replicas": 0}, {"in_flight": 0}, {"shards": -1}):
+        with pytest.raises(ConfigError, match=f"{next(iter(wrong))} of at least 1"):
+            ShardedBank(embedding.store, bank.key, **wrong)
+
+
 @pytest.mark.parametrize("shards", [1, 2, 5])
 def test_any_number_of_shards_gives_the_same_order(embedding, shards):
     at = np.arange(3, 63)
     wanted = greedy_order(embedding.vectors(at), 150, first=17)
-    actors = start_shards(embedding, at, shards)
+    actors = start_actors(shards)
     assert len(actors) == shards
     found = greedy_order_on_ray(embedding, at, 150, first=17, actors=actors, frontier=60)
+    end(actors)
     np.testing.assert_array_equal(found.indices, wanted.indices)
     np.testing.assert_array_equal(found.radii, wanted.radii)
-    for actor in actors:
-        ray.kill(actor)
 
 
-def test_a_killed_shard_is_rebuilt_and_the_order_goes_on(embedding):
+@pytest.fixture
+def actors():
+    started = start_actors(2)
+    yield started
+    end(started)
+
+
+def test_a_killed_shard_is_rebuilt_and_the_order_goes_on(embedding, actors):
     at = np.arange(60)
     wanted = greedy_order(embedding.vectors(at), 300, first=0)
-    actors = start_shards(embedding, at, 2)
     killed = []
 
     def kill_once(made, _):
@@ -85,41 +124,185 @@ def test_a_killed_shard_is_rebuilt_and_the_order_goes_on(embedding):
     assert killed
     assert killed[0] < 300
     np.testing.assert_array_equal(found.indices, wanted.indices)
-    for actor in actors:
-        ray.kill(actor)
+    np.testing.assert_array_equal(found.radii, wanted.radii)
 
 
-@pytest.mark.parametrize(("shards", "replicas", "k"), [(1, 1, 1), (2, 1, 3), (5, 1, 9), (2, 2, 1)])
+def test_actors_serve_one_order_after_another_and_two_at_a_time(embedding, actors):
+    wanted = {}
+    for first, at in ((0, np.arange(60)), (5, np.arange(60)), (7, np.arange(10, 41))):
+        wanted[first] = greedy_order(embedding.vectors(at), 90, first=first)
+        found = greedy_order_on_ray(embedding, at, 90, first=first, actors=actors, frontier=40)
+        np.testing.assert_array_equal(found.indices, wanted[first].indices)
+        np.testing.assert_array_equal(found.radii, wanted[first].radii)
+    both = {}
+
+    def order(first):
+        at = np.arange(60)
+        both[first] = greedy_order_on_ray(embedding, at, 90, first=first, actors=actors, frontier=40)
+
+    threads = [threading.Thread(target=order, args=(first,), daemon=True) for first in (0, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    for first in (0, 5):
+        np.testing.assert_array_equal(both[first].indices, wanted[first].indices)
+
+
+def test_an_interrupted_order_leaves_nothing_behind(embedding, actors):
+    at = np.arange(60)
+
+    def interrupt(made, _):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        greedy_order_on_ray(embedding, at, 90, first=3, actors=actors, frontier=40, progress=interrupt)
+    found = greedy_order_on_ray(embedding, at, 90, first=4, actors=actors, frontier=40)
+    np.testing.assert_array_equal(found.indices, greedy_order(embedding.vectors(at), 90, first=4).indices)
+
+
+def test_a_round_that_ray_repeats_is_answered_again(embedding):
+    at, (actor,) = np.arange(60), start_actors(1)
+    wanted = greedy_order(embedding.vectors(at), 90, first=0)
+
+    class Repeated:
+        """Every call arrives twice, as where Ray has lost the answer of an actor that still runs."""
+
+        def __init__(self, name):
+            self._method = getattr(actor, name)
+
+        def remote(self, *arguments):
+            self._method.remote(*arguments)
+            return self._method.remote(*arguments)
+
+    class Twice:
+        begin, advance = Repeated("begin"), Repeated("advance")
+
+    found = greedy_order_on_ray(embedding, at, 90, first=0, actors=[Twice], frontier=40)
+    end([actor])
+    np.testing.assert_array_equal(found.indices, wanted.indices)
+    np.testing.assert_array_equal(found.radii, wanted.radii)
+
+
+def test_bad_requests_for_an_order(embedding, actors):
+    at = np.arange(5)
+    for first in (-1, 5 * embedding.patches):
+        with pytest.raises(DataError, match=re.escape(f"first pick {first} is not one of")):
+            greedy_order_on_ray(embedding, at, 9, first=first, actors=actors)
+    with pytest.raises(DataError, match="at least one pick"):
+        greedy_order_on_ray(embedding, at, 0, first=0, actors=actors)
+    with pytest.raises(DataError, match="not one of 0 vectors"):
+        greedy_order_on_ray(embedding, at[:0], 9, first=0, actors=actors)
+    ray.kill(actors[1])
+    with pytest.raises(UserError, match=r"\A[^\n]*cannot answer: ActorDied[^\n]*\Z"):
+        greedy_order_on_ray(embedding, at, 9, first=0, actors=actors)
+    actors.pop()
+
+
+@pytest.mark.parametrize(("shards", "replicas", "k"), [(1, 1, 1), (2, 1, 3), (5, 1, 9), (2, 2, 1), (None, 3, 2)])
 def test_a_sharded_bank_answers_as_the_whole_one(embedding, bank, shards, replicas, k):
     queries = np.concatenate([embedding.image(i) for i in range(40, 70)] * 5)
     wanted = search(queries, bank.vectors, k)
     sharded = ShardedBank(embedding.store, bank.key, shards=shards, replicas=replicas, in_flight=2)
-    found = sharded.search(queries, k)
+    found = sharded.search(queries, k, space=embedding.space)
     sharded.close()
     np.testing.assert_array_equal(found.indices, wanted.indices)
     np.testing.assert_array_equal(found.distances, wanted.distances)
+    np.testing.assert_array_equal(found.squares, wanted.squares)
 
 
-def test_a_dead_bank_shard_is_rebuilt_and_asked_again(embedding, bank):
-    queries = np.concatenate([embedding.image(i) for i in range(40, 60)])
-    wanted = search(queries, bank.vectors, 1)
-    sharded = ShardedBank(embedding.store, bank.key, shards=2)
-    sharded.search(queries, 1)
-    ray.kill(sharded.actors[0][1], no_restart=False)
-    time.sleep(0.1)
-    found = sharded.search(queries, 1)
+@pytest.fixture(scope="module")
+def heavy(tmp_path_factory):
+    """A bank in which a batch of queries takes a shard a noticeable time; and queries for it, six batches."""
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((30_000, 256)).astype(np.float32)
+    points = Points(lambda: VectorBlocks([vectors[:6000]]), 6000, ("heavy",), "space", "normal")
+    store = Store(tmp_path_factory.mktemp("heavy"))
+    bank = make_bank(points, CoresetConfig(rate=1, method="random"), 0, store, silent)
+    return store, bank, vectors[6000:]
+
+
+class Counted(VectorBlocks):
+    """Queries that count the batches read from them."""
+
+    read = 0
+
+    def take(self, indices):
+        self.read += 1
+        return super().take(indices)
+
+
+@pytest.mark.parametrize("in_flight", [1, 3])
+def test_no_more_batches_are_under_way_than_allowed(heavy, in_flight):
+    store, bank, vectors = heavy
+    queries, under_way, answered = Counted([vectors]), [], []
+    sharded = ShardedBank(store, bank.key, shards=2, in_flight=in_flight)
+
+    def advance(count):
+        under_way.append(queries.read - len(answered))
+        answered.append(count)
+
+    found = sharded.search(queries, 1, advance=advance)
     sharded.close()
+    assert queries.read == len(answered) == 6
+    assert max(under_way) == in_flight
+    assert sum(answered) == found.indices.shape[1] == len(vectors)
+
+
+def test_a_shard_killed_while_a_query_is_in_flight_is_asked_again(heavy):
+    store, bank, vectors = heavy
+    sharded = ShardedBank(store, bank.key, shards=2)
+    busy = []
+
+    def kill_once(_):
+        if not busy:
+            shard = sharded.actors[0][1]
+            done, waiting = ray.wait([shard.__ray_ready__.remote()], timeout=0.01)
+            busy.append(bool(waiting) and not done)  # a shard answers in turn: its queries come before this call
+            ray.kill(shard, no_restart=False)
+
+    found = sharded.search(vectors, 1, advance=kill_once)
+    sharded.close()
+    assert busy == [True]
+    wanted = search(vectors, bank.vectors, 1)
     np.testing.assert_array_equal(found.indices, wanted.indices)
+    np.testing.assert_array_equal(found.squares, wanted.squares)
 
 
 def test_bad_requests_to_a_sharded_bank(embedding, bank):
     with pytest.raises(DataError, match="cannot be cut"):
         ShardedBank(embedding.store, bank.key, shards=len(bank.vectors) + 1)
     with pytest.raises(DataError, match="no bank"):
-        ShardedBank(embedding.store, "bank-00", shards=1)
+        ShardedBank(embedding.store, f"bank-{0:040d}", shards=1)
     sharded = ShardedBank(embedding.store, bank.key, shards=2)
+    queries = np.zeros((3, bank.vectors.shape[1]), dtype=np.float32)
     with pytest.raises(DataError, match="dimensions"):
         sharded.search(np.zeros((3, 5), dtype=np.float32), 1)
     with pytest.raises(DataError, match="neighbours asked"):
-        sharded.search(np.zeros((3, bank.vectors.shape[1]), dtype=np.float32), 10**6)
+        sharded.search(queries, 10**6)
+    with pytest.raises(DataError, match="empty"):
+        sharded.search(queries[:0], 1)
+    with pytest.raises(DataError, match=r"\A[^\n]*NaN[^\n]*\Z"):
+        sharded.search(queries * np.nan, 1)
+    with pytest.raises(DataError, match=f"{bank.space}.*other features, elsewhere"):
+        sharded.search(queries, 1, space="elsewhere")
+    sharded.close()
+    with pytest.raises(UserError, match=r"\A[^\n]*cannot answer: ActorDied[^\n]*\Z"):
+        sharded.search(queries, 1)
+
+
+def test_a_shard_that_cannot_be_built_again_is_one_line(tmp_path):
+    vectors = np.random.default_rng(0).standard_normal((40, 8)).astype(np.float32)
+    store = Store(tmp_path)
+    points = Points(lambda: VectorBlocks([vectors]), 40, ("lost",), "space", "normal")
+    bank = make_bank(points, CoresetConfig(rate=1, method="random"), 0, store, silent)
+    sharded = ShardedBank(store, bank.key, shards=2)
+    sharded.search(vectors, 1)
+    file = store.folder(bank.key) / "bank.arrow"
+    damaged = file.read_bytes()[:-50]
+    file.unlink()
+    file.write_bytes(damaged)
+    ray.kill(sharded.actors[0][1], no_restart=False)
+    with pytest.raises(DataError, match=rf"\A[^\n]*no bank {bank.key}[^\n]*\Z"):
+        sharded.search(vectors, 1)
     sharded.close()

@@ -8,8 +8,9 @@ import torch
 from exdd_ray.miniature.autoencoder import (
     AutoencoderRecipe,
     grain_strength,
-    latent_deviation,
+    latent_moments,
     learning_rate,
+    standardize_latents,
     to_tensor,
     train_autoencoder,
 )
@@ -144,7 +145,23 @@ def test_a_few_steps_teach_the_autoencoder(samples):
     losses = [s.loss for s in train_autoencoder(vae, samples.images, AutoencoderRecipe(batch=4), steps=40)]
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
     assert _distance(vae, samples.images) < 0.8 * before
-    assert latent_deviation(vae, samples.images) > 0
+
+
+def test_standard_latents_decode_to_the_same_image(samples):
+    torch.manual_seed(0)
+    vae = make_autoencoder()
+    given = to_tensor(samples.images[:4])
+    with torch.no_grad():
+        before = vae.encode(given).latent_dist
+        decoded = vae.decode(before.mean).sample
+        mean, deviation = latent_moments(vae, samples.images)
+        standardize_latents(vae, mean, deviation)
+        after = vae.encode(given).latent_dist
+        assert torch.allclose(vae.decode(after.mean).sample, decoded, atol=1e-4)
+    assert torch.allclose(after.std * deviation.view(1, -1, 1, 1), before.std, rtol=1e-3)
+    mean, deviation = latent_moments(vae, samples.images)
+    assert torch.allclose(mean, torch.zeros(4), atol=1e-3)
+    assert torch.allclose(deviation, torch.ones(4), atol=1e-3)
 
 
 @torch.no_grad()

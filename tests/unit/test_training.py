@@ -376,7 +376,7 @@ def test_progress_starts_where_the_run_goes_on(tmp_path):
 
 def test_a_trained_network_is_an_artifact_that_a_killed_run_goes_on_with(tmp_path):
     store = Store(tmp_path)
-    recipe = Recipe("train-test", 1, training_recipe(CONFIG, STEPS))
+    recipe = Recipe("train-test", 1, {"steps": STEPS, **training_recipe(CONFIG)})
     with pytest.raises(KeyboardInterrupt):
         trained(learner(fail_at=8), STEPS, config=CONFIG, recipe=recipe, store=store)
     assert (tmp_path / "unfinished" / recipe.key / "step-00000005").is_dir()
@@ -399,10 +399,9 @@ def test_a_trained_network_is_an_artifact_that_a_killed_run_goes_on_with(tmp_pat
 
 
 def test_the_recipe_does_not_hold_how_often_checkpoints_are_written():
-    often = training_recipe(CONFIG.model_copy(update={"checkpoint_every": 1}), 5)
-    assert often == training_recipe(CONFIG, 5)
-    assert training_recipe(CONFIG, 6) != often
-    assert training_recipe(CONFIG.model_copy(update={"ema": 0.5}), 5) != often
+    often = training_recipe(CONFIG.model_copy(update={"checkpoint_every": 1}))
+    assert often == training_recipe(CONFIG)
+    assert training_recipe(CONFIG.model_copy(update={"ema": 0.5})) != often
 
 
 def test_weights_of_a_foreign_file_are_refused(tmp_path):
@@ -411,3 +410,51 @@ def test_weights_of_a_foreign_file_are_refused(tmp_path):
     save_file({"else": torch.zeros(3)}, file)
     with pytest.raises(TrainingError, match="another architecture: it has 'else'"):
         train(learner(), STEPS, config=CONFIG, checkpoints=tmp_path)
+
+
+SHARED_SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from safetensors.torch import save_file
+from test_training import bits, linear_learner
+from exdd_ray.config.training import TrainConfig
+from exdd_ray.training.loop import train
+folder, rank = Path(sys.argv[1]), sys.argv[2]
+run = linear_learner()
+config = TrainConfig(batch=6, micro_batch=2, device="cpu", validate_every=2)
+found = train(run, 4, config=config, checkpoints=folder / "checkpoints", validate=lambda: float(rank == "0"))
+save_file(bits(run), folder / f"{rank}.safetensors")
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_two_processes_share_every_batch(tmp_path):
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    path = os.pathsep.join((str(Path(__file__).parent), str(Path(__file__).parents[2])))
+    common = {"PYTHONPATH": path, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", SHARED_SCRIPT, str(tmp_path), rank],
+            env={**os.environ, **common, "RANK": rank, "LOCAL_RANK": rank, "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+        )
+        for rank in ("0", "1")
+    ]
+    try:
+        for process in processes:
+            _, complaints = process.communicate(timeout=240)
+            assert process.returncode == 0, complaints.decode()[-2000:]
+    finally:
+        for process in processes:
+            process.kill()
+    alone = linear_learner()
+    train(alone, 2, config=TrainConfig(batch=6, device="cpu"), checkpoints=tmp_path / "alone")
+    first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
+    assert_same_bits(first, second)
+    torch.testing.assert_close(first, bits(alone), rtol=1e-6, atol=1e-7)
