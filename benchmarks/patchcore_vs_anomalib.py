@@ -1,7 +1,8 @@
 """Fit and predict, ours against anomalib's PatchCore: same images, weights, size and coreset rate.
 
 Ours scores as its preset `best` does (a 3 x 3 mean of distances, chosen with tiles of this dataset in view), and once
-more as anomalib does. 200 free tiles train; 50 free and 100 defective ones are tested. Each runs in a process of its own.
+more as anomalib does. 200 free tiles train; 50 free and 100 defective ones are tested. Each runs in a process of its
+own.
 """
 
 import json
