@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from exdd_ray.detectors.samples import ImageOrderer, Searcher
     from exdd_ray.experiment.result import TrialResult
     from exdd_ray.features.embed import SliceRunner
     from exdd_ray.synthesis.chunk import ChunkRunner
@@ -43,7 +44,7 @@ def add_run_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentPars
         nargs="?",
         const="local",
         metavar="ADDRESS",
-        help="synthesize and embed on a Ray cluster: `auto`, an address, or (alone) one started here",
+        help="synthesize, embed, and make and search banks on Ray: `auto`, an address, or alone: started here",
     )
     parser.add_argument("--json", action="store_true", help="print the metrics as one JSON object on the last line")
     parser.set_defaults(run=run_experiment)
@@ -102,15 +103,23 @@ def run_experiment(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _runners(address: str | None) -> "tuple[SliceRunner | None, ChunkRunner | None]":
+def _runners(
+    address: str | None,
+) -> "tuple[SliceRunner | None, ChunkRunner | None, ImageOrderer | None, Searcher | None]":
+    """What does a workshop's work, in its order; None is this process."""
     if address is None:
-        return None, None
+        return None, None, None, None
+    from exdd_ray.device import CPU, compute_device
+    from exdd_ray.edge.bank import RaySearch
     from exdd_ray.edge.cluster import connect
     from exdd_ray.edge.embed import RaySlices
+    from exdd_ray.edge.orders import RayOrders
     from exdd_ray.edge.synthesis import RayChunks
 
     connect(address)
-    return RaySlices(), RayChunks()
+    if compute_device() != CPU:  # banks on Ray are the CPUs' work: this process's GPU is not to wait for them
+        return RaySlices(), RayChunks(), None, None
+    return RaySlices(), RayChunks(), RayOrders(), RaySearch()
 
 
 def _say_progress(result: "TrialResult") -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from exdd_ray.banks.coreset import CoresetOrder, greedy_order
+from exdd_ray.banks.coreset import Progress as Rounds
 from exdd_ray.banks.options import merge_reduce_order, patchcore_released_order, project, random_order
 from exdd_ray.banks.vectors import VectorBlocks
 from exdd_ray.config.detector import CoresetConfig
@@ -16,6 +17,9 @@ from exdd_ray.errors import DataError
 from exdd_ray.progress import Advance, Progress
 from exdd_ray.store.arrays import read_arrays, write_arrays
 from exdd_ray.store.artifact import Artifact, Recipe, Store
+
+# The greedy order of so many points from a first one, as `greedy_order` gives it.
+Orderer = Callable[[int, int, Rounds], CoresetOrder]
 
 VERSION = 2
 FILE = "bank.arrow"
@@ -31,6 +35,7 @@ class Points:
         inputs: keys that name them.
         space: names the features (backbone, weights, layers, aggregator): distances exist within one space only.
         batch: the name under which they can be removed from the bank again.
+        order: makes their greedy order elsewhere; None is in this process.
     """
 
     read: Callable[[], VectorBlocks]
@@ -38,6 +43,7 @@ class Points:
     inputs: tuple[str, ...]
     space: str
     batch: str
+    order: Orderer | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ def make_bank(points: Points, config: CoresetConfig, seed: int, store: Store, pr
     def build(folder: Path) -> dict[str, Any]:
         vectors = points.read()
         with progress(f"{points.batch} bank: {picks} of {points.count} vectors", picks) as advance:
-            order = _order(vectors, config, picks, seed, advance)
+            order = _order(vectors, config, picks, seed, advance, points.order)
         columns = {"vectors": vectors.take(order.indices), "points": order.indices, "radii": order.radii}
         check_finite(f"the {points.batch} bank", columns["vectors"])
         write_arrays(folder / FILE, {**columns, "batch": np.zeros(picks, dtype=np.int32)})
@@ -114,7 +120,9 @@ def _opened(artifact: Artifact) -> MemoryBank:
     return MemoryBank(artifact.key, metadata["space"], **columns, batches=tuple(metadata["batches"]))
 
 
-def _order(points: VectorBlocks, config: CoresetConfig, picks: int, seed: int, advance: Advance) -> CoresetOrder:
+def _order(
+    points: VectorBlocks, config: CoresetConfig, picks: int, seed: int, advance: Advance, elsewhere: Orderer | None
+) -> CoresetOrder:
     if config.method == "random":
         return random_order(len(points), picks, seed=seed)
     compared = points if config.projection is None else project(points, config.projection, seed=seed)
@@ -130,4 +138,6 @@ def _order(points: VectorBlocks, config: CoresetConfig, picks: int, seed: int, a
     first = int(np.random.default_rng(seed).integers(len(points)))
     if config.method == "merge_reduce":
         return merge_reduce_order(compared, picks, first=first, chunk=config.chunk, progress=report)
+    if elsewhere is not None and config.projection is None:
+        return elsewhere(picks, first, report)
     return greedy_order(compared, picks, first=first, device=compute_device(), progress=report)

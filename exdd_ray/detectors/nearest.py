@@ -10,11 +10,11 @@ from exdd_ray.banks.indexes import build_index
 from exdd_ray.banks.search import prepare_bank, search, search_prepared
 from exdd_ray.config.detector import SearchConfig
 from exdd_ray.detectors.bank import MemoryBank
-from exdd_ray.detectors.samples import Samples
+from exdd_ray.detectors.samples import Samples, Searcher
 from exdd_ray.device import compute_device
 from exdd_ray.errors import DataError
 from exdd_ray.features.embed import Embedding
-from exdd_ray.progress import Progress
+from exdd_ray.progress import Advance, Progress
 from exdd_ray.scoring.distances import BankDistances
 from exdd_ray.store.arrays import read_arrays, write_arrays
 from exdd_ray.store.artifact import Recipe, Store, digest
@@ -34,6 +34,7 @@ def nearest(
     label: str,
     *,
     own_images: np.ndarray | None = None,
+    elsewhere: Searcher | None = None,
 ) -> BankDistances:
     """Nearest bank vector of every patch of n images.
 
@@ -41,6 +42,7 @@ def nearest(
         at: [n] the images' positions in the embedding.
         own_images: [M] for each bank vector the position of the image that it came from; given, an image ignores its
             own vectors, as if it had been held out of the bank.
+        elsewhere: searches exactly, where no image ignores vectors; None is in this process.
 
     Raises DataError for a bank of other features.
     """
@@ -52,22 +54,36 @@ def nearest(
     recipe = Recipe("nearest", VERSION, how, (embedding.key, digest(at.tolist()), bank.key))
 
     def build(folder: Path) -> None:
-        distances, indices = [], []
-        patches, find = embedding.vectors(at), _finder(bank, config, own_images)
-        with progress(f"{label}: nearest of {len(bank.vectors)} vectors", len(at)) as advance:
-            for start in range(0, len(at), _IMAGES):
-                images = at[start : start + _IMAGES]
-                rows = np.arange(start, start + len(images))[:, None] * embedding.patches + np.arange(embedding.patches)
-                found = find(patches.take(rows.reshape(-1)), np.repeat(images, embedding.patches))
-                distances.append(found[0].reshape(rows.shape))
-                indices.append(found[1].astype(np.int32).reshape(rows.shape))
-                advance(len(images))
-        write_arrays(folder / _FILE, {"nearest": np.concatenate(distances), "indices": np.concatenate(indices)})
+        title = f"{label}: nearest of {len(bank.vectors)} vectors"
+        if elsewhere is not None and own_images is None and config.index == "exact":
+            patches = embedding.vectors(at)
+            with progress(title, len(patches)) as advance:
+                whole = elsewhere(store, bank.key, embedding.space, patches, advance)
+            distances, indices = whole.distances[0], whole.indices[0]
+        else:
+            with progress(title, len(at)) as advance:
+                distances, indices = _image_by_image(embedding, at, _finder(bank, config, own_images), advance)
+        shape = (len(at), embedding.patches)
+        columns = {"nearest": distances.reshape(shape), "indices": indices.astype(np.int32).reshape(shape)}
+        write_arrays(folder / _FILE, columns)
 
     return BankDistances(**read_arrays(store.make(recipe, build).file(_FILE)))
 
 
 Finder = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def _image_by_image(
+    embedding: Embedding, at: np.ndarray, find: Finder, advance: Advance
+) -> tuple[np.ndarray, np.ndarray]:
+    found, patches = [], embedding.vectors(at)
+    for start in range(0, len(at), _IMAGES):
+        images = at[start : start + _IMAGES]
+        rows = np.arange(start * embedding.patches, (start + len(images)) * embedding.patches)
+        found.append(find(patches.take(rows), np.repeat(images, embedding.patches)))
+        advance(len(images))
+    distances, indices = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return distances, indices
 
 
 def _finder(bank: MemoryBank, config: SearchConfig, own_images: np.ndarray | None) -> Finder:

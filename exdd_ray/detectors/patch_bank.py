@@ -93,7 +93,9 @@ class FittedPatchBank:
         if not np.isin(samples.at, pool).all():
             pool = np.unique(samples.at)
         embedder, search = self.embedder, self.config.search
-        found = nearest(embedding, pool, bank, search, embedder.store, embedder.progress, label)
+        found = nearest(
+            embedding, pool, bank, search, embedder.store, embedder.progress, label, elsewhere=embedder.search
+        )
         keep = np.searchsorted(pool, samples.at)
         return BankDistances(found.nearest[keep], found.indices[keep])
 
@@ -129,6 +131,7 @@ def fit_patch_bank(config: PatchBankConfig, train: pa.Table, embedder: Embedder,
         inputs=(samples.key,),
         space=space,
         batch="normal",
+        order=embedder.orderer(samples.embedding, samples.at),
     )
     negative = make_bank(points, config.bank.negative, seed, store, progress)
     single = FittedPatchBank(config, embedder, samples, negative, None, None)
@@ -142,7 +145,7 @@ def fit_patch_bank(config: PatchBankConfig, train: pa.Table, embedder: Embedder,
     if away is None or not bonus:
         return replace(single, positive=positive)
     rows, label = _calibration_rows(single), "held-out normal images"
-    near = nearest(samples.embedding, rows, positive, config.search, store, progress, label)
+    near = nearest(samples.embedding, rows, positive, config.search, store, progress, label, elsewhere=embedder.search)
     return replace(
         single,
         positive=positive,

@@ -73,5 +73,10 @@ def crop_points(defective: pa.Table, config: PositivesConfig, embedder: Embedder
         raise DataError(f"a defect cannot be cropped: {next(iter(embedding.reasons.values()))}")
     rows = np.arange(crops.num_rows)
     return Points(
-        partial(embedding.vectors, rows), len(rows) * embedding.patches, (embedding.key,), embedding.space, BATCH
+        read=partial(embedding.vectors, rows),
+        count=len(rows) * embedding.patches,
+        inputs=(embedding.key,),
+        space=embedding.space,
+        batch=BATCH,
+        order=embedder.orderer(embedding, rows),
     )

@@ -1,15 +1,26 @@
 """Where the vectors of a catalog's rows are: embeddings of whole catalogs, made once, and rows within them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
+from exdd_ray.banks.coreset import CoresetOrder
+from exdd_ray.banks.coreset import Progress as Rounds
+from exdd_ray.banks.search import Neighbours
+from exdd_ray.banks.vectors import VectorBlocks
 from exdd_ray.config.detector import FeaturesConfig
 from exdd_ray.data.catalog import REAL, CatalogRow, catalog_rows
 from exdd_ray.features.embed import Embedding, SliceRunner, embed
-from exdd_ray.progress import Progress, silent
+from exdd_ray.progress import Advance, Progress, silent
 from exdd_ray.store.artifact import Store, digest
+
+# The greedy order of all vectors of the images at some positions of an embedding: so many picks, from a first one.
+ImageOrderer = Callable[[Embedding, np.ndarray, int, int, Rounds], CoresetOrder]
+# `search` with k = 1 in the store's bank of a key, for queries of a feature space; tells how many are answered.
+Searcher = Callable[[Store, str, str, VectorBlocks, Advance], Neighbours]
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,8 @@ class Embedder:
         features: how images become vectors.
         universe: the real images of the dataset; None embeds each catalog given for itself.
         run: computes slices; None takes this process's threads.
+        order: makes the greedy orders of whole images' vectors; None is this process.
+        search: searches banks exactly; None is this process.
     """
 
     store: Store
@@ -52,7 +65,13 @@ class Embedder:
     universe: pa.Table | None = None
     run: SliceRunner | None = None
     progress: Progress = silent
+    order: ImageOrderer | None = None
+    search: Searcher | None = None
     _known: dict[str, Embedding] = field(default_factory=dict)
+
+    def orderer(self, embedding: Embedding, at: np.ndarray) -> Callable[[int, int, Rounds], CoresetOrder] | None:
+        """What orders the vectors of the images at positions `at`; None is this process."""
+        return None if self.order is None else partial(self.order, embedding, at)
 
     def samples(self, catalog: pa.Table) -> list[Samples]:
         """The readable rows of a catalog with their vectors: one entry an origin (real images, or made ones)."""

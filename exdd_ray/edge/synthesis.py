@@ -9,8 +9,9 @@ import ray
 import torch
 
 from exdd_ray.config.synthesis import InpaintConfig
-from exdd_ray.device import CPU
-from exdd_ray.edge.cluster import one_thread_workers
+from exdd_ray.device import CPU, CUDA
+from exdd_ray.edge.cluster import one_line, one_line_errors, one_thread_workers, require_gpu
+from exdd_ray.errors import UserError
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesis.chunk import CHUNK, ChunkJob, make_chunk
 from exdd_ray.synthesis.model import device_of
@@ -24,9 +25,15 @@ class _ChunkMaker:
         self._store = Store(Path(root))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        for job in batch["job"]:
+        return {"samples": [CHUNK] * len(batch["job"]), "fault": [self._fault(job) for job in batch["job"]]}
+
+    def _fault(self, job: ChunkJob) -> str:
+        """Make a chunk: why it could not be, or nothing. As an exception it would lose its cause on the way."""
+        try:
             make_chunk(self._store, job)
-        return {"samples": [CHUNK] * len(batch["job"])}
+        except Exception as error:
+            return one_line(error)
+        return ""
 
 
 @dataclass(frozen=True)
@@ -40,8 +47,12 @@ class RayChunks:
     workers: int | None = None
 
     def __call__(self, store: Store, jobs: Sequence[ChunkJob], advance: Callable[[int], None]) -> None:
-        """Make the chunks' artifacts in the store, which every worker reaches by its path."""
+        """Make the chunks' artifacts in the store, which every worker reaches by its path.
+
+        Raises UserError where they need a GPU and the cluster has none, or a worker cannot make one.
+        """
         gpus = _gpus(jobs[0])
+        require_gpu(CUDA if gpus else CPU)
         workers = self.workers
         if workers is None and gpus:
             workers = max(int(ray.cluster_resources().get("GPU", 0) / gpus), 1)
@@ -56,8 +67,11 @@ class RayChunks:
             num_cpus=cpus,
             num_gpus=gpus or None,
         )
-        for row in made.iter_rows():
-            advance(int(row["samples"]))
+        with one_line_errors("a worker cannot paint"):
+            for row in made.iter_rows():
+                if row["fault"]:
+                    raise UserError(f"a worker cannot paint: {row['fault']}")
+                advance(int(row["samples"]))
 
 
 def _gpus(job: ChunkJob) -> float:

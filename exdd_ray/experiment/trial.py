@@ -17,7 +17,7 @@ from exdd_ray.data.datasets import DATASETS
 from exdd_ray.data.images import image_size, read_row_mask
 from exdd_ray.data.split import positives_from_test, split_catalog
 from exdd_ray.detectors.patch_bank import FittedPatchBank, Predictions, fit_patch_bank
-from exdd_ray.detectors.samples import Embedder
+from exdd_ray.detectors.samples import Embedder, ImageOrderer, Searcher
 from exdd_ray.errors import ConfigError, DataError
 from exdd_ray.experiment.pixels import stored_pixel_metrics
 from exdd_ray.experiment.result import TrialResult
@@ -41,12 +41,15 @@ class Workshop:
     Attributes:
         run: computes embedding slices; None takes this process's threads.
         paint: makes chunks of synthetic samples; None takes this process's threads.
+        order, search: make coresets and search banks; None is this process.
     """
 
     store: Store
     progress: Progress = silent
     run: SliceRunner | None = None
     paint: ChunkRunner | None = None
+    order: ImageOrderer | None = None
+    search: Searcher | None = None
     _embedders: dict[tuple[str, str], Embedder] = field(default_factory=dict)
     _masks: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
 
@@ -54,7 +57,9 @@ class Workshop:
         """The embedder of a dataset's category; embeds all of it once."""
         key = (features.model_dump_json(), universe["image"][0].as_py())
         if key not in self._embedders:
-            self._embedders[key] = Embedder(self.store, features, universe, self.run, self.progress)
+            self._embedders[key] = Embedder(
+                self.store, features, universe, self.run, self.progress, self.order, self.search
+            )
         return self._embedders[key]
 
     def mask(self, row: CatalogRow, features: FeaturesConfig, evaluation: EvaluationConfig) -> np.ndarray:

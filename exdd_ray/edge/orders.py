@@ -1,0 +1,31 @@
+"""Coresets on Ray: the orders that a detector asks for while it is fitted."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from exdd_ray.banks.coreset import CoresetOrder, Progress
+from exdd_ray.edge.cluster import end
+from exdd_ray.edge.coreset import greedy_order_on_ray, start_actors
+from exdd_ray.features.embed import Embedding
+
+
+@dataclass(frozen=True)
+class RayOrders:
+    """Greedy orders of images' vectors on the connected cluster; an Orderer for `fit_patch_bank`.
+
+    Attributes:
+        shards: actors; None is one a CPU.
+    """
+
+    shards: int | None = None
+
+    def __call__(
+        self, embedding: Embedding, at: np.ndarray, picks: int, first: int, progress: Progress | None = None
+    ) -> CoresetOrder:
+        """`greedy_order` of all vectors of the images at positions `at`; the actors end with it."""
+        actors = start_actors(self.shards)
+        try:
+            return greedy_order_on_ray(embedding, at, picks, first=first, actors=actors, progress=progress)
+        finally:
+            end(actors)

@@ -1,0 +1,117 @@
+"""What a run hands to a cluster comes back as one process would have made it, to the bit."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import ray
+from PIL import Image
+
+from exdd_ray.banks.coreset import greedy_order
+from exdd_ray.banks.search import search
+from exdd_ray.config.detector import CoresetConfig, PatchBankConfig
+from exdd_ray.data.catalog import build_catalog, catalog_rows
+from exdd_ray.detectors.bank import Points, make_bank
+from exdd_ray.detectors.patch_bank import fit_patch_bank
+from exdd_ray.detectors.samples import Embedder
+from exdd_ray.edge.bank import RaySearch
+from exdd_ray.edge.orders import RayOrders
+from exdd_ray.errors import ConfigError, DataError
+from exdd_ray.features.embed import embed
+from exdd_ray.progress import silent
+from exdd_ray.store.artifact import Store
+
+
+@pytest.fixture(scope="module")
+def embedding(catalog, features, tmp_path_factory):
+    return embed(catalog, features, Store(tmp_path_factory.mktemp("store")))
+
+
+def free_cpus():
+    return ray.available_resources().get("CPU", 0)
+
+
+def test_an_order_on_ray_is_the_order(embedding):
+    at, steps = np.arange(2, 50), []
+    wanted = greedy_order(embedding.vectors(at), 200, first=9)
+    found = RayOrders()(embedding, at, 200, 9, lambda made, wanted: steps.append((made, wanted)))
+    np.testing.assert_array_equal(found.indices, wanted.indices)
+    np.testing.assert_array_equal(found.radii, wanted.radii)
+    assert steps[-1] == (200, 200)
+
+
+def test_a_search_on_ray_is_the_search_and_ends_its_actors(embedding):
+    at, steps = np.arange(30), []
+    points = Points(lambda: embedding.vectors(at), 30 * embedding.patches, ("some",), embedding.space, "normal")
+    bank = make_bank(points, CoresetConfig(rate=0.1), 0, embedding.store, silent)
+    queries = embedding.vectors(np.arange(30, 70))
+    wanted, before = search(queries, bank.vectors, 1), free_cpus()
+    found = RaySearch()(embedding.store, bank.key, embedding.space, queries, steps.append)
+    for name in ("distances", "squares", "indices"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
+    assert sum(steps) == len(queries)
+    with pytest.raises(DataError, match="other features"):
+        RaySearch()(embedding.store, bank.key, "another space", queries, steps.append)
+    with pytest.raises(ConfigError, match="replicas"):
+        RaySearch(replicas=0)(embedding.store, bank.key, embedding.space, queries, steps.append)
+    until = time.monotonic() + 30
+    while free_cpus() < before and time.monotonic() < until:
+        time.sleep(0.1)
+    assert free_cpus() >= before
+
+
+@pytest.fixture(scope="module")
+def with_defects(catalog, tmp_path_factory):
+    """The catalog, its last ten images with a black square and its mask."""
+    folder, rows = tmp_path_factory.mktemp("defects"), catalog_rows(catalog)
+    made = []
+    for i, row in enumerate(rows[-10:]):
+        pixels = np.array(Image.open(row.image))
+        mask = np.zeros(pixels.shape[:2], dtype=np.uint8)
+        mask[20 + i : 36 + i, 12:30] = 255
+        pixels[mask > 0] = 0
+        image, drawn = folder / f"{i}.png", folder / f"{i}_mask.png"
+        Image.fromarray(pixels).save(image)
+        Image.fromarray(mask).save(drawn)
+        made.append(replace(row, image=str(image), mask=str(drawn), label=1, defect="hole"))
+    return build_catalog([*rows[:-10], *made])
+
+
+@pytest.mark.parametrize("source", ["mask", "crop"])
+def test_a_detector_fitted_on_ray_is_the_detector(with_defects, features, tmp_path, source):
+    config = PatchBankConfig(
+        features=features,
+        bank={"negative": {"rate": 0.1}, "positive": {"rate": 0.5}},
+        positives={"source": source, "crop_size": (64, 64)},
+    )
+    train = pa.concat_tables([with_defects.slice(0, 40), with_defects.slice(60, 5)])
+    test = pa.concat_tables([with_defects.slice(40, 20), with_defects.slice(65, 5)])
+    orders, searches = [], []
+
+    def order(*arguments):
+        orders.append(arguments[2])
+        return RayOrders()(*arguments)
+
+    def find(*arguments):
+        searches.append(arguments[1])
+        return RaySearch()(*arguments)
+
+    stores = [Store(tmp_path / "here"), Store(tmp_path / "ray")]
+    embedders = [Embedder(stores[0], features), Embedder(stores[1], features, order=order, search=find)]
+    here, there = (fit_patch_bank(config, train, embedder, 0) for embedder in embedders)
+    for one, other in ((here.negative, there.negative), (here.positive, there.positive)):
+        assert one.key == other.key
+        for name in ("vectors", "points", "radii", "batch"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    wanted, found = here.predict(test), there.predict(test)
+    np.testing.assert_array_equal(found.scores, wanted.scores)
+    np.testing.assert_array_equal(found.patch_maps, wanted.patch_maps)
+    # the positive bank of masked patches is not one of whole images, and is ordered in this process
+    assert len(orders) == {"mask": 1, "crop": 2}[source]
+    assert {here.negative.key, here.positive.key} == set(searches)
+    assert sorted(stores[0].made) == sorted(stores[1].made)
+    for key in stores[0].made:
+        for file in stores[0].folder(key).glob("*.arrow"):
+            assert file.read_bytes() == (stores[1].folder(key) / file.name).read_bytes()
