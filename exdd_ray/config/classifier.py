@@ -1,0 +1,87 @@
+"""Config of the image classifier (DIAG, In&Out) and its presets."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from exdd_ray.config.base import Frozen, merge
+from exdd_ray.config.detector import FeaturesConfig
+from exdd_ray.config.training import TrainConfig
+from exdd_ray.metrics.threshold import ThresholdRule
+
+ClassifierPreset = Literal["diag", "in_and_out", "released", "best"]
+
+_RESNET50 = {"backbone": "resnet50", "layers": ("layer4",)}
+_DIAG: Mapping[str, Any] = {
+    "features": {**_RESNET50, "resize": (704, 256)},
+    "optimizer": "adam",
+    "learning_rate": 1e-4,
+    "training": {"batch": 32},
+    "checkpoint": "last",
+    "batchnorm": "trained",
+    "threshold": "midpoint",
+}
+
+CLASSIFIER_PRESETS: Mapping[ClassifierPreset, Mapping[str, Any]] = {
+    "diag": {**_DIAG, "epochs": 50},
+    "released": {**_DIAG, "epochs": 30, "batchnorm": "released", "checkpoint": "test"},
+    "in_and_out": {
+        "features": {**_RESNET50, "resize": (600, 200)},
+        "optimizer": "sgd",
+        "learning_rate": 0.01,
+        "training": {"batch": 5},
+        "epochs": 50,
+        "checkpoint": "last",
+        "batchnorm": "trained",
+        "threshold": "score",
+    },
+    "best": {"features": {"backbone": "surface_resnet18", "layers": ("layer3",)}},
+}
+
+
+class ClassifierConfig(Frozen):
+    """A network with one logit, trained on image labels. The preset fills what is not given.
+
+    Attributes:
+        preset: `diag` and `in_and_out` as published, `released` as DIAG's code computes it, `best` chooses its
+            checkpoint and its threshold on training images that it holds out.
+        features: backbone, its weights and the images' geometry; the logit reads the mean of its one layer.
+        optimizer: Adam, or SGD without momentum; neither with weight decay.
+        learning_rate: constant.
+        epochs: passes over the training images.
+        batchnorm: `trained` statistics and scales; `frozen` statistics, for folded weights or small batches;
+            `released` as with DIAG: the whole network in evaluation mode from the second epoch on.
+        checkpoint: after which epoch the weights are taken: the `last`, the best by the loss on held-out training
+            images (`validation`), or the best by AP on the test images (`test`, for preset=released only).
+        holdout: share of the training images of each class and origin that `validation` holds out.
+        threshold: where between two scores F1-max puts the threshold.
+        training: the loop; it validates once an epoch.
+    """
+
+    kind: Literal["classifier"] = "classifier"
+    preset: ClassifierPreset = "best"
+    features: FeaturesConfig
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: float = Field(5e-4, gt=0)
+    epochs: int = Field(30, ge=1)
+    batchnorm: Literal["trained", "frozen", "released"] = "trained"
+    checkpoint: Literal["last", "validation", "test"] = "validation"
+    holdout: float = Field(0.2, gt=0, lt=1)
+    threshold: ThresholdRule = "midpoint"
+    training: TrainConfig = TrainConfig(batch=16)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        return merge(CLASSIFIER_PRESETS.get(given.get("preset", "best"), {}), given)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ClassifierConfig":
+        if len(self.features.layers) != 1:
+            raise ValueError(f"a classifier reads one layer, not {len(self.features.layers)}: set features.layers")
+        if self.checkpoint == "test" and self.preset != "released":
+            raise ValueError("checkpoint=test is a leak, kept for preset=released: use validation or last")
+        return self

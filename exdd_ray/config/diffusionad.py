@@ -1,0 +1,219 @@
+"""Config of DiffusionAD (Zhang et al., 2023) and its presets."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from exdd_ray.config.base import Frozen, merge
+from exdd_ray.config.detector import FeaturesConfig, Preset
+from exdd_ray.config.synthesis import ForegroundConfig
+from exdd_ray.config.training import TrainConfig
+
+TIMESTEPS = 1000
+Scale = Literal["full", "small"]
+Steps = tuple[int, int]
+
+
+class ReconstructionConfig(Frozen):
+    """The denoising UNet.
+
+    Attributes:
+        base: channels at the full resolution, and length of the sinusoidal time embedding.
+        multipliers: channels of each resolution, in multiples of `base`; each resolution has half the last one's side.
+        layers: residual blocks of a resolution on the way down; one more on the way up.
+        attention: sides of the feature maps that have self-attention (the deepest always has one in the middle).
+        heads: of an attention.
+        groups: of the group normalisation.
+    """
+
+    base: int = Field(128, ge=8)
+    multipliers: tuple[int, ...] = Field((1, 1, 2, 2, 4, 4), min_length=2)
+    layers: int = Field(2, ge=1)
+    attention: tuple[int, ...] = (32, 16, 8)
+    heads: int = Field(4, ge=1)
+    groups: int = Field(32, ge=1)
+
+    @model_validator(mode="after")
+    def _divides(self) -> "ReconstructionConfig":
+        for name, number in (("heads", self.heads), ("groups", self.groups)):
+            if self.base % number:
+                raise ValueError(f"{name} {number} must divide base {self.base}")
+        return self
+
+
+class SegmentationConfig(Frozen):
+    """The segmentation U-Net: `base` channels at the full resolution, and the multiples of the resolutions."""
+
+    base: int = Field(64, ge=1)
+    multipliers: tuple[int, ...] = Field((1, 2, 4, 8, 8, 8), min_length=2)
+
+
+class DiffusionConfig(Frozen):
+    """The noise of the two scales; steps are of 0 .. 999.
+
+    Attributes:
+        image_range: pixels that the networks see: `signed` -1..1, or `unit` 0..1. The reconstruction is always clamped
+            to -1..1.
+        weak, strong: first and last step that training draws each scale from, uniformly.
+        weak_test, strong_test: the steps used after training.
+        guidance: weight of the norm guidance.
+        noise_loss: `mean` or `sum` of the two scales' squared errors.
+    """
+
+    image_range: Literal["signed", "unit"] = "signed"
+    weak: Steps = (0, 299)
+    strong: Steps = (300, 599)
+    weak_test: int = Field(200, ge=1, lt=TIMESTEPS)
+    strong_test: int = Field(400, ge=1, lt=TIMESTEPS)
+    guidance: float = Field(1.0, ge=0)
+    noise_loss: Literal["mean", "sum"] = "sum"
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "DiffusionConfig":
+        for name, (first, last) in (("weak", self.weak), ("strong", self.strong)):
+            if not 0 <= first <= last < TIMESTEPS:
+                raise ValueError(f"{name} {first}..{last}: steps ascend within 0..{TIMESTEPS - 1}")
+        if self.weak_test >= self.strong_test:
+            raise ValueError(f"weak_test {self.weak_test} is not below strong_test {self.strong_test}")
+        return self
+
+
+class AnomalyConfig(Frozen):
+    """The synthetic anomalies of the training (per-region blending by DiffusionAD's recipe).
+
+    Attributes:
+        share: probability that a training sample has one.
+        textures: folder of texture images; None makes procedural ones.
+        foreground: where they may lie.
+    """
+
+    share: float = Field(0.5, gt=0, lt=1)
+    textures: Path | None = None
+    foreground: ForegroundConfig = ForegroundConfig()
+
+
+class InferenceConfig(Frozen):
+    """How a trained model is applied; the training does not depend on it.
+
+    Attributes:
+        mode: `one_step` from two scales with norm guidance; for comparison `single_scale`, one step from the weak
+            scale alone, and `ddim`, many steps down from the strong scale.
+        ddim_steps: of `ddim`; must divide diffusion.strong_test.
+        noise: `seeded`, by the experiment's seed and the image's id, so that scores repeat; or `random`.
+        batch: images at once.
+    """
+
+    mode: Literal["one_step", "single_scale", "ddim"] = "one_step"
+    ddim_steps: int = Field(50, ge=1)
+    noise: Literal["seeded", "random"] = "seeded"
+    batch: int = Field(8, ge=1)
+
+
+PRESETS: Mapping[Preset, Mapping[str, Any]] = {
+    "paper": {
+        "diffusion": {"noise_loss": "mean"},
+        "schedule": "constant",
+        "checkpoint": "last",
+        "inference": {"noise": "random"},
+        "training": {"batch": 16},
+    },
+    "released": {
+        "diffusion": {"image_range": "unit", "strong": (300, 999)},
+        "schedule": "oscillating",
+        "checkpoint": "test",
+        "validate_epochs": 50,
+        "inference": {"noise": "random"},
+        "training": {"batch": 16},
+    },
+    "best": {
+        "schedule": "cosine",
+        "checkpoint": "validation",
+        "inference": {"noise": "seeded"},
+        "training": {"batch": 16, "ema": 0.999},
+    },
+}
+
+SCALES: Mapping[Scale, Mapping[str, Any]] = {
+    "full": {},
+    "small": {
+        "size": 64,
+        "reconstruction": {"base": 16, "multipliers": (1, 2, 4, 4), "layers": 1, "attention": (), "groups": 8},
+        "segmentation": {"base": 16, "multipliers": (1, 2, 4, 8)},
+        "unet_rate": 1e-3,
+        "segmentation_rate": 1e-3,
+        "steps": 1000,
+        "training": {"batch": 8, "ema": 0.99},
+    },
+}
+
+
+class DiffusionADConfig(Frozen):
+    """DiffusionAD: an image is reconstructed without its defects in one denoising step, and compared by a network.
+
+    Attributes:
+        preset: `paper` as published (as far as it is known: learning rates and noise ranges from the released config);
+            `released` as the authors' code computes it: pixels of 0..1, strong noise of steps 300..999, a learning rate
+            that swings with a period of 20 steps, the checkpoint chosen on the test images (a leak; the report says
+            so); `best` keeps averaged weights, anneals the rates once, chooses the checkpoint on held-out training
+            images and repeats its scores.
+        scale: `full` as published, or `small` networks and images for CPUs.
+        size: side of the images in pixels, 64 to 256.
+        unet_rate, segmentation_rate: learning rates (Adam).
+        schedule: of the rates: `constant`; `cosine`, both fall to 0 over the training; `oscillating`, the
+            segmentation's alone falls to 0 and returns every 20 steps.
+        epochs: a step for every batch of training images, so many times.
+        steps: of the training; None takes `epochs`.
+        checkpoint: `last`, the best on `validation`, or the best on `test`.
+        validate_epochs: epochs between two validations; None takes training.validate_every.
+        held_out: share of the training images that are kept for validation.
+    """
+
+    kind: Literal["diffusionad"] = "diffusionad"
+    preset: Preset = "best"
+    scale: Scale = "full"
+    size: int = Field(256, ge=64, le=256)
+    reconstruction: ReconstructionConfig = ReconstructionConfig()
+    segmentation: SegmentationConfig = SegmentationConfig()
+    diffusion: DiffusionConfig = DiffusionConfig()
+    anomalies: AnomalyConfig = AnomalyConfig()
+    unet_rate: float = Field(1e-4, gt=0)
+    segmentation_rate: float = Field(1e-5, gt=0)
+    schedule: Literal["constant", "cosine", "oscillating"] = "cosine"
+    epochs: int = Field(3000, ge=1)
+    steps: int | None = Field(None, ge=1)
+    checkpoint: Literal["last", "validation", "test"] = "validation"
+    validate_epochs: int | None = Field(None, ge=1)
+    held_out: float = Field(0.1, gt=0, lt=1)
+    training: TrainConfig = TrainConfig()
+    inference: InferenceConfig = InferenceConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        preset = PRESETS.get(given.get("preset", "best"), {})
+        scale = SCALES.get(given.get("scale", "full"), {})
+        return merge(merge(preset, scale), given)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DiffusionADConfig":
+        for name, levels in (("reconstruction", self.reconstruction), ("segmentation", self.segmentation)):
+            if self.size % (1 << len(levels.multipliers) - 1):
+                raise ValueError(f"size {self.size} cannot be halved {len(levels.multipliers) - 1} times ({name})")
+        sides = {self.size >> level for level in range(len(self.reconstruction.multipliers))}
+        if unknown := set(self.reconstruction.attention) - sides:
+            raise ValueError(f"reconstruction.attention {min(unknown)}: feature maps have sides {sorted(sides)}")
+        if self.inference.mode == "ddim" and self.diffusion.strong_test % self.inference.ddim_steps:
+            raise ValueError(
+                f"inference.ddim_steps {self.inference.ddim_steps} does not divide strong_test "
+                f"{self.diffusion.strong_test}"
+            )
+        return self
+
+    @property
+    def geometry(self) -> FeaturesConfig:
+        """How images and masks are laid over the anomaly maps, as evaluation and report read it."""
+        return FeaturesConfig(resize=(self.size, self.size))

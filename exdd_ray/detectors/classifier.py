@@ -1,0 +1,271 @@
+"""The image classifier (DIAG, In&Out): trained on image labels; its class-activation map is the anomaly map."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from exdd_ray.config.classifier import ClassifierConfig
+from exdd_ray.config.detector import Size
+from exdd_ray.data.catalog import REAL, CatalogRow, catalog_rows
+from exdd_ray.detectors.classifier_network import (
+    ImageClassifier,
+    build_network,
+    image_logits,
+    logit_maps,
+    set_batchnorm,
+)
+from exdd_ray.detectors.patch_bank import Predictions
+from exdd_ray.detectors.pictures import Pictures, read_pictures
+from exdd_ray.errors import ConfigError, DataError
+from exdd_ray.features.backbone import weights_digest
+from exdd_ray.metrics.curves import detection
+from exdd_ray.metrics.threshold import f1_max_point
+from exdd_ray.progress import Progress, silent
+from exdd_ray.scoring.maps import MapMaker
+from exdd_ray.store.artifact import Artifact, Recipe, Store, file_digest
+from exdd_ray.training.learner import Learner, ShuffledBatches
+from exdd_ray.training.stored import restore, trained, training_recipe
+
+VERSION = 1
+_NAME = "classifier"
+_HOLDOUT_DRAW = 1  # second word of the seed: what is held out does not depend on the order of the batches
+_FEATURES = {"backbone", "layers", "working_size", "resize", "crop"}
+
+
+@dataclass(frozen=True)
+class FittedClassifier:
+    """A trained classifier.
+
+    Attributes:
+        network: in evaluation mode.
+        grid: (height, width) of its maps.
+        threshold: of F1-max on the held-out training images; None where none were held out.
+        epochs: after how many the weights were taken.
+        train: normal, real defective and synthetic images trained on.
+        held_out: training images that validated instead.
+        unreadable: training image id -> why it was left out.
+        remarks: what a reader of the results must know.
+    """
+
+    config: ClassifierConfig
+    network: ImageClassifier
+    grid: Size
+    threshold: float | None
+    epochs: int
+    train: tuple[int, int, int]
+    held_out: int
+    unreadable: dict[str, str]
+    remarks: tuple[str, ...]
+
+    def predict(self, catalog: pa.Table) -> Predictions:
+        """Logits and maps of the readable images of a catalog. Raises DataError where none is."""
+        pictures = read_pictures(catalog_rows(catalog), self.config.features)
+        if not pictures.rows:
+            raise DataError("nothing to predict: no image of the catalog is readable")
+        maps = logit_maps(self.network, pictures, range(len(pictures.rows)), self.config)
+        return Predictions(
+            rows=pictures.rows,
+            scores=image_logits(maps),
+            patch_maps=maps.reshape(len(maps), -1),
+            draw=MapMaker(self.grid, self.config.features.input_size, "gaussian", 0.0),
+        )
+
+
+def fit_classifier(
+    config: ClassifierConfig,
+    train: pa.Table,
+    store: Store,
+    seed: int,
+    *,
+    test: pa.Table | None = None,
+    progress: Progress = silent,
+) -> FittedClassifier:
+    """Train on the image labels of a catalog; the trained network is an artifact of the store.
+
+    Args:
+        train: normal and defective images, real or synthetic.
+        seed: of the head's first weights, of the order of the images and of what is held out.
+        test: images that checkpoint=test chooses on; not read otherwise.
+
+    Raises:
+        DataError: one class only, fewer images than a batch, too few to hold any out.
+        ConfigError: what `build_network` refuses; checkpoint=test without test images.
+        TrainingError: as `train` of the training loop.
+    """
+    rows = catalog_rows(train)
+    _require_both(rows)
+    if config.checkpoint == "test" and test is None:
+        raise ConfigError("checkpoint=test chooses on the test images: none are given")
+    watched = catalog_rows(test) if test is not None and config.checkpoint == "test" else []
+    recipe = _recipe(config, rows, watched, seed)
+    network, grid = build_network(config, seed)
+    made = store.find(recipe.key) or _trained(config, network, rows, watched, seed, recipe, store, progress)
+    restore(made, {_NAME: network})
+    found = made.metadata
+    return FittedClassifier(
+        config=config,
+        network=network,
+        grid=grid,
+        threshold=found["threshold"],
+        epochs=found["best_step"] // found["per_epoch"],
+        train=tuple(found["train"]),
+        held_out=found["held_out"],
+        unreadable=found["unreadable"],
+        remarks=_remarks(config),
+    )
+
+
+def hold_out(rows: Sequence[CatalogRow], share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions to train on and positions held out: a share, at least one, of each class and origin that has two.
+
+    Raises DataError where no normal or no defective image can be held out.
+    """
+    rng = np.random.default_rng([seed, _HOLDOUT_DRAW])
+    labels = np.array([row.label for row in rows])
+    real = np.array([row.origin == REAL for row in rows])
+    held: list[int] = []
+    for label in (0, 1):
+        for origin in (True, False):
+            members = np.flatnonzero((labels == label) & (real == origin))
+            count = min(max(1, round(share * len(members))), len(members) - 1)
+            held += rng.permutation(members)[: max(count, 0)].tolist()
+        if not any(labels[at] == label for at in held):
+            name = "defective" if label else "normal"
+            raise DataError(f"no {name} image can be held out: train on two at least, or set detector.checkpoint=last")
+    return np.setdiff1d(np.arange(len(rows)), held), np.sort(np.array(held, dtype=np.int64))
+
+
+def _trained(
+    config: ClassifierConfig,
+    network: ImageClassifier,
+    rows: Sequence[CatalogRow],
+    watched: Sequence[CatalogRow],
+    seed: int,
+    recipe: Recipe,
+    store: Store,
+    progress: Progress,
+) -> Artifact:
+    pictures = read_pictures(rows, config.features)
+    _require_both(pictures.rows)
+    kept, held = np.arange(len(pictures.rows)), np.zeros(0, dtype=np.int64)
+    if config.checkpoint == "validation":
+        kept, held = hold_out(pictures.rows, config.holdout, seed)
+    batches = ShuffledBatches(len(kept), config.training.batch, seed)
+    test = read_pictures(watched, config.features)
+
+    def value() -> float:
+        if watched:
+            return detection(test.labels, image_logits(logit_maps(network, test, range(len(test.rows)), config))).ap
+        return -_cross_entropy(pictures.labels[held], image_logits(logit_maps(network, pictures, held, config)))
+
+    def describe() -> dict[str, Any]:
+        chosen = [pictures.rows[at] for at in kept]
+        return {
+            "threshold": _threshold(config, network, pictures, held) if len(held) else None,
+            "per_epoch": batches.per_epoch,
+            "train": _counts(chosen),
+            "held_out": len(held),
+            "unreadable": dict(pictures.reasons),
+        }
+
+    return trained(
+        _learner(config, network, pictures, kept, batches, seed),
+        config.epochs * batches.per_epoch,
+        config=config.training.model_copy(update={"validate_every": batches.per_epoch}),
+        recipe=recipe,
+        store=store,
+        validate=None if config.checkpoint == "last" else value,
+        describe=describe,
+        progress=progress,
+    )
+
+
+def _learner(
+    config: ClassifierConfig,
+    network: ImageClassifier,
+    pictures: Pictures,
+    kept: np.ndarray,
+    batches: ShuffledBatches,
+    seed: int,
+) -> Learner[int]:
+    parameters, device = list(network.parameters()), next(network.parameters()).device
+    kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.SGD
+    labels = torch.from_numpy(pictures.labels).to(device, torch.float32)
+
+    def draw(step: int) -> list[int]:
+        return [int(at) for at in kept[batches(step)]]
+
+    def loss(positions: Sequence[int], step: int) -> Tensor:
+        set_batchnorm(network, config, step // batches.per_epoch)
+        images = pictures.batch(positions).to(device, memory_format=torch.channels_last)
+        logits = network(images).mean((1, 2))
+        return functional.binary_cross_entropy_with_logits(logits, labels[list(positions)])
+
+    optimizer = kind(parameters, lr=config.learning_rate)
+    return Learner({_NAME: network}, [optimizer], [None], draw, loss, seed)
+
+
+def _threshold(config: ClassifierConfig, network: ImageClassifier, pictures: Pictures, held: np.ndarray) -> float:
+    logits = image_logits(logit_maps(network, pictures, held, config))
+    return f1_max_point(pictures.labels[held], logits, config.threshold).threshold
+
+
+def _cross_entropy(labels: np.ndarray, logits: np.ndarray) -> float:
+    """Mean over the two classes: held-out images are few, and mostly normal."""
+    losses = np.logaddexp(0, np.where(labels == 1, -logits, logits))
+    return float(np.mean([losses[labels == label].mean() for label in (0, 1)]))
+
+
+def _require_both(rows: Sequence[CatalogRow]) -> None:
+    labels = {row.label for row in rows}
+    if labels == {0, 1}:
+        return
+    if not labels:
+        raise DataError("a classifier needs normal and defective images to train on: there is none")
+    what, remedy = ("defective", "") if 1 in labels else ("normal", ": set dataset.split.defects or a synthesizer")
+    raise DataError(f"a classifier needs normal and defective images to train on: all {len(rows)} are {what}{remedy}")
+
+
+def _recipe(config: ClassifierConfig, rows: Sequence[CatalogRow], watched: Sequence[CatalogRow], seed: int) -> Recipe:
+    how = config.model_dump(mode="json", include={"optimizer", "learning_rate", "epochs", "batchnorm", "checkpoint"})
+    how["features"] = config.features.model_dump(mode="json", include=_FEATURES)
+    how["training"], how["seed"] = training_recipe(config.training.model_copy(update={"validate_every": 1})), seed
+    if config.checkpoint == "validation":
+        how |= {"holdout": config.holdout, "threshold": config.threshold}
+    return Recipe("train-classifier", VERSION, how, (weights_digest(config.features), *_contents([*rows, *watched])))
+
+
+def _contents(rows: Sequence[CatalogRow]) -> list[str]:
+    with ThreadPoolExecutor(8) as pool:
+        contents = list(pool.map(_content, [row.image for row in rows]))
+    return [
+        f"{content} {row.label} {row.region or ''} {row.split} {row.origin == REAL}"
+        for content, row in zip(contents, rows, strict=True)
+    ]
+
+
+def _content(file: str) -> str:
+    try:
+        return file_digest(Path(file))
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+
+
+def _counts(rows: Sequence[CatalogRow]) -> tuple[int, int, int]:
+    """Normal, real defective and synthetic images."""
+    defects = [row for row in rows if row.label]
+    real = sum(row.origin == REAL for row in defects)
+    return len(rows) - len(defects), real, len(defects) - real
+
+
+def _remarks(config: ClassifierConfig) -> tuple[str, ...]:
+    leak = "leakage: the checkpoint was chosen by AP on the test images (checkpoint=test)"
+    return (leak,) * (config.checkpoint == "test")

@@ -1,0 +1,223 @@
+"""DiffusionAD: trained on normal images and synthetic anomalies, kept in the store, applied to a catalog."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from exdd_ray.config.diffusionad import DiffusionADConfig, InferenceConfig
+from exdd_ray.data.catalog import catalog_rows, select_rows
+from exdd_ray.detectors.patch_bank import Predictions
+from exdd_ray.diffusionad.infer import anomaly_maps, image_scores, random_noise, seeded_noise
+from exdd_ray.diffusionad.learner import make_learner
+from exdd_ray.diffusionad.networks import Networks, make_networks
+from exdd_ray.diffusionad.samples import Images, draw_validation, read_images
+from exdd_ray.errors import ConfigError, DataError
+from exdd_ray.metrics.curves import detection
+from exdd_ray.progress import Progress, silent
+from exdd_ray.scoring.maps import MapMaker
+from exdd_ray.store.artifact import Recipe, Store, file_digest
+from exdd_ray.synthesis.sources import texture_files
+from exdd_ray.training.learner import ShuffledBatches
+from exdd_ray.training.loop import training_device
+from exdd_ray.training.stored import trained, training_recipe
+
+VERSION = 1
+LEAK = "leakage: the checkpoint was chosen by the AUROC of the test images (detector.checkpoint=test)"
+_HOLD_OUT = 2  # second word of the seed of who is held out
+_NOT_TRAINED_BY: dict[str, Any] = {
+    "preset": True,
+    "scale": True,
+    "inference": True,
+    "training": True,
+    "epochs": True,
+    "steps": True,
+    "validate_epochs": True,
+    "anomalies": {"textures"},
+}
+
+
+@dataclass(frozen=True)
+class FittedDiffusionAD:
+    """A trained detector.
+
+    Attributes:
+        networks: in evaluation mode, on the device.
+        seed: of the noise at test, where it is seeded.
+        key: of the trained networks' artifact.
+        threshold: of the image score, with the largest F1 on what the checkpoint was chosen on; None for the last one.
+        train: normal images that were trained on, and held out of the training.
+        unreadable: id -> why a training image could not be read.
+        remarks: what a reader of the scores must know.
+    """
+
+    config: DiffusionADConfig
+    networks: Networks
+    seed: int
+    progress: Progress
+    key: str
+    threshold: float | None
+    train: tuple[int, int]
+    unreadable: dict[str, str]
+    remarks: tuple[str, ...]
+
+    def predict(self, catalog: pa.Table) -> Predictions:
+        """Scores and anomaly maps of the readable images of a catalog. Raises DataError where none is."""
+        images = read_images(catalog_rows(catalog), self.config.size)
+        if not images.rows:
+            raise DataError("nothing to predict: no image of the catalog is readable")
+        maps = self._maps(images)
+        side = (self.config.size, self.config.size)
+        return Predictions(
+            rows=images.rows,
+            scores=image_scores(maps),
+            patch_maps=maps.reshape(len(maps), -1),
+            draw=MapMaker(grid=side, input_size=side, blur="gaussian", radius=0.0),
+        )
+
+    def _maps(self, images: Images) -> np.ndarray:
+        size, names = self.config.size, [row.id for row in images.rows]
+        seeded = self.config.inference.noise == "seeded"
+        noise = seeded_noise(self.seed, names, size) if seeded else random_noise(size)
+        with self.progress("DiffusionAD", len(names)) as advance:
+            return anomaly_maps(self.networks, images.pixels, noise, self.config, advance)
+
+
+def fit_diffusionad(
+    config: DiffusionADConfig,
+    train: pa.Table,
+    store: Store,
+    seed: int,
+    *,
+    test: pa.Table | None = None,
+    progress: Progress = silent,
+) -> FittedDiffusionAD:
+    """Train on the normal images of a catalog, or take the trained networks from the store.
+
+    Args:
+        train: its defective images are not used.
+        seed: of the networks' weights and of all that is drawn.
+        test: the test images; for `checkpoint: test` only.
+
+    Raises:
+        DataError: fewer readable normal images than a batch, or too few to hold some out of.
+        ConfigError: `checkpoint: test` without test images.
+        TrainingError: see exdd_ray.training.loop.train.
+    """
+    images = read_images(catalog_rows(select_rows(train, label=0)), config.size)
+    if not images.rows:
+        raise DataError("no normal image to train on is readable")
+    normal, held_out = _parted(images.pixels, config, seed)
+    steps, per_epoch = _steps(config, len(normal))
+    training = config.training
+    if config.validate_epochs is not None:
+        training = training.model_copy(update={"validate_every": config.validate_epochs * per_epoch})
+    networks = make_networks(config, seed)
+    judge, tested = _judge(config, networks, held_out, test, seed)
+    how = config.model_dump(mode="json", exclude=_NOT_TRAINED_BY)
+    artifact = trained(
+        make_learner(networks, normal, config, steps, seed),
+        steps,
+        config=training,
+        recipe=Recipe(
+            "train-diffusionad",
+            VERSION,
+            {**how, "seed": seed, "steps": steps, "loop": training_recipe(training)},
+            (_digest(images.pixels), *_textures(config), *tested),
+        ),
+        store=store,
+        validate=None if judge is None else lambda: judge().value,
+        describe=lambda: {"threshold": None if judge is None else judge().threshold},
+        progress=progress,
+    )
+    for module in networks.modules.values():
+        module.to(training_device(training))
+    return FittedDiffusionAD(
+        config=config,
+        networks=networks,
+        seed=seed,
+        progress=progress,
+        key=artifact.key,
+        threshold=artifact.metadata["threshold"],
+        train=(len(normal), len(held_out)),
+        unreadable=images.unreadable,
+        remarks=(LEAK,) if config.checkpoint == "test" else (),
+    )
+
+
+@dataclass(frozen=True)
+class _Judgement:
+    """How good the networks' current weights are, and the threshold of the image score with the largest F1."""
+
+    value: float
+    threshold: float
+
+
+def _parted(pixels: np.ndarray, config: DiffusionADConfig, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images to train on, and those held out of it (none unless the checkpoint is chosen on them).
+
+    Raises DataError where none would be left to train on.
+    """
+    count = max(1, round(config.held_out * len(pixels))) if config.checkpoint == "validation" else 0
+    if count >= len(pixels):
+        raise DataError(
+            "detector.checkpoint=validation needs at least 2 normal images: one to hold out of the training"
+        )
+    order = np.random.default_rng([seed, _HOLD_OUT]).permutation(len(pixels))
+    return pixels[np.sort(order[count:])], pixels[np.sort(order[:count])]
+
+
+def _steps(config: DiffusionADConfig, normal: int) -> tuple[int, int]:
+    """Steps of the training, and of an epoch. Raises DataError for fewer images than a batch."""
+    per_epoch = ShuffledBatches(normal, config.training.batch, seed=0, drop_last=True).per_epoch
+    return config.steps or config.epochs * per_epoch, per_epoch
+
+
+def _judge(
+    config: DiffusionADConfig, networks: Networks, held_out: np.ndarray, test: pa.Table | None, seed: int
+) -> tuple[Callable[[], _Judgement] | None, tuple[str, ...]]:
+    """What the checkpoint is chosen by, and the digests of the test images where it is chosen on them."""
+    if config.checkpoint == "last":
+        return None, ()
+    alike = config.model_copy(update={"inference": InferenceConfig(batch=config.inference.batch)})
+    if config.checkpoint == "validation":
+        images, masks = draw_validation(held_out, config, seed)
+        return lambda: _by_masks(_maps(networks, images, alike, seed), masks), ()
+    if test is None:
+        raise ConfigError("detector.checkpoint=test: the test images are not given")
+    found = read_images(catalog_rows(test), config.size)
+    labels = np.array([row.label for row in found.rows])
+    if len(set(labels.tolist())) < 2:
+        raise DataError("detector.checkpoint=test: the test images are of one class")
+    digests = (_digest(found.pixels), "".join(map(str, labels)))
+    return lambda: _by_labels(_maps(networks, found.pixels, alike, seed), labels), digests
+
+
+def _maps(networks: Networks, pixels: np.ndarray, config: DiffusionADConfig, seed: int) -> np.ndarray:
+    noise = seeded_noise(seed, [str(number) for number in range(len(pixels))], config.size)
+    return anomaly_maps(networks, pixels, noise, config, lambda _: None)
+
+
+def _by_masks(maps: np.ndarray, masks: np.ndarray) -> _Judgement:
+    """Mean of image AUROC and pixel AP: the one is 1 early, and the other goes on."""
+    image = detection(masks.any(axis=(1, 2)).astype(int), image_scores(maps))
+    pixel = detection(masks.ravel().astype(int), maps.ravel())
+    return _Judgement((image.auroc + pixel.ap) / 2, image.threshold)
+
+
+def _by_labels(maps: np.ndarray, labels: np.ndarray) -> _Judgement:
+    image = detection(labels, image_scores(maps))
+    return _Judgement(image.auroc, image.threshold)
+
+
+def _textures(config: DiffusionADConfig) -> tuple[str, ...]:
+    folder = config.anomalies.textures
+    return () if folder is None else tuple(file_digest(Path(file)) for file in texture_files(folder))
+
+
+def _digest(pixels: np.ndarray) -> str:
+    return hashlib.blake2b(pixels.tobytes(), digest_size=20).hexdigest()

@@ -1,0 +1,1 @@
+"""DiffusionAD (Zhang et al., "DiffusionAD: norm-guided one-step denoising diffusion for anomaly detection", 2023)."""

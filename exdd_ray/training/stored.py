@@ -1,0 +1,90 @@
+"""Trained networks as artifacts of the store: trained once, a killed run goes on."""
+
+import fcntl
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from exdd_ray.config.training import TrainConfig
+from exdd_ray.device import CPU
+from exdd_ray.progress import Progress, silent
+from exdd_ray.store.artifact import Artifact, Recipe, Store
+from exdd_ray.training.checkpoint import WEIGHTS, read_modules, write_modules
+from exdd_ray.training.learner import Learner, Sample
+from exdd_ray.training.loop import train, training_device
+
+LOSSES = "losses.json"
+_log = logging.getLogger(__name__)
+
+
+def trained(
+    learner: Learner[Sample],
+    steps: int,
+    *,
+    config: TrainConfig,
+    recipe: Recipe,
+    store: Store,
+    validate: Callable[[], float] | None = None,
+    describe: Callable[[], Mapping[str, Any]] | None = None,
+    progress: Progress = silent,
+) -> Artifact:
+    """The trained modules of a recipe: found in the store, or trained; they hold the chosen weights on return.
+
+    A run that is cut off leaves its checkpoints in the store's `unfinished` folder, and the next one goes on from them.
+    A second process that wants the same recipe waits for the first.
+
+    Args:
+        recipe: must name all that the result depends on, the steps too: `training_recipe` has the loop's part.
+        describe: what else the artifact's metadata shall hold, found with the chosen weights.
+    """
+    if (found := store.find(recipe.key)) is None:
+        checkpoints = store.root / "unfinished" / recipe.key
+        with _alone(checkpoints):
+
+            def build(folder: Path) -> Mapping[str, Any]:
+                result = train(
+                    learner, steps, config=config, checkpoints=checkpoints, validate=validate, progress=progress
+                )
+                write_modules(folder / WEIGHTS, learner.modules)
+                (folder / LOSSES).write_text(json.dumps(result.losses), encoding="utf-8")
+                chosen = {"steps": steps, "best_step": result.best_step, "best_value": result.best_value}
+                return {**chosen, "micro_batch": result.micro_batch, **(describe() if describe else {})}
+
+            found = store.make(recipe, build)
+            shutil.rmtree(checkpoints, ignore_errors=True)
+    restore(found, learner.modules)
+    return found
+
+
+def restore(artifact: Artifact, modules: Mapping[str, nn.Module]) -> None:
+    """Fill networks from a trained artifact, and put them in evaluation mode. Raises TrainingError for other ones."""
+    read_modules(artifact.file(WEIGHTS), modules)
+    for module in modules.values():
+        module.eval()
+
+
+def training_recipe(config: TrainConfig) -> dict[str, Any]:
+    """The part of a recipe that the loop's config is; how often checkpoints are written is not in it."""
+    device = training_device(config)
+    how = config.model_dump(mode="json", exclude={"checkpoint_every", "device"})
+    return {**how, **({} if device == CPU else {"device": device})}
+
+
+@contextmanager
+def _alone(checkpoints: Path) -> Iterator[None]:
+    """Holds the lock of a run, which the system frees when the process ends, however it ends."""
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    lock = checkpoints.with_name(f"{checkpoints.name}.lock")
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _log.warning("another process trains the same model: waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
