@@ -14,6 +14,7 @@ from exdd_ray.banks.vectors import VectorBlocks
 from exdd_ray.config.detector import CoresetConfig
 from exdd_ray.device import compute_device
 from exdd_ray.errors import DataError
+from exdd_ray.features.memory import return_freed_memory
 from exdd_ray.progress import Advance, Progress
 from exdd_ray.store.arrays import read_arrays, write_arrays
 from exdd_ray.store.artifact import Artifact, Recipe, Store
@@ -94,6 +95,7 @@ def make_bank(points: Points, config: CoresetConfig, seed: int, store: Store, pr
         columns = {"vectors": vectors.take(order.indices), "points": order.indices, "radii": order.radii}
         check_finite(f"the {points.batch} bank", columns["vectors"])
         write_arrays(folder / FILE, {**columns, "batch": np.zeros(picks, dtype=np.int32)})
+        return_freed_memory()
         return {"space": points.space, "batches": [points.batch], "of": points.count, "rounds": order.rounds}
 
     return _opened(store.make(Recipe("bank", VERSION, how, (*points.inputs, points.space)), build))

@@ -25,15 +25,15 @@ from exdd_ray.device import CPU, compute_device
 from exdd_ray.errors import DataError, ImageError
 from exdd_ray.features.aggregate import aggregate
 from exdd_ray.features.backbone import Backbone, load_backbone, weights_digest
-from exdd_ray.features.memory import return_freed_blocks
+from exdd_ray.features.memory import limit_heap, return_freed_memory
 from exdd_ray.features.prepare import prepare_image
 from exdd_ray.progress import Progress, silent
 from exdd_ray.store.arrays import read_arrays, write_arrays
 from exdd_ray.store.artifact import Artifact, Recipe, Store, digest, file_digest
 
 SLICE = 16
-VERSION = 3
-_FORWARD = 4  # images in one forward pass on a CPU: the activations of more leave its caches, and fill the memory
+VERSION = 4
+_FORWARD = 2  # images in one forward pass on a CPU: the activations of more leave its caches, and fill the memory
 _VECTORS = "vectors.arrow"
 
 SliceRunner = Callable[[Store, Sequence["SliceJob"], Callable[[int], None]], None]
@@ -147,6 +147,7 @@ def embed(
     if missing:
         with progress(f"embedding with {features.backbone}", sum(len(job.rows) for job in missing)) as advance:
             (run or run_on_threads)(store, missing, advance)
+        return_freed_memory()
     return _assembled(store, jobs)
 
 
@@ -197,7 +198,7 @@ def run_on_threads(store: Store, jobs: Sequence[SliceJob], advance: Callable[[in
 
 def make_slice(store: Store, job: SliceJob) -> Artifact:
     """The artifact of one slice: vectors [n x P x D] of its readable images, and the reasons of the others."""
-    return_freed_blocks()
+    limit_heap()
     return store.make(job.recipe, lambda folder: _build_slice(job, folder))
 
 

@@ -1,4 +1,4 @@
-"""Keeping a process small: freed tensors go back to the system."""
+"""Keeping a process small: freed memory goes back to the system (glibc; elsewhere no effect)."""
 
 import ctypes
 import functools
@@ -6,16 +6,27 @@ import platform
 
 _M_MMAP_THRESHOLD = -3
 _M_TRIM_THRESHOLD = -1
-_BLOCK = 1 << 20
+_OWN_PAGES = 8 << 20  # above the activations of one forward pass: fresh pages for each of them would cost a quarter
+_TOP = 4 << 20
 
 
 @functools.cache
-def return_freed_blocks() -> None:
-    """From now on memory blocks of a MiB and more leave the process when they are freed (glibc; elsewhere no effect).
+def limit_heap() -> None:
+    """From now on large arrays have pages of their own, and leave the process when they are freed.
 
-    By default glibc keeps them for each thread: with the activations of two threads, a third of the peak.
+    By default glibc raises the size that it calls large, and keeps what each thread freed.
     """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, _BLOCK)
-        libc.mallopt(_M_TRIM_THRESHOLD, _BLOCK)
+    if (libc := _glibc()) is not None:
+        libc.mallopt(_M_MMAP_THRESHOLD, _OWN_PAGES)
+        libc.mallopt(_M_TRIM_THRESHOLD, _TOP)
+
+
+def return_freed_memory() -> None:
+    """Give back what was freed in all threads."""
+    if (libc := _glibc()) is not None:
+        libc.malloc_trim(0)
+
+
+@functools.cache
+def _glibc() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
