@@ -17,7 +17,7 @@ from exdd_ray.cli.progress import terminal_progress
 from exdd_ray.config.experiment import ExperimentConfig
 from exdd_ray.config.load import Trial
 from exdd_ray.experiment.run import run_trials
-from exdd_ray.experiment.trial import Workshop
+from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.store.artifact import Store
 
 PROMPTS = ("hole", "crack", "scratch", "stain", "fray")

@@ -1,5 +1,6 @@
 """Progress on the terminal: a bar for what takes longer than two seconds, plain lines where there is no terminal."""
 
+import logging
 import sys
 import threading
 import time
@@ -13,6 +14,23 @@ from exdd_ray.progress import Advance
 
 _PATIENCE = 2.0
 _EVERY = 20.0
+
+
+class _Stderr(logging.Handler):
+    """Prints to what is stderr at the time, so that a bar stays below."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
+_stderr = _Stderr()
+
+
+def show_log(name: str) -> None:
+    """Print what a logger says, from INFO on, to stderr."""
+    logger = logging.getLogger(name)
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_stderr)
 
 
 @contextmanager

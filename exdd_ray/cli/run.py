@@ -24,7 +24,7 @@ class _KeysHelp(argparse.Action):
         parser.print_help()
         print("\nkeys (an unambiguous ending will do; values are YAML):")
         for key in list_keys(RunConfig):
-            print(f"  {key.path}={key.default}  ({key.type})")
+            print(f"  {key.path}={key.default}  ({'; '.join(filter(None, [key.kind, key.type]))})")
         parser.exit()
 
 
@@ -77,11 +77,11 @@ def print_config(arguments: argparse.Namespace) -> int:
 
 def run_experiment(arguments: argparse.Namespace) -> int:
     """Run all trials, print the table, write the results' folder."""
-    from exdd_ray.cli.progress import terminal_progress
+    from exdd_ray.cli.progress import show_log, terminal_progress
     from exdd_ray.cli.tables import print_results
     from exdd_ray.config.load import load_run
     from exdd_ray.experiment.run import check_output, run_trials, summary, write_results
-    from exdd_ray.experiment.trial import Workshop
+    from exdd_ray.experiment.workshop import Workshop
     from exdd_ray.store.artifact import Store
 
     started = time.perf_counter()
@@ -89,6 +89,7 @@ def run_experiment(arguments: argparse.Namespace) -> int:
     folder = (loaded.run.output or Path("runs") / loaded.run.name).expanduser().absolute()
     check_output(folder)
     store = Store(loaded.run.store.expanduser())
+    show_log("exdd_ray.training")
     workshop = Workshop(store, terminal_progress, *_runners(arguments.ray))
     results = run_trials(loaded.trials, workshop, _say_progress)
     with terminal_progress("writing the report", 1) as advance:

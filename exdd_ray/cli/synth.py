@@ -38,7 +38,7 @@ def run_synth(arguments: argparse.Namespace) -> int:
     from exdd_ray.cli.progress import terminal_progress
     from exdd_ray.config.load import load_run
     from exdd_ray.experiment.synth import run_syntheses, write_samples
-    from exdd_ray.experiment.trial import Workshop
+    from exdd_ray.experiment.workshop import Workshop
     from exdd_ray.report.contact_sheet import write_contact_sheet
     from exdd_ray.store.artifact import Store
 

@@ -23,8 +23,17 @@ def print_results(results: Sequence[TrialResult]) -> None:
         mine = [record for record in records if record["name"] == name]
         table.add_row(name, *(_cell(mine, metric) for metric in _METRICS))
     Console(width=None if sys.stdout.isatty() else 120).print(table)
+    for result in results:
+        if result.held_out is not None:
+            print(f"{result.trial.name}, {result.category}, seed {result.trial.config.seed}: {_points(result)}")
     for remark in dict.fromkeys(remark for result in results for remark in result.remarks):
         print(f"note: {remark}")
+
+
+def _points(result: TrialResult) -> str:
+    points = (("held-out training images", result.held_out), ("the test images", result.image.detection))
+    said = [f"{p.precision:.3f} and {p.recall:.3f} at the F1-max threshold of {where}" for where, p in points if p]
+    return f"precision and recall {', '.join(said)}"
 
 
 def _cell(records: list[dict[str, object]], metric: str) -> str:

@@ -85,3 +85,8 @@ class ClassifierConfig(Frozen):
         if self.checkpoint == "test" and self.preset != "released":
             raise ValueError("checkpoint=test is a leak, kept for preset=released: use validation or last")
         return self
+
+    @property
+    def geometry(self) -> FeaturesConfig:
+        """How images and masks are laid over the anomaly maps."""
+        return self.features

@@ -250,3 +250,8 @@ class PatchBankConfig(Frozen):
         if not dual and self.scoring.fusion != "single":
             raise ValueError(f"scoring.fusion={self.scoring.fusion} needs bank.positive")
         return self
+
+    @property
+    def geometry(self) -> FeaturesConfig:
+        """How images and masks are laid over the anomaly maps."""
+        return self.features

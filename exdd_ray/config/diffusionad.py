@@ -215,5 +215,5 @@ class DiffusionADConfig(Frozen):
 
     @property
     def geometry(self) -> FeaturesConfig:
-        """How images and masks are laid over the anomaly maps, as evaluation and report read it."""
+        """How images and masks are laid over the anomaly maps."""
         return FeaturesConfig(resize=(self.size, self.size))

@@ -1,13 +1,24 @@
 """An experiment: a dataset, a synthesizer, a detector; and a run of several that share what they have in common."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from exdd_ray.config.base import Frozen
+from exdd_ray.config.classifier import ClassifierConfig
 from exdd_ray.config.detector import PatchBankConfig
+from exdd_ray.config.diffusionad import DiffusionADConfig
 from exdd_ray.config.synthesis import SynthesizerConfig
+
+
+def _bank_by_default(given: Any) -> Any:
+    return {"kind": "patch_bank", **given} if isinstance(given, Mapping) else given
+
+
+DetectorConfig = PatchBankConfig | ClassifierConfig | DiffusionADConfig
+AnyDetector = Annotated[DetectorConfig, Field(discriminator="kind"), BeforeValidator(_bank_by_default)]
 
 
 class SplitConfig(Frozen):
@@ -71,13 +82,25 @@ class EvaluationConfig(Frozen):
 
 
 class ExperimentConfig(Frozen):
-    """A dataset x a synthesizer x a detector, with the seed of all that is drawn."""
+    """A dataset x a synthesizer x a detector, with the seed of all that is drawn.
+
+    Attributes:
+        detector: of the kind `patch_bank` (where none is given), `classifier` or `diffusionad`.
+    """
 
     dataset: DatasetConfig = DatasetConfig()
     synthesizer: SynthesizerConfig | None = None
-    detector: PatchBankConfig = PatchBankConfig()
+    detector: AnyDetector = PatchBankConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _synthesizer_is_used(self) -> "ExperimentConfig":
+        if self.synthesizer is not None and isinstance(self.detector, DiffusionADConfig):
+            raise ValueError(
+                "detector.kind=diffusionad makes its own anomalies (detector.anomalies): unset synthesizer"
+            )
+        return self
 
 
 class RunConfig(ExperimentConfig):

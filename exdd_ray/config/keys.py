@@ -1,8 +1,11 @@
-"""Dotted keys of a config: listing them from the schema, resolving shortened ones, setting them in a raw config."""
+"""Dotted keys of a config: listing them from the schema, resolving shortened ones, setting them in a raw config.
+
+Where a model may be one of several kinds, the keys of all of them are known.
+"""
 
 import difflib
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -13,11 +16,12 @@ from exdd_ray.errors import ConfigError
 
 @dataclass(frozen=True)
 class Key:
-    """One settable value: its dotted path, its type and default as text."""
+    """One settable value: its dotted path, its type and default as text, and the kind of model that has it, if any."""
 
     path: str
     type: str
     default: str
+    kind: str = ""
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -34,14 +38,32 @@ def _type_name(annotation: Any) -> str:
     return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
 
 
-def list_keys(model: type[BaseModel], prefix: str = "") -> Iterator[Key]:
+def _kind(model: type[BaseModel]) -> str:
+    return str(model.model_fields["kind"].default) if "kind" in model.model_fields else ""
+
+
+def list_keys(model: type[BaseModel], prefix: str = "", kind: str = "") -> Iterator[Key]:
     """Every dotted key of a config model, nested models included (and themselves where they may be null)."""
     for name, field in model.model_fields.items():
         path, nested = f"{prefix}{name}", _models(field.annotation)
         if not nested or len(get_args(field.annotation)) > len(nested):
-            yield Key(path, _type_name(field.annotation), str(field.get_default(call_default_factory=True)))
+            yield Key(path, _type_name(field.annotation), str(field.get_default(call_default_factory=True)), kind)
         for inner in nested:
-            yield from list_keys(inner, f"{path}.")
+            yield from list_keys(inner, f"{path}.", _kind(inner) if len(nested) > 1 else kind)
+
+
+def key_at(model: type[BaseModel], location: Sequence[str | int]) -> str:
+    """The dotted key of the place that pydantic gives an error, which names the kind of a model as if it were a key."""
+    path: list[str] = []
+    models = [model]
+    for part in location:
+        if chosen := [one for one in models if _kind(one) == part]:
+            models = chosen
+            continue
+        path.append(str(part))
+        fields = [one.model_fields[str(part)] for one in models if part in one.model_fields]
+        models = [inner for field in fields for inner in _models(field.annotation)]
+    return ".".join(path)
 
 
 def resolve_key(key: str, model: type[BaseModel]) -> str:

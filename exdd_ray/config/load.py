@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from exdd_ray.config.base import merge
 from exdd_ray.config.experiment import ExperimentConfig, RunConfig
-from exdd_ray.config.keys import resolve_key, set_key
+from exdd_ray.config.keys import key_at, resolve_key, set_key
 from exdd_ray.errors import ConfigError
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
@@ -185,12 +186,22 @@ def _validate(model: type[Config], raw: Raw, path: Path) -> Config:
 
 def _first_fault(error: ValidationError, model: type[ExperimentConfig]) -> str:
     fault, *others = error.errors()
-    where = ".".join(str(part) for part in fault["loc"])
     more = f" (and {len(others)} more)" if others else ""
+    return f"{_fault(fault, key_at(model, fault['loc']), model)}{more}"
+
+
+def _fault(fault: ErrorDetails, where: str, model: type[ExperimentConfig]) -> str:
     if fault["type"] == "extra_forbidden":
         try:
             resolve_key(where, model)
         except ConfigError as unknown:
-            return f"{unknown}{more}"
+            return str(unknown)
+        return f"{where}: not a key of {'.'.join(map(str, fault['loc'][:-1]))}"
+    if fault["type"] == "union_tag_invalid":
+        context = fault["ctx"]
+        return f"{where}.kind: one of {context['expected_tags']}, not {context['tag']!r}"
+    if fault["type"] == "union_tag_not_found":
+        return f"{where}: say which kind"
     reason = fault["msg"].removeprefix("Value error, ")
-    return f"{where}: {reason}" + (f", not {fault['input']!r}" if not isinstance(fault["input"], dict) else "") + more
+    given = "" if isinstance(fault["input"], dict) else f", not {fault['input']!r}"
+    return f"{where}: {reason}{given}" if where else reason

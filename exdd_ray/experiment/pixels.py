@@ -23,12 +23,12 @@ def stored_pixel_metrics(
     predictions: Predictions, config: ExperimentConfig, store: Store, measure: Callable[[], PixelMetrics]
 ) -> PixelMetrics:
     """Metrics at the network's input size: read from the store, or measured and kept there."""
-    features, evaluation, draw = config.detector.features, config.evaluation, predictions.draw
+    geometry, evaluation, draw = config.detector.geometry, config.evaluation, predictions.draw
     how = {
         "mask_resize": evaluation.mask_resize,
         "fpr_limit": evaluation.fpr_limit,
         "draw": asdict(draw),
-        "geometry": features.model_dump(mode="json", include={"working_size", "resize", "crop"}),
+        "geometry": geometry.model_dump(mode="json", include={"working_size", "resize", "crop"}),
     }
     maps = np.ascontiguousarray(predictions.patch_maps)
     masks = [f"{row.label} {row.mask_threshold} {_digest(row.mask)}" for row in predictions.rows]

@@ -8,6 +8,7 @@ import pyarrow as pa
 from exdd_ray.config.load import Trial
 from exdd_ray.detectors.patch_bank import Predictions
 from exdd_ray.metrics.evaluate import ImageMetrics, PixelMetrics
+from exdd_ray.metrics.threshold import OperatingPoint
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class TrialResult:
         predictions: of the test images.
         image: metrics of the image scores.
         pixel: metrics of the anomaly maps; None where no test defect has a mask.
+        held_out: what the threshold that was chosen on held-out training images gives on the test images; None where
+            the detector holds none out.
         bank_sizes: vectors in the negative bank, and in the positive one (0 without one).
         train: number of normal, real defective and synthetic training images.
         test: number of normal and defective test images.
@@ -37,6 +40,7 @@ class TrialResult:
     test: tuple[int, int]
     remarks: tuple[str, ...]
     seconds: float
+    held_out: OperatingPoint | None = None
 
 
 def results_table(results: Sequence[TrialResult]) -> pa.Table:
@@ -46,11 +50,12 @@ def results_table(results: Sequence[TrialResult]) -> pa.Table:
 
 def _record(result: TrialResult) -> dict[str, object]:
     image, pixel, config = result.image, result.pixel, result.trial.config
-    auroc, ap = image.auroc_interval, image.ap_interval
+    auroc, ap, held_out = image.auroc_interval, image.ap_interval, result.held_out
     return {
         "name": result.trial.name,
         "dataset": config.dataset.name,
         "category": result.category,
+        "detector": config.detector.kind,
         "preset": config.detector.preset,
         "seed": config.seed,
         "image_auroc": image.detection.auroc,
@@ -61,6 +66,9 @@ def _record(result: TrialResult) -> dict[str, object]:
         "image_ap_high": ap.high if ap else None,
         "image_f1": image.detection.f1,
         "image_threshold": image.detection.threshold,
+        "held_out_threshold": held_out.threshold if held_out else None,
+        "held_out_precision": held_out.precision if held_out else None,
+        "held_out_recall": held_out.recall if held_out else None,
         "pixel_auroc": pixel.detection.auroc if pixel else None,
         "pixel_ap": pixel.detection.ap if pixel else None,
         "pixel_f1": pixel.detection.f1 if pixel else None,

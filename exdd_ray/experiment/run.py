@@ -13,7 +13,8 @@ from exdd_ray.config.load import LoadedRun, Trial, resolved_yaml
 from exdd_ray.errors import UserError
 from exdd_ray.experiment.dataset import by_category, load_catalog
 from exdd_ray.experiment.result import TrialResult, results_table
-from exdd_ray.experiment.trial import Workshop, assign, run_trial
+from exdd_ray.experiment.trial import assign, run_trial
+from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.report.page import write_report
 
 FILES = frozenset(

@@ -16,7 +16,8 @@ from exdd_ray.data.catalog import catalog_rows, select_rows
 from exdd_ray.data.split import split_catalog
 from exdd_ray.errors import ConfigError, UserError
 from exdd_ray.experiment.dataset import by_category, load_catalog
-from exdd_ray.experiment.trial import Workshop, mask_leak
+from exdd_ray.experiment.trial import mask_givers, mask_leak
+from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.synthesis.synthesize import Synthesis, synthesize
 
 if TYPE_CHECKING:
@@ -106,12 +107,12 @@ def _run(trial: Trial, category: str, universe: pa.Table, workshop: Workshop) ->
     assert config.synthesizer is not None
     split = config.dataset.split
     catalog = split_catalog(universe, train_fraction=split.train_fraction, defects=split.defects, seed=config.seed)
-    normal, positives = (select_rows(catalog, split="train", label=label) for label in (0, 1))
+    train = select_rows(catalog, split="train")
     started = perf_counter()
     synthesis = synthesize(
         config.synthesizer,
-        normal,
-        positives,
+        select_rows(train, label=0),
+        mask_givers(universe, train),
         config.seed,
         workshop.store,
         run=workshop.paint,

@@ -2,77 +2,31 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from exdd_ray.config.detector import FeaturesConfig
-from exdd_ray.config.experiment import DatasetConfig, EvaluationConfig, ExperimentConfig
+from exdd_ray.config.experiment import ExperimentConfig
 from exdd_ray.config.load import Trial
 from exdd_ray.config.synthesis import InpaintConfig
 from exdd_ray.data.catalog import UNSPLIT, CatalogRow, select_rows
 from exdd_ray.data.datasets import DATASETS
-from exdd_ray.data.images import image_size, read_row_mask
+from exdd_ray.data.images import image_size
 from exdd_ray.data.split import positives_from_test, split_catalog
-from exdd_ray.detectors.patch_bank import FittedPatchBank, Predictions, fit_patch_bank
-from exdd_ray.detectors.samples import Embedder, ImageOrderer, Searcher
+from exdd_ray.detectors.patch_bank import Predictions
 from exdd_ray.errors import ConfigError, DataError
+from exdd_ray.experiment.fit import TrialImages, Wants, faults, fit, wants
 from exdd_ray.experiment.pixels import stored_pixel_metrics
 from exdd_ray.experiment.result import TrialResult
-from exdd_ray.features.embed import SliceRunner
-from exdd_ray.features.prepare import prepare_mask
+from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.metrics.evaluate import PixelMetrics, image_metrics, pixel_metrics
-from exdd_ray.progress import Progress, silent
-from exdd_ray.store.artifact import Store
-from exdd_ray.synthesis.chunk import ChunkRunner
+from exdd_ray.metrics.threshold import OperatingPoint, point_at
 from exdd_ray.synthesis.model import model_digest
 from exdd_ray.synthesis.synthesize import Synthesis, synthesize
 
 _BLOCK = 32
-_KEPT_MASKS = 4096
-
-
-@dataclass
-class Workshop:
-    """What the trials of a run share: the store, and what they have opened from it.
-
-    Attributes:
-        run: computes embedding slices; None takes this process's threads.
-        paint: makes chunks of synthetic samples; None takes this process's threads.
-        order, search: make coresets and search banks; None is this process.
-    """
-
-    store: Store
-    progress: Progress = silent
-    run: SliceRunner | None = None
-    paint: ChunkRunner | None = None
-    order: ImageOrderer | None = None
-    search: Searcher | None = None
-    _embedders: dict[tuple[str, str], Embedder] = field(default_factory=dict)
-    _masks: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
-
-    def embedder(self, features: FeaturesConfig, universe: pa.Table) -> Embedder:
-        """The embedder of a dataset's category; embeds all of it once."""
-        key = (features.model_dump_json(), universe["image"][0].as_py())
-        if key not in self._embedders:
-            self._embedders[key] = Embedder(
-                self.store, features, universe, self.run, self.progress, self.order, self.search
-            )
-        return self._embedders[key]
-
-    def mask(self, row: CatalogRow, features: FeaturesConfig, evaluation: EvaluationConfig) -> np.ndarray:
-        """The true mask bool of a test image that has one, at the resolution of the evaluation."""
-        if evaluation.resolution == "native":
-            return read_row_mask(row)
-        key = (f"{row.mask} {row.mask_threshold}", f"{features.model_dump_json()} {evaluation.mask_resize}")
-        if key not in self._masks:
-            if len(self._masks) == _KEPT_MASKS:
-                self._masks.clear()
-            mask = read_row_mask(row, features.working_size)
-            self._masks[key] = prepare_mask(mask, features, eroded=evaluation.mask_resize == "eroded")
-        return self._masks[key]
 
 
 @dataclass(frozen=True)
@@ -87,30 +41,40 @@ class Assignment:
 def assign(config: ExperimentConfig, universe: pa.Table) -> Assignment:
     """Split one category and check that the trial can be run on it; no image is opened.
 
-    Raises DataError for a test set of one class, no normal image, or no defect (with a mask) for a dual bank.
+    Raises DataError for a test set of one class, no normal image, or no defect for a detector that needs some.
     """
-    split, dual = config.dataset.split, config.detector.bank.positive is not None
+    split = config.dataset.split
     catalog = split_catalog(universe, train_fraction=split.train_fraction, defects=split.defects, seed=config.seed)
     train, test = select_rows(catalog, split="train"), select_rows(catalog, split="test")
     for label, name in ((0, "normal"), (1, "defective")):
         if select_rows(test, label=label).num_rows == 0:
             where = universe["category"][0].as_py()
             raise DataError(f"{where}: AUROC and AP are undefined: the test set has nothing {name}")
-    remarks = _leakage(config, universe, catalog)
     if isinstance(config.synthesizer, InpaintConfig):
         model_digest(config.synthesizer)  # refuses a model that cannot be had, before anything is computed
-    defects = select_rows(train, label=1)
-    if dual:
-        masked = defects.filter(pc.is_valid(defects["mask"]))
-        if masked.num_rows == 0 and (config.synthesizer is None or config.synthesizer.count == 0):
-            raise DataError(
-                f"a dual bank needs defects with masks to train on, and none of {defects.num_rows} training defects "
-                "has one: set dataset.split.defects or a synthesizer"
-            )
-        if masked.num_rows < defects.num_rows:
-            remarks += (f"{defects.num_rows - masked.num_rows} training defects have no mask and are left out",)
-        defects = masked
-    return Assignment(pa.concat_tables([select_rows(train, label=0), defects]), test, remarks)
+    normal, defects = select_rows(train, label=0), select_rows(train, label=1)
+    usable, left_out = _usable(defects, wants(config.detector))
+    synthetic = config.synthesizer is not None and config.synthesizer.count > 0
+    if wants(config.detector).defects and usable.num_rows == 0 and not synthetic:
+        raise DataError(_no_defects(wants(config.detector), defects.num_rows))
+    return Assignment(pa.concat_tables([normal, usable]), test, _leakage(config, universe, catalog) + left_out)
+
+
+def _usable(defects: pa.Table, wanted: Wants) -> tuple[pa.Table, tuple[str, ...]]:
+    """The training defects that a detector learns from, and the remark on those that it cannot."""
+    if not wanted.defects:
+        return defects.slice(0, 0), ()
+    if not wanted.masks:
+        return defects, ()
+    masked = defects.filter(pc.is_valid(defects["mask"]))
+    without = defects.num_rows - masked.num_rows
+    return masked, (f"{without} training defects have no mask and are left out",) * (without > 0)
+
+
+def _no_defects(wanted: Wants, defects: int) -> str:
+    masked = f" with masks to train on, and none of {defects} training defects has one"
+    what = masked if wanted.masks else " to train on, and there is none"
+    return f"{wanted.name} needs defects{what}: set dataset.split.defects or a synthesizer"
 
 
 def _leakage(config: ExperimentConfig, universe: pa.Table, catalog: pa.Table) -> tuple[str, ...]:
@@ -119,7 +83,7 @@ def _leakage(config: ExperimentConfig, universe: pa.Table, catalog: pa.Table) ->
     if spec is not None and spec.related and pc.any(pc.equal(universe["split"], UNSPLIT)).as_py():
         remarks += (f"leakage: {spec.related}, and the split is random",)
     moved = positives_from_test(universe, catalog)
-    if moved and config.detector.bank.positive is not None:
+    if moved and wants(config.detector).defects:
         remarks += (f"leakage: training defects ({moved}) were taken from the test split, and are not tested",)
     return remarks
 
@@ -129,6 +93,16 @@ def mask_leak(config: ExperimentConfig) -> tuple[str, ...]:
     synthesizer = config.synthesizer
     leaks = isinstance(synthesizer, InpaintConfig) and synthesizer.masks.source == "positives"
     return ("leakage: synthetic defects lie in the masks of training defects (masks.source=positives)",) * leaks
+
+
+def mask_givers(universe: pa.Table, train: pa.Table) -> pa.Table:
+    """Defects whose masks a synthesizer may paint in: those trained on.
+
+    Where a trial trains on none (zero-shot), they are those that the dataset itself has in train: DIAG's stand-in for
+    masks that an expert draws.
+    """
+    defects = select_rows(train, label=1)
+    return defects if defects.num_rows else select_rows(universe, split="train", label=1)
 
 
 def run_trial(trial: Trial, universe: pa.Table, workshop: Workshop) -> TrialResult:
@@ -144,14 +118,13 @@ def run_trial(trial: Trial, universe: pa.Table, workshop: Workshop) -> TrialResu
     started = time.perf_counter()
     config = trial.config
     assignment = assign(config, universe)
-    embedder = workshop.embedder(config.detector.features, universe)
-    readable, unreadable = _readable(universe, embedder, config.dataset)
-    train, test = (part.filter(pc.is_in(part["id"], readable)) for part in (assignment.train, assignment.test))
-    synthesis = _synthetic(config, train, workshop)
-    real = select_rows(train, label=1).slice(0, None if config.detector.bank.positive else 0)
-    synthetic = synthesis.catalog
-    normal = select_rows(train, label=0)
-    fitted = fit_patch_bank(config.detector, pa.concat_tables([normal, real, synthetic]), embedder, config.seed)
+    readable, unreadable = _readable(config, universe, workshop)
+    whole, train, test = (
+        part.filter(pc.is_in(part["id"], readable)) for part in (universe, assignment.train, assignment.test)
+    )
+    synthesis = _synthetic(config, whole, train, workshop)
+    images = TrialImages(universe, pa.concat_tables([train, synthesis.catalog]), test)
+    fitted = fit(config.detector, images, workshop, config.seed)
     predictions = fitted.predict(test)
     labels = np.array([row.label for row in predictions.rows])
     image = image_metrics(labels, predictions.scores, resamples=config.evaluation.bootstrap, seed=config.seed)
@@ -161,38 +134,38 @@ def run_trial(trial: Trial, universe: pa.Table, workshop: Workshop) -> TrialResu
         predictions=predictions,
         image=image,
         pixel=_pixel_metrics(predictions, config, workshop),
-        bank_sizes=_bank_sizes(fitted),
-        train=(normal.num_rows, real.num_rows, synthetic.num_rows),
+        held_out=_held_out(labels, predictions, fitted.threshold),
+        bank_sizes=fitted.bank_sizes,
+        train=fitted.train,
         test=(int((labels == 0).sum()), int((labels == 1).sum())),
-        remarks=assignment.remarks + unreadable + synthesis.remark,
+        remarks=assignment.remarks + unreadable + synthesis.remark + fitted.remarks,
         seconds=time.perf_counter() - started,
     )
 
 
-def _readable(universe: pa.Table, embedder: Embedder, config: DatasetConfig) -> tuple[pa.Array, tuple[str, ...]]:
+def _readable(config: ExperimentConfig, universe: pa.Table, workshop: Workshop) -> tuple[pa.Array, tuple[str, ...]]:
     """Ids of the images that could be decoded; refuses where more could not than the config tolerates."""
-    embedding = embedder.embedding(universe)
-    ids = universe["id"].filter(pa.array(embedding.readable)).combine_chunks()
-    faults = len(embedding.reasons)
-    if not faults:
+    found, tolerated = faults(config.detector, universe, workshop), config.dataset.max_unreadable
+    ids = universe["id"].combine_chunks()
+    if not found:
         return ids, ()
-    first = next(iter(embedding.reasons.values()))
-    if faults > config.max_unreadable * universe.num_rows:
+    first = next(iter(found.values()))
+    if len(found) > tolerated * universe.num_rows:
         raise DataError(
-            f"{faults} of {universe.num_rows} images are unreadable, more than dataset.max_unreadable="
-            f"{config.max_unreadable:g} tolerates; the first: {first}"
+            f"{len(found)} of {universe.num_rows} images are unreadable, more than dataset.max_unreadable="
+            f"{tolerated:g} tolerates; the first: {first}"
         )
-    return ids, (f"{faults} unreadable images left out; the first: {first}",)
+    readable = ids.filter(pc.invert(pc.is_in(ids, pa.array(list(found)))))
+    return readable, (f"{len(found)} unreadable images left out; the first: {first}",)
 
 
-def _synthetic(config: ExperimentConfig, train: pa.Table, workshop: Workshop) -> Synthesis:
-    if config.synthesizer is None or config.detector.bank.positive is None:
+def _synthetic(config: ExperimentConfig, universe: pa.Table, train: pa.Table, workshop: Workshop) -> Synthesis:
+    if config.synthesizer is None or not wants(config.detector).defects:
         return Synthesis((), {})
-    normal, positives = (select_rows(train, label=label) for label in (0, 1))
     return synthesize(
         config.synthesizer,
-        normal,
-        positives,
+        select_rows(train, label=0),
+        mask_givers(universe, train),
         config.seed,
         workshop.store,
         run=workshop.paint,
@@ -200,15 +173,15 @@ def _synthetic(config: ExperimentConfig, train: pa.Table, workshop: Workshop) ->
     )
 
 
-def _bank_sizes(fitted: FittedPatchBank) -> tuple[int, int]:
-    return len(fitted.negative.vectors), 0 if fitted.positive is None else len(fitted.positive.vectors)
+def _held_out(labels: np.ndarray, predictions: Predictions, threshold: float | None) -> OperatingPoint | None:
+    return None if threshold is None else point_at(labels, predictions.scores, threshold)
 
 
 def _pixel_metrics(predictions: Predictions, config: ExperimentConfig, workshop: Workshop) -> PixelMetrics | None:
     """None where no test defect has a mask; a defect without one is left out of the pixel metrics."""
     if not any(row.mask is not None for row in predictions.rows):
         return None
-    if config.evaluation.resolution == "native" and config.detector.features.crop is not None:
+    if config.evaluation.resolution == "native" and config.detector.geometry.crop is not None:
         raise ConfigError("evaluation.resolution=native needs maps of the whole image: unset detector.features.crop")
 
     def measure() -> PixelMetrics:
@@ -225,7 +198,7 @@ def _maps_and_masks(
     with workshop.progress("measuring anomaly maps", len(predictions.rows)) as advance:
         for row, anomaly_map in _drawn(predictions, native=config.evaluation.resolution == "native"):
             if row.mask is not None:
-                yield anomaly_map, workshop.mask(row, config.detector.features, config.evaluation)
+                yield anomaly_map, workshop.mask(row, config.detector.geometry, config.evaluation)
             elif not row.label:
                 yield anomaly_map, np.zeros(anomaly_map.shape, dtype=bool)
             advance(1)

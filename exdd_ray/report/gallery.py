@@ -165,22 +165,22 @@ def _panel(trial: int, group: int, result: TrialResult, picks: Picks, pictures: 
 
 def _tile(result: TrialResult, at: int, scale: tuple[float, float], pictures: dict[CatalogRow, Picture]) -> Tile:
     predictions, row = result.predictions, result.predictions.rows[at]
-    picture, features = pictures[row], result.trial.config.detector.features
-    left, top, width, height = map_box((picture.height, picture.width), features)
-    heat = _heat(predictions.draw(predictions.patch_maps[at], _map_size(features)), scale)
+    picture, geometry = pictures[row], result.trial.config.detector.geometry
+    left, top, width, height = map_box((picture.height, picture.width), geometry)
+    heat = _heat(predictions.draw(predictions.patch_maps[at], _map_size(geometry)), scale)
     score = float(predictions.scores[at])
     above = score >= result.image.detection.threshold
     return Tile(picture, heat, (left, top, width, height), row, score, above)
 
 
-def map_box(size: Size, features: FeaturesConfig) -> tuple[float, float, float, float]:
+def map_box(size: Size, geometry: FeaturesConfig) -> tuple[float, float, float, float]:
     """Box (x, y, width, height) of an image of `size` that the anomaly map covers: all of it but for a central crop."""
     height, width = size
-    if features.crop is None:
+    if geometry.crop is None:
         return 0.0, 0.0, float(width), float(height)
-    shorter, resize = min(height, width), features.resize
+    shorter, resize = min(height, width), geometry.resize
     up, across = (resize / shorter,) * 2 if isinstance(resize, int) else (resize[0] / height, resize[1] / width)
-    tall, wide = features.crop[0] / up, features.crop[1] / across
+    tall, wide = geometry.crop[0] / up, geometry.crop[1] / across
     return round((width - wide) / 2, 2), round((height - tall) / 2, 2), round(wide, 2), round(tall, 2)
 
 
@@ -192,8 +192,8 @@ def colour_scale(predictions: Predictions) -> tuple[float, float]:
     return low, high if high > low else low + max(abs(low), 1.0) * 1e-6
 
 
-def _map_size(features: FeaturesConfig) -> Size:
-    return _within(features.input_size, MAP_SIDE)
+def _map_size(geometry: FeaturesConfig) -> Size:
+    return _within(geometry.input_size, MAP_SIDE)
 
 
 def _heat(anomaly_map: np.ndarray, scale: tuple[float, float]) -> str:

@@ -66,6 +66,22 @@ def test_environment_variables(tmp_path, monkeypatch):
         read_raw(write(tmp_path, "b.yaml", "name: '${MISSING_ONE}'\n"))
 
 
+def test_a_detector_is_a_patch_bank_unless_its_kind_says_otherwise(tmp_path):
+    file = write(
+        tmp_path,
+        "a.yaml",
+        "variants:\n  bank: {}\n  image labels: {detector: {kind: classifier, preset: diag}}\n"
+        "  diffusion: {detector: {kind: diffusionad, scale: small}}\n",
+    )
+    loaded = load_run(file, ["detector.preset=best"])
+    assert [trial.config.detector.kind for trial in loaded.trials] == ["patch_bank", "classifier", "diffusionad"]
+    for trial, document in zip(loaded.trials, resolved_yaml(loaded).split("---\n"), strict=True):
+        (again,) = load_run(write(tmp_path, "again.yaml", document)).trials
+        assert again.config == trial.config
+    (small,) = load_run(file, ["detector={kind: classifier}", "learning_rate=0.01", "features.layers=[layer2]"]).trials
+    assert (small.config.detector.learning_rate, small.config.detector.geometry.layers) == (0.01, ("layer2",))
+
+
 def test_overrides_by_ending_beat_file_variants_and_grid(tmp_path):
     file = write(
         tmp_path,
@@ -101,6 +117,13 @@ def test_seeds_repeat_every_trial_and_a_seed_override_wins(tmp_path):
         ("detector: {scoring: {blur: pillow8, fusion: bonus}}\n", "gaussian"),
         ("detector: {features: {resize: [64, 64], crop: [80, 64]}}\n", "larger than resize"),
         ("detector: {features: {resize: [0, 64]}}\n", "at least 16"),
+        ("detector: {kind: bnak}\n", "detector.kind: one of 'patch_bank', 'classifier', 'diffusionad', not 'bnak'"),
+        ("detector: {kind: classifier, epochs: 0}\n", "detector.epochs: Input should be greater than or equal to 1"),
+        ("detector: {kind: classifier, lerning_rate: 1}\n", "did you mean 'detector.learning_rate'"),
+        ("detector: {kind: classifier, bank: {}}\n", "detector.bank: not a key of detector.classifier"),
+        ("detector: {kind: classifier, checkpoint: test}\n", "detector: checkpoint=test is a leak"),
+        ("detector: {kind: diffusionad}\nsynthesizer: {kind: cutpaste}\n", "bad.yaml: detector.kind=diffusionad makes"),
+        ("synthesizer: {count: 3}\n", "synthesizer: say which kind"),
         ("- a\n- b\n", "expected keys and values"),
         ("a: [", "not valid YAML"),
     ],

@@ -1,0 +1,121 @@
+"""The kinds of detectors, as a trial sees them: what each learns from, and how it is fitted."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from exdd_ray.config.classifier import ClassifierConfig
+from exdd_ray.config.detector import PatchBankConfig
+from exdd_ray.config.diffusionad import DiffusionADConfig
+from exdd_ray.config.experiment import DetectorConfig
+from exdd_ray.data.catalog import REAL, select_rows
+from exdd_ray.detectors.classifier import fit_classifier
+from exdd_ray.detectors.diffusionad import fit_diffusionad
+from exdd_ray.detectors.patch_bank import Predictions, fit_patch_bank
+from exdd_ray.experiment.workshop import Workshop
+
+
+@dataclass(frozen=True)
+class Wants:
+    """What a detector learns from beside normal images.
+
+    Attributes:
+        defects: defective images, real or synthetic.
+        masks: of the defects, which are left out without.
+        name: of such a detector, in messages.
+    """
+
+    defects: bool
+    masks: bool
+    name: str
+
+
+@dataclass(frozen=True)
+class TrialImages:
+    """Images of a trial: all real ones of its category, those to train on (synthetic ones too), those to test."""
+
+    universe: pa.Table
+    train: pa.Table
+    test: pa.Table
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted detector.
+
+    Attributes:
+        predict: scores and maps of a catalog's images.
+        train: normal, real defective and synthetic images trained on.
+        bank_sizes: vectors in the negative and in the positive bank; 0 without one.
+        threshold: of the image score, chosen on held-out training images; None where none were held out.
+        remarks: what a reader of the scores must know.
+    """
+
+    predict: Callable[[pa.Table], Predictions]
+    train: tuple[int, int, int]
+    bank_sizes: tuple[int, int] = (0, 0)
+    threshold: float | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def wants(config: DetectorConfig) -> Wants:
+    """What a detector learns from."""
+    match config:
+        case PatchBankConfig():
+            return Wants(defects=config.bank.positive is not None, masks=True, name="a dual bank")
+        case ClassifierConfig():
+            return Wants(defects=True, masks=False, name="a classifier")
+        case DiffusionADConfig():
+            return Wants(defects=False, masks=False, name="DiffusionAD")
+
+
+def faults(config: DetectorConfig, universe: pa.Table, workshop: Workshop) -> Mapping[str, str]:
+    """Why images of a category cannot be used, by id; banks learn that as they embed them."""
+    if not isinstance(config, PatchBankConfig):
+        return workshop.faults(universe)
+    embedding = workshop.embedder(config.features, universe).embedding(universe)
+    return {universe["id"][int(row)].as_py(): reason for row, reason in embedding.reasons.items()}
+
+
+def fit(config: DetectorConfig, images: TrialImages, workshop: Workshop, seed: int) -> Fitted:
+    """Fit a detector, or take what the store has of it.
+
+    Raises UserError as the detector's own `fit_...`.
+    """
+    match config:
+        case PatchBankConfig():
+            return _fit_bank(config, images, workshop, seed)
+        case ClassifierConfig():
+            return _fit_classifier(config, images, workshop, seed)
+        case DiffusionADConfig():
+            return _fit_diffusionad(config, images, workshop, seed)
+
+
+def _fit_bank(config: PatchBankConfig, images: TrialImages, workshop: Workshop, seed: int) -> Fitted:
+    fitted = fit_patch_bank(config, images.train, workshop.embedder(config.features, images.universe), seed)
+    positive = 0 if fitted.positive is None else len(fitted.positive.vectors)
+    return Fitted(
+        predict=fitted.predict,
+        train=_counts(images.train),
+        bank_sizes=(len(fitted.negative.vectors), positive),
+    )
+
+
+def _fit_classifier(config: ClassifierConfig, images: TrialImages, workshop: Workshop, seed: int) -> Fitted:
+    fitted = fit_classifier(config, images.train, workshop.store, seed, test=images.test, progress=workshop.progress)
+    return Fitted(fitted.predict, fitted.train, threshold=fitted.threshold, remarks=fitted.remarks)
+
+
+def _fit_diffusionad(config: DiffusionADConfig, images: TrialImages, workshop: Workshop, seed: int) -> Fitted:
+    fitted = fit_diffusionad(config, images.train, workshop.store, seed, test=images.test, progress=workshop.progress)
+    # a threshold that was chosen on the test images is none to report beside the test's own
+    threshold = fitted.threshold if config.checkpoint == "validation" else None
+    return Fitted(fitted.predict, (fitted.train[0], 0, 0), threshold=threshold, remarks=fitted.remarks)
+
+
+def _counts(train: pa.Table) -> tuple[int, int, int]:
+    defects = select_rows(train, label=1)
+    real = pc.sum(pc.equal(defects["origin"], REAL)).as_py() or 0
+    return train.num_rows - defects.num_rows, real, defects.num_rows - real

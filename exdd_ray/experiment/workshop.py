@@ -1,0 +1,87 @@
+"""What the trials of a run share: the store, and what they have opened from it."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pyarrow as pa
+
+from exdd_ray.config.detector import FeaturesConfig
+from exdd_ray.config.experiment import EvaluationConfig
+from exdd_ray.data.catalog import CatalogRow, catalog_rows
+from exdd_ray.data.images import read_pair, read_row_mask
+from exdd_ray.detectors.samples import Embedder, ImageOrderer, Searcher
+from exdd_ray.errors import ImageError
+from exdd_ray.features.embed import SliceRunner
+from exdd_ray.features.prepare import prepare_mask
+from exdd_ray.progress import Progress, silent
+from exdd_ray.store.artifact import Store
+from exdd_ray.synthesis.chunk import ChunkRunner
+
+_KEPT_MASKS = 4096
+_READERS = 8
+
+
+@dataclass
+class Workshop:
+    """What the trials of a run share.
+
+    Attributes:
+        run: computes embedding slices; None takes this process's threads.
+        paint: makes chunks of synthetic samples; None takes this process's threads.
+        order, search: make coresets and search banks; None is this process.
+    """
+
+    store: Store
+    progress: Progress = silent
+    run: SliceRunner | None = None
+    paint: ChunkRunner | None = None
+    order: ImageOrderer | None = None
+    search: Searcher | None = None
+    _embedders: dict[tuple[str, str], Embedder] = field(default_factory=dict)
+    _masks: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    _faults: dict[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def embedder(self, features: FeaturesConfig, universe: pa.Table) -> Embedder:
+        """The embedder of a dataset's category; embeds all of it once."""
+        key = (features.model_dump_json(), universe["image"][0].as_py())
+        if key not in self._embedders:
+            self._embedders[key] = Embedder(
+                self.store, features, universe, self.run, self.progress, self.order, self.search
+            )
+        return self._embedders[key]
+
+    def mask(self, row: CatalogRow, geometry: FeaturesConfig, evaluation: EvaluationConfig) -> np.ndarray:
+        """The true mask bool of a test image that has one, at the resolution of the evaluation."""
+        if evaluation.resolution == "native":
+            return read_row_mask(row)
+        key = (f"{row.mask} {row.mask_threshold}", f"{geometry.model_dump_json()} {evaluation.mask_resize}")
+        if key not in self._masks:
+            if len(self._masks) == _KEPT_MASKS:
+                self._masks.clear()
+            mask = read_row_mask(row, geometry.working_size)
+            self._masks[key] = prepare_mask(mask, geometry, eroded=evaluation.mask_resize == "eroded")
+        return self._masks[key]
+
+    def faults(self, universe: pa.Table) -> Mapping[str, str]:
+        """Why images of a dataset's category cannot be decoded, by id; decodes all of it once."""
+        key = universe["image"][0].as_py()
+        if key not in self._faults:
+            rows = catalog_rows(universe)
+            with self.progress("reading images", len(rows)) as advance, ThreadPoolExecutor(_READERS) as pool:
+                found = {}
+                for row, reason in zip(rows, pool.map(_fault, rows), strict=True):
+                    advance(1)
+                    if reason is not None:
+                        found[row.id] = reason
+            self._faults[key] = found
+        return self._faults[key]
+
+
+def _fault(row: CatalogRow) -> str | None:
+    try:
+        read_pair(replace(row, mask=None))
+    except ImageError as error:
+        return str(error)
+    return None
