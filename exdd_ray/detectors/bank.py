@@ -1,7 +1,8 @@
 """Memory banks: a coreset of vectors in the store, with where each vector came from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from exdd_ray.store.artifact import Artifact, Recipe, Store
 # The greedy order of so many points from a first one, as `greedy_order` gives it.
 Orderer = Callable[[int, int, Rounds], CoresetOrder]
 
-VERSION = 2
+VERSION = 3
 FILE = "bank.arrow"
 
 
@@ -82,23 +83,72 @@ def make_bank(points: Points, config: CoresetConfig, seed: int, store: Store, pr
     Args:
         seed: of the first pick, unless the config has its own.
     """
-    seed = seed if config.seed is None else config.seed
+    return make_banks(points, [config], seed, store, progress)[0]
+
+
+def make_banks(
+    points: Points, configs: Sequence[CoresetConfig], seed: int, store: Store, progress: Progress
+) -> list[MemoryBank]:
+    """The coresets of the same points as banks; arguments as those of `make_bank`.
+
+    Orders are nested: of the banks that the store lacks and that differ in size alone, the largest is ordered, and the
+    others are its beginning. Each is the artifact that `make_bank` makes.
+    """
+    sizes: dict[str, int] = {}
+    for config in configs:
+        if store.peek(_recipe(points, config, seed).key) is None:
+            family = order_family(config)
+            sizes[family] = max(sizes.get(family, 0), bank_size(points.count, config))
+    orders: dict[str, tuple[CoresetOrder, np.ndarray]] = {}
+
+    def build(config: CoresetConfig, folder: Path) -> dict[str, Any]:
+        family, picks = order_family(config), bank_size(points.count, config)
+        if family not in orders:
+            orders[family] = _ordered(points, config, max(picks, sizes.get(family, 0)), _seed(config, seed), progress)
+        order, vectors = orders[family]
+        columns = {"vectors": vectors[:picks], "points": order.indices[:picks], "radii": order.radii[:picks]}
+        write_arrays(folder / FILE, {**columns, "batch": np.zeros(picks, dtype=np.int32)})
+        return {"space": points.space, "batches": [points.batch], "of": points.count}
+
+    banks = [_opened(store.make(_recipe(points, c, seed), partial(build, c))) for c in configs]
+    if orders:
+        return_freed_memory()
+    return banks
+
+
+def _recipe(points: Points, config: CoresetConfig, seed: int) -> Recipe:
     picks = bank_size(points.count, config)
-    how = {"method": config.method, "projection": config.projection, "seed": seed, "picks": picks}
+    how = {
+        "method": config.method,
+        "projection": config.projection,
+        "seed": _seed(config, seed),
+        "picks": picks,
+    }
     if config.method == "merge_reduce":
         how["chunk"] = config.chunk
+    return Recipe("bank", VERSION, how, (*points.inputs, points.space))
 
-    def build(folder: Path) -> dict[str, Any]:
-        vectors = points.read()
-        with progress(f"{points.batch} bank: {picks} of {points.count} vectors", picks) as advance:
-            order = _order(vectors, config, picks, seed, advance, points.order)
-        columns = {"vectors": vectors.take(order.indices), "points": order.indices, "radii": order.radii}
-        check_finite(f"the {points.batch} bank", columns["vectors"])
-        write_arrays(folder / FILE, {**columns, "batch": np.zeros(picks, dtype=np.int32)})
-        return_freed_memory()
-        return {"space": points.space, "batches": [points.batch], "of": points.count, "rounds": order.rounds}
 
-    return _opened(store.make(Recipe("bank", VERSION, how, (*points.inputs, points.space)), build))
+def order_family(config: CoresetConfig) -> str:
+    """Names the banks that are beginnings of one order of the same points; a merge-reduced one is alone."""
+    sized = set() if config.method == "merge_reduce" else {"rate", "minimum"}
+    return config.model_dump_json(exclude=sized)
+
+
+def _seed(config: CoresetConfig, seed: int) -> int:
+    return seed if config.seed is None else config.seed
+
+
+def _ordered(
+    points: Points, config: CoresetConfig, picks: int, seed: int, progress: Progress
+) -> tuple[CoresetOrder, np.ndarray]:
+    """The order of so many picks, and their vectors [picks x D]."""
+    vectors = points.read()
+    with progress(f"{points.batch} bank: {picks} of {points.count} vectors", picks) as advance:
+        order = _order(vectors, config, picks, seed, advance, points.order)
+    chosen = vectors.take(order.indices)
+    check_finite(f"the {points.batch} bank", chosen)
+    return order, chosen
 
 
 def open_bank(store: Store, key: str) -> MemoryBank:

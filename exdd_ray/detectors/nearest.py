@@ -1,6 +1,7 @@
-"""Distances of images' patches to a memory bank, as artifacts."""
+"""Distances of images' patches to a memory bank, or to several nested ones at once, as artifacts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +47,6 @@ def nearest(
 
     Raises DataError for a bank of other features.
     """
-    if bank.space != embedding.space:
-        raise DataError(f"bank {bank.key} was built from other features than these images' (backbone or layers differ)")
-    how: dict[str, Any] = {"held_out": None if own_images is None else digest(own_images.tolist())}
-    if config.index != "exact" and own_images is None:
-        how["index"] = config.index
-    recipe = Recipe("nearest", VERSION, how, (embedding.key, digest(at.tolist()), bank.key))
 
     def build(folder: Path) -> None:
         title = f"{label}: nearest of {len(bank.vectors)} vectors"
@@ -59,17 +54,70 @@ def nearest(
             patches = embedding.vectors(at)
             with progress(title, len(patches)) as advance:
                 whole = elsewhere(store, bank.key, embedding.space, patches, advance)
-            distances, indices = whole.distances[0], whole.indices[0]
+            distances, indices = whole.distances, whole.indices
         else:
             with progress(title, len(at)) as advance:
                 distances, indices = _image_by_image(embedding, at, _finder(bank, config, own_images), advance)
-        shape = (len(at), embedding.patches)
-        columns = {"nearest": distances.reshape(shape), "indices": indices.astype(np.int32).reshape(shape)}
-        write_arrays(folder / _FILE, columns)
+        _write(distances[0], indices[0], embedding.patches, folder)
 
-    return BankDistances(**read_arrays(store.make(recipe, build).file(_FILE)))
+    return BankDistances(**read_arrays(store.make(_recipe(embedding, at, bank, config, own_images), build).file(_FILE)))
 
 
+def search_nested(
+    embedding: Embedding,
+    at: np.ndarray,
+    banks: Sequence[MemoryBank],
+    config: SearchConfig,
+    store: Store,
+    progress: Progress,
+    label: str,
+    *,
+    own_images: np.ndarray | None = None,
+) -> None:
+    """Puts what `nearest` gives for each of several banks into the store, by one exact search of the largest.
+
+    Args:
+        banks: each the beginning of the next larger one.
+        own_images: of the largest.
+
+    Raises DataError for banks of other features, or that are not each other's beginnings.
+    """
+    recipes = {len(bank.vectors): _recipe(embedding, at, bank, config, _first(own_images, bank)) for bank in banks}
+    largest = max(banks, key=lambda bank: len(bank.vectors))
+    for bank in banks:
+        if not np.array_equal(bank.vectors, largest.vectors[: len(bank.vectors)]):
+            raise DataError(f"bank {bank.key} is not the beginning of bank {largest.key}")
+    sizes = sorted(size for size, recipe in recipes.items() if store.peek(recipe.key) is None)
+    if len(sizes) < 2 or config.index != "exact":
+        return
+    find = _finder(largest, config, own_images, sizes)
+    with progress(f"{label}: nearest of {', '.join(map(str, sizes))} vectors", len(at)) as advance:
+        distances, indices = _image_by_image(embedding, at, find, advance)
+    for number, size in enumerate(sizes):
+        store.make(recipes[size], partial(_write, distances[number], indices[number], embedding.patches))
+
+
+def _first(own_images: np.ndarray | None, bank: MemoryBank) -> np.ndarray | None:
+    return None if own_images is None else own_images[: len(bank.vectors)]
+
+
+def _recipe(
+    embedding: Embedding, at: np.ndarray, bank: MemoryBank, config: SearchConfig, own_images: np.ndarray | None
+) -> Recipe:
+    if bank.space != embedding.space:
+        raise DataError(f"bank {bank.key} was built from other features than these images' (backbone or layers differ)")
+    how: dict[str, Any] = {"held_out": None if own_images is None else digest(own_images.tolist())}
+    if config.index != "exact" and own_images is None:
+        how["index"] = config.index
+    return Recipe("nearest", VERSION, how, (embedding.key, digest(at.tolist()), bank.key))
+
+
+def _write(distances: np.ndarray, indices: np.ndarray, patches: int, folder: Path) -> None:
+    columns = {"nearest": distances.reshape(-1, patches), "indices": indices.astype(np.int32).reshape(-1, patches)}
+    write_arrays(folder / _FILE, columns)
+
+
+# From vectors [q x D] and their images' positions [q] to distances and indices [S x q], for S nested sizes of a bank.
 Finder = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
@@ -82,23 +130,31 @@ def _image_by_image(
         rows = np.arange(start * embedding.patches, (start + len(images)) * embedding.patches)
         found.append(find(patches.take(rows), np.repeat(images, embedding.patches)))
         advance(len(images))
-    distances, indices = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    distances, indices = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
     return distances, indices
 
 
-def _finder(bank: MemoryBank, config: SearchConfig, own_images: np.ndarray | None) -> Finder:
-    """From vectors [q x D] and their images' positions [q] to distances and indices [q x 1]; the bank prepared once."""
+def _finder(
+    bank: MemoryBank, config: SearchConfig, own_images: np.ndarray | None, sizes: Sequence[int] | None = None
+) -> Finder:
+    """The bank prepared once."""
     if config.index != "exact" and own_images is None:
         index = build_index(config.index, bank.vectors)
-        return lambda vectors, _: index.search(vectors, 1)
-    prepared = prepare_bank(bank.vectors, groups=own_images, precision=config.precision, device=compute_device())
 
-    def find(vectors: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def approximate(vectors: np.ndarray, _: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            distances, indices = index.search(vectors, 1)
+            return distances.T, indices.T
+
+        return approximate
+    device, precision = compute_device(), config.precision
+    prepared = prepare_bank(bank.vectors, sizes=sizes, groups=own_images, precision=precision, device=device)
+
+    def exact(vectors: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         groups = None if own_images is None else images
         found = search_prepared(vectors, prepared, 1, groups=groups, memory_mib=config.memory_mib)
-        return found.distances[0], found.indices[0]
+        return found.distances[..., 0], found.indices[..., 0]
 
-    return find
+    return exact
 
 
 def neighbour_distances(

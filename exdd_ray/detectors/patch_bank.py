@@ -88,8 +88,9 @@ class FittedPatchBank:
         All images beside the ones that the negative bank was built from are searched together, so that selections of
         them that differ from trial to trial are served by one search.
         """
-        embedding, readable = samples.embedding, np.flatnonzero(samples.embedding.readable)
-        pool = np.setdiff1d(readable, self.normal.at) if embedding.key == self.normal.embedding.key else readable
+        embedding = samples.embedding
+        same = embedding.key == self.normal.embedding.key
+        pool = others(self.normal) if same else np.flatnonzero(embedding.readable)
         if not np.isin(samples.at, pool).all():
             pool = np.unique(samples.at)
         embedder, search = self.embedder, self.config.search
@@ -117,34 +118,20 @@ def fit_patch_bank(config: PatchBankConfig, train: pa.Table, embedder: Embedder,
     Raises:
         DataError: no normal image, no defect for a dual bank, a defect without a mask.
     """
-    normal = select_rows(train, label=0)
-    if normal.num_rows == 0:
-        raise DataError("no normal image to train on")
-    (samples,) = embedder.samples(normal)
-    if len(samples.at) == 0:
-        raise DataError("no normal image to train on is readable")
     store, progress = embedder.store, embedder.progress
-    space = samples.embedding.space
-    points = Points(
-        read=partial(samples.embedding.vectors, samples.at),
-        count=len(samples.at) * samples.embedding.patches,
-        inputs=(samples.key,),
-        space=space,
-        batch="normal",
-        order=embedder.orderer(samples.embedding, samples.at),
-    )
-    negative = make_bank(points, config.bank.negative, seed, store, progress)
+    samples = normal_samples(train, embedder)
+    negative = make_bank(normal_points(samples, embedder), config.bank.negative, seed, store, progress)
     single = FittedPatchBank(config, embedder, samples, negative, None, None)
     if config.bank.positive is None:
         return single
-    bonus, purify = config.scoring.fusion == "bonus", config.positives.source == "mask" and config.positives.purify
-    away = _held_out(single) if bonus or purify else None
+    bonus, purify = config.scoring.fusion == "bonus", _purify(config)
+    away = _held_out(single) if calibrates(config) else None
     limit = float(np.quantile(away, purify)) if away is not None and purify else None
     points = _positives(select_rows(train, label=1), single, limit)
     positive = make_bank(points, config.bank.positive, seed, store, progress)
     if away is None or not bonus:
         return replace(single, positive=positive)
-    rows, label = _calibration_rows(single), "held-out normal images"
+    rows, label = calibration_rows(config, samples), "held-out normal images"
     near = nearest(samples.embedding, rows, positive, config.search, store, progress, label, elsewhere=embedder.search)
     return replace(
         single,
@@ -153,23 +140,65 @@ def fit_patch_bank(config: PatchBankConfig, train: pa.Table, embedder: Embedder,
     )
 
 
-def _calibration_rows(fitted: FittedPatchBank) -> np.ndarray:
+def normal_samples(train: pa.Table, embedder: Embedder) -> Samples:
+    """The normal images of a training catalog. Raises DataError where none is readable."""
+    normal = select_rows(train, label=0)
+    if normal.num_rows == 0:
+        raise DataError("no normal image to train on")
+    (samples,) = embedder.samples(normal)
+    if len(samples.at) == 0:
+        raise DataError("no normal image to train on is readable")
+    return samples
+
+
+def normal_points(samples: Samples, embedder: Embedder) -> Points:
+    """All patches of normal images: what the negative bank is chosen from."""
+    return Points(
+        read=partial(samples.embedding.vectors, samples.at),
+        count=len(samples.at) * samples.embedding.patches,
+        inputs=(samples.key,),
+        space=samples.embedding.space,
+        batch="normal",
+        order=embedder.orderer(samples.embedding, samples.at),
+    )
+
+
+def others(samples: Samples) -> np.ndarray:
+    """Positions of all readable images beside these: the pool that is searched together."""
+    return np.setdiff1d(np.flatnonzero(samples.embedding.readable), samples.at)
+
+
+def calibrates(config: PatchBankConfig) -> bool:
+    """Whether held-out normal images are searched for."""
+    return config.bank.positive is not None and (config.scoring.fusion == "bonus" or _purify(config) is not None)
+
+
+def _purify(config: PatchBankConfig) -> float | None:
+    return config.positives.purify if config.positives.source == "mask" else None
+
+
+def calibration_rows(config: PatchBankConfig, normal: Samples) -> np.ndarray:
     """Positions of the normal images on which scores are calibrated: spread evenly over all."""
-    at = fitted.normal.at
+    at = normal.at
     if len(at) < 2:
         raise DataError("fusion=bonus and positives.purify need at least two normal images to calibrate on")
-    count = min(fitted.config.scoring.calibration, len(at))
+    count = min(config.scoring.calibration, len(at))
     return at[np.unique(np.linspace(0, len(at) - 1, count).round().astype(np.int64))]
 
 
 def _held_out(fitted: FittedPatchBank) -> np.ndarray:
     """Distances [n x P] of normal images to the negative bank without their own vectors."""
     embedding, embedder = fitted.normal.embedding, fitted.embedder
-    own = fitted.normal.at[fitted.negative.points // embedding.patches]
-    rows, label = _calibration_rows(fitted), "held-out normal images"
+    own, label = own_images(fitted.negative, fitted.normal), "held-out normal images"
+    rows = calibration_rows(fitted.config, fitted.normal)
     search, store = fitted.config.search, embedder.store
     found = nearest(embedding, rows, fitted.negative, search, store, embedder.progress, label, own_images=own)
     return found.nearest
+
+
+def own_images(bank: MemoryBank, normal: Samples) -> np.ndarray:
+    """[M] for each vector of a bank of normal images the position of the image that it came from."""
+    return normal.at[bank.points // normal.embedding.patches]
 
 
 def _positives(defective: pa.Table, fitted: FittedPatchBank, limit: float | None) -> Points:
