@@ -7,17 +7,18 @@ seed: with three seeds a difference is called noise unless its 95 % interval (St
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from common import CACHE, SHARED, report, tiles
-from scipy.stats import t
 
 from exdd_ray.cli.progress import terminal_progress
 from exdd_ray.config.experiment import ExperimentConfig
 from exdd_ray.config.load import Trial
 from exdd_ray.experiment.run import run_trials
 from exdd_ray.experiment.workshop import Workshop
+from exdd_ray.metrics.seeds import difference, mean_of
 from exdd_ray.store.artifact import Store
 
 PROMPTS = ("hole", "crack", "scratch", "stain", "fray")
@@ -53,10 +54,17 @@ def plan(seeds: tuple[int, ...], defects: int) -> list[Trial]:
     return [trial(name, synthesizer, seed, defects) for name, synthesizer in rows.items() for seed in seeds]
 
 
-def mean_and_half(values: np.ndarray) -> tuple[float, float]:
-    """Mean over seeds and half of its 95 % interval."""
-    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.nan
-    return float(values.mean()), float(half)
+def cell(values: Mapping[int, float], baseline: Mapping[int, float] | None) -> tuple[str, dict[str, float]]:
+    """A metric's mean over seeds in percent, and its difference from the baseline: as text and as figures."""
+    mean = mean_of(100 * np.array(list(values.values())))
+    half = mean.half or 0.0
+    text, figures = f"{mean.value:.2f} ± {half:.2f}", {"mean": round(mean.value, 2), "half": round(half, 2)}
+    if baseline is None:
+        return text, figures
+    found = difference(values, baseline)
+    gain = 100 * found.mean.value
+    noise = ", noise" if found.within_noise else ""
+    return f"{text} ({gain:+.2f}{noise})", {**figures, "gain": round(gain, 2)}
 
 
 def main() -> int:
@@ -67,27 +75,22 @@ def main() -> int:
     tiles()
     trials = plan(SEEDS, options.defects)
     workshop = Workshop(Store(Path(CACHE) / "store"), terminal_progress)
-    measured: dict[str, list[tuple[float, float, float]]] = {}
+    measured: dict[str, dict[str, dict[int, float]]] = {}
     dropped: dict[str, str] = {}
     for result in run_trials(trials, workshop, lambda r: print(r.trial.name, r.trial.config.seed, file=sys.stderr)):
         assert result.pixel is not None
         pixel = result.pixel.detection
-        measured.setdefault(result.trial.name, []).append((result.image.detection.auroc, pixel.auroc, pixel.ap))
+        found = (result.image.detection.auroc, pixel.auroc, pixel.ap)
+        for metric, value in zip(METRICS, found, strict=True):
+            measured.setdefault(result.trial.name, {}).setdefault(metric, {})[result.trial.config.seed] = value
         for remark in result.remarks:
             if "dropped" in remark:
                 dropped[result.trial.name] = remark
-    base = np.array(measured["none"])
     rows, figures = [], {}
     for name, values in measured.items():
-        found = np.array(values)
-        cells = []
-        for column, metric in enumerate(METRICS):
-            mean, half = mean_and_half(100 * found[:, column])
-            gain, noise = mean_and_half(100 * (found - base)[:, column])
-            verdict = "" if name == "none" else f" ({gain:+.2f}{'' if abs(gain) > noise else ', noise'})"
-            cells.append(f"{mean:.2f} ± {half:.2f}{verdict}")
-            figures[f"{name} {metric}"] = {"mean": round(mean, 2), "half": round(half, 2), "gain": round(gain, 2)}
-        rows.append((name, *cells))
+        cells = [cell(values[m], None if name == "none" else measured["none"][m]) for m in METRICS]
+        rows.append((name, *(text for text, _ in cells)))
+        figures |= {f"{name} {m}": found for m, (_, found) in zip(METRICS, cells, strict=True)}
     report(f"{options.defects} real defects, {len(SEEDS)} seeds, percent", ("synthetic", *METRICS), rows, figures)
     for name, remark in dropped.items():
         print(f"{name}: {remark}", file=sys.stderr)

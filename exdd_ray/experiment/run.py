@@ -13,6 +13,7 @@ from exdd_ray.config.load import LoadedRun, Trial, resolved_yaml
 from exdd_ray.errors import UserError
 from exdd_ray.experiment.dataset import by_category, load_catalog
 from exdd_ray.experiment.result import TrialResult, results_table
+from exdd_ray.experiment.share import AssignedTrial, share
 from exdd_ray.experiment.trial import assign, run_trial
 from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.report.page import write_report
@@ -25,7 +26,7 @@ FILES = frozenset(
 def run_trials(trials: Sequence[Trial], workshop: Workshop, done: Callable[[TrialResult], None]) -> list[TrialResult]:
     """Run every trial on every category of its dataset; `done` is called after each.
 
-    All trials are checked against their data before the first one starts.
+    All trials are checked against their data before the first one starts; what they have in common is made once.
     """
     universes: dict[str, dict[str, pa.Table]] = {}
     pairs = []
@@ -35,8 +36,7 @@ def run_trials(trials: Sequence[Trial], workshop: Workshop, done: Callable[[Tria
         if key not in universes:
             universes[key] = by_category(load_catalog(dataset, workshop.store, workshop.progress))
         pairs += [(trial, universe) for universe in universes[key].values()]
-    for trial, universe in pairs:
-        assign(trial.config, universe)
+    share([AssignedTrial(trial, universe, assign(trial.config, universe)) for trial, universe in pairs], workshop)
     results: list[TrialResult] = []
     for trial, universe in pairs:
         results.append(run_trial(trial, universe, workshop))

@@ -6,7 +6,8 @@ import pytest
 from test_bank import points_of
 
 from exdd_ray.config.detector import CoresetConfig, PatchBankConfig
-from exdd_ray.config.experiment import DatasetConfig, ProceduralConfig
+from exdd_ray.config.experiment import DatasetConfig, ExperimentConfig, ProceduralConfig
+from exdd_ray.config.load import Trial
 from exdd_ray.data.catalog import select_rows
 from exdd_ray.data.split import split_catalog
 from exdd_ray.detectors.bank import make_bank, make_banks
@@ -16,6 +17,8 @@ from exdd_ray.detectors.patch_bank import fit_patch_bank
 from exdd_ray.detectors.samples import Embedder
 from exdd_ray.errors import DataError
 from exdd_ray.experiment.dataset import load_catalog
+from exdd_ray.experiment.run import run_trials
+from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.progress import silent
 from exdd_ray.store.artifact import Store
 
@@ -100,3 +103,40 @@ def test_banks_that_are_not_nested_are_refused(tmp_path, catalog):
     embedding = embedder.embedding(catalog)
     with pytest.raises(DataError, match=r"is not the beginning of bank"):
         search_nested(embedding, np.arange(2), banks, detectors()[0].search, embedder.store, silent, "test")
+
+
+def test_trials_of_a_run_share_one_order_and_one_search(tmp_path):
+    made = {"size": [64, 64], "materials": ["ceramic"], "kinds": ["hole"], "normal_train": 6, "normal_test": 3}
+    trials = [
+        Trial(
+            f"rate {rate}",
+            ExperimentConfig.model_validate(
+                {
+                    "dataset": {"procedural": {**made, "defects_per_kind": 4}, "split": {"defects": 2}},
+                    "detector": detector.model_dump(),
+                    "evaluation": {"bootstrap": 0},
+                }
+            ),
+        )
+        for rate, detector in zip(RATES, detectors(), strict=True)
+    ]
+    titles: list[str] = []
+
+    def progress(title: str, total: int):
+        titles.append(title)
+        return silent(title, total)
+
+    def ignore(_):
+        return None
+
+    together = run_trials(trials, Workshop(Store(tmp_path / "together"), progress), ignore)
+    assert sum("normal bank: " in title for title in titles) == 1
+    assert sum(title.startswith("test images, normal bank") for title in titles) == 1
+    assert sum(title.startswith("held-out normal images: nearest of 19, 38, 76") for title in titles) == 1
+    for trial, result in zip(trials, together, strict=True):
+        (alone,) = run_trials([trial], Workshop(Store(tmp_path / trial.name)), ignore)
+        np.testing.assert_array_equal(alone.predictions.scores, result.predictions.scores)
+        assert alone.pixel is not None and result.pixel is not None
+        assert alone.pixel.aupro == result.pixel.aupro
+        assert alone.pixel.detection.ap == result.pixel.detection.ap
+        assert alone.bank_sizes == result.bank_sizes
