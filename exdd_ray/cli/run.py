@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from exdd_ray.detectors.samples import ImageOrderer, Searcher
     from exdd_ray.experiment.result import TrialResult
-    from exdd_ray.features.embed import SliceRunner
-    from exdd_ray.synthesis.chunk import ChunkRunner
+    from exdd_ray.experiment.workshop import Workshop
+    from exdd_ray.store.artifact import Store
 
 
 class _KeysHelp(argparse.Action):
@@ -44,7 +43,7 @@ def add_run_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentPars
         nargs="?",
         const="local",
         metavar="ADDRESS",
-        help="synthesize, embed, and make and search banks on Ray: `auto`, an address, or alone: started here",
+        help="synthesize, embed, train, and make and search banks on Ray: `auto`, an address, or alone: started here",
     )
     parser.add_argument("--json", action="store_true", help="print the metrics as one JSON object on the last line")
     parser.set_defaults(run=run_experiment)
@@ -81,7 +80,6 @@ def run_experiment(arguments: argparse.Namespace) -> int:
     from exdd_ray.cli.tables import print_results
     from exdd_ray.config.load import load_run
     from exdd_ray.experiment.run import check_output, run_trials, summary, write_results
-    from exdd_ray.experiment.workshop import Workshop
     from exdd_ray.store.artifact import Store
 
     started = time.perf_counter()
@@ -90,8 +88,7 @@ def run_experiment(arguments: argparse.Namespace) -> int:
     check_output(folder)
     store = Store(loaded.run.store.expanduser())
     show_log("exdd_ray.training")
-    workshop = Workshop(store, terminal_progress, *_runners(arguments.ray))
-    results = run_trials(loaded.trials, workshop, _say_progress)
+    results = run_trials(loaded.trials, _workshop(store, arguments.ray), _say_progress)
     with terminal_progress("writing the report", 1) as advance:
         write_results(folder, loaded, results)
         advance(1)
@@ -104,23 +101,26 @@ def run_experiment(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _runners(
-    address: str | None,
-) -> "tuple[SliceRunner | None, ChunkRunner | None, ImageOrderer | None, Searcher | None]":
-    """What does a workshop's work, in its order; None is this process."""
+def _workshop(store: "Store", address: str | None) -> "Workshop":
+    """A workshop whose work is done on a Ray cluster, or in this process where there is no address."""
+    from exdd_ray.cli.progress import terminal_progress
+    from exdd_ray.experiment.workshop import Workshop
+
     if address is None:
-        return None, None, None, None
+        return Workshop(store, terminal_progress)
     from exdd_ray.device import CPU, compute_device
     from exdd_ray.edge.bank import RaySearch
     from exdd_ray.edge.cluster import connect
     from exdd_ray.edge.embed import RaySlices
     from exdd_ray.edge.orders import RayOrders
     from exdd_ray.edge.synthesis import RayChunks
+    from exdd_ray.edge.train import train_on_ray
 
     connect(address)
-    if compute_device() != CPU:  # banks on Ray are the CPUs' work: this process's GPU is not to wait for them
-        return RaySlices(), RayChunks(), None, None
-    return RaySlices(), RayChunks(), RayOrders(), RaySearch()
+    workshop = Workshop(store, terminal_progress, run=RaySlices(), paint=RayChunks(), train=train_on_ray)
+    if compute_device() == CPU:  # banks on Ray are the CPUs' work: this process's GPU is not to wait for them
+        workshop.order, workshop.search = RayOrders(), RaySearch()
+    return workshop
 
 
 def _say_progress(result: "TrialResult") -> None:

@@ -18,6 +18,8 @@ class TrainConfig(Frozen):
         validate_every: steps between two validations, where there is something to validate on.
         precision: of the forward pass; the weights are float32.
         device: `auto` takes CUDA where it is.
+        workers: processes that share every batch; more than one needs a Ray cluster. BatchNorm, where it trains, sees
+            their shares.
         ema: decay of an exponential moving average of the weights, which is then what is validated and used.
     """
 
@@ -27,10 +29,13 @@ class TrainConfig(Frozen):
     validate_every: int = Field(200, ge=1)
     precision: Literal["float32", "bfloat16"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: int = Field(1, ge=1)
     ema: float | None = Field(None, gt=0, lt=1)
 
     @model_validator(mode="after")
-    def _micro_is_smaller(self) -> "TrainConfig":
+    def _batch_can_be_parted(self) -> "TrainConfig":
         if self.micro_batch is not None and self.micro_batch > self.batch:
             raise ValueError(f"micro_batch {self.micro_batch} is larger than batch {self.batch}")
+        if self.workers > self.batch:
+            raise ValueError(f"{self.workers} workers cannot share a batch of {self.batch}")
         return self

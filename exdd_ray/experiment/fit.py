@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,10 +11,12 @@ from exdd_ray.config.classifier import ClassifierConfig
 from exdd_ray.config.detector import PatchBankConfig
 from exdd_ray.config.diffusionad import DiffusionADConfig
 from exdd_ray.config.experiment import DetectorConfig
+from exdd_ray.config.training import TrainConfig
 from exdd_ray.data.catalog import REAL, select_rows
 from exdd_ray.detectors.classifier import fit_classifier
 from exdd_ray.detectors.diffusionad import fit_diffusionad
 from exdd_ray.detectors.patch_bank import Predictions, fit_patch_bank
+from exdd_ray.errors import ConfigError
 from exdd_ray.experiment.workshop import Workshop
 
 
@@ -104,15 +107,27 @@ def _fit_bank(config: PatchBankConfig, images: TrialImages, workshop: Workshop, 
 
 
 def _fit_classifier(config: ClassifierConfig, images: TrialImages, workshop: Workshop, seed: int) -> Fitted:
-    fitted = fit_classifier(config, images.train, workshop.store, seed, test=images.test, progress=workshop.progress)
+    train = partial(fit_classifier, config, images.train, workshop.store, seed, test=images.test)
+    _train_on_cluster(train, config.training, workshop)
+    fitted = train(progress=workshop.progress)
     return Fitted(fitted.predict, fitted.train, threshold=fitted.threshold, remarks=fitted.remarks)
 
 
 def _fit_diffusionad(config: DiffusionADConfig, images: TrialImages, workshop: Workshop, seed: int) -> Fitted:
-    fitted = fit_diffusionad(config, images.train, workshop.store, seed, test=images.test, progress=workshop.progress)
+    train = partial(fit_diffusionad, config, images.train, workshop.store, seed, test=images.test)
+    _train_on_cluster(train, config.training, workshop)
+    fitted = train(progress=workshop.progress)
     # a threshold that was chosen on the test images is none to report beside the test's own
     threshold = fitted.threshold if config.checkpoint == "validation" else None
     return Fitted(fitted.predict, (fitted.train[0], 0, 0), threshold=threshold, remarks=fitted.remarks)
+
+
+def _train_on_cluster(train: Callable[[], object], config: TrainConfig, workshop: Workshop) -> None:
+    """Have the workshop's cluster put the trained artifact into the store, where there is one."""
+    if workshop.train is not None:
+        workshop.train(train, config, workshop.store)
+    elif config.workers > 1:
+        raise ConfigError(f"training.workers={config.workers} needs a Ray cluster: --ray")
 
 
 def _counts(train: pa.Table) -> tuple[int, int, int]:

@@ -1,6 +1,6 @@
 """What the trials of a run share: the store, and what they have opened from it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from exdd_ray.config.detector import FeaturesConfig
 from exdd_ray.config.experiment import EvaluationConfig
+from exdd_ray.config.training import TrainConfig
 from exdd_ray.data.catalog import CatalogRow, catalog_rows
 from exdd_ray.data.images import read_pair, read_row_mask
 from exdd_ray.detectors.samples import Embedder, ImageOrderer, Searcher
@@ -18,6 +19,9 @@ from exdd_ray.features.prepare import prepare_mask
 from exdd_ray.progress import Progress, silent
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesis.chunk import ChunkRunner
+
+# Runs a fit in all the processes that its training config asks for; its artifacts are then in the store.
+Trainer = Callable[[Callable[[], object], TrainConfig, Store], None]
 
 _KEPT_MASKS = 4096
 _READERS = 8
@@ -31,6 +35,7 @@ class Workshop:
         run: computes embedding slices; None takes this process's threads.
         paint: makes chunks of synthetic samples; None takes this process's threads.
         order, search: make coresets and search banks; None is this process.
+        train: trains networks; None is this process.
     """
 
     store: Store
@@ -39,6 +44,7 @@ class Workshop:
     paint: ChunkRunner | None = None
     order: ImageOrderer | None = None
     search: Searcher | None = None
+    train: Trainer | None = None
     _embedders: dict[tuple[str, str], Embedder] = field(default_factory=dict)
     _masks: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
     _faults: dict[str, Mapping[str, str]] = field(default_factory=dict)

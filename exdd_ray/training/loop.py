@@ -77,8 +77,11 @@ def train(
     Raises:
         TrainingError: a loss that is not finite (the last good checkpoint stays), too little memory for one sample, a
             checkpoint of another architecture.
+        ConfigError: another number of processes than config.workers.
     """
     accelerator = _accelerator(config)
+    if accelerator.num_processes != config.workers:
+        raise ConfigError(f"training.workers={config.workers}, but {accelerator.num_processes} process(es) train")
     gpus = () if accelerator.device.type == CPU else (torch.cuda.current_device(),)
     with torch.random.fork_rng(gpus), progress("training", steps) as advance:
         run = _Run(learner, config, checkpoints, validate, accelerator)
@@ -90,7 +93,9 @@ def train(
             run.step(last=run.steps + 1 == steps)
             advance(1)
             say(run.steps, run.losses[-1])
-    return run.result()
+    result = run.result()
+    accelerator.wait_for_everyone()
+    return result
 
 
 @dataclass

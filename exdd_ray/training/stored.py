@@ -5,7 +5,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from exdd_ray.progress import Progress, silent
 from exdd_ray.store.artifact import Artifact, Recipe, Store
 from exdd_ray.training.checkpoint import WEIGHTS, read_modules, write_modules
 from exdd_ray.training.learner import Learner, Sample
-from exdd_ray.training.loop import train, training_device
+from exdd_ray.training.loop import TrainResult, train, training_device
+from exdd_ray.training.processes import from_first, is_first, wait_for_all
 
 LOSSES = "losses.json"
 _log = logging.getLogger(__name__)
@@ -37,27 +38,35 @@ def trained(
     """The trained modules of a recipe: found in the store, or trained; they hold the chosen weights on return.
 
     A run that is cut off leaves its checkpoints in the store's `unfinished` folder, and the next one goes on from them.
-    A second process that wants the same recipe waits for the first.
+    A second process that wants the same recipe waits for the first. Where the processes of a distributed run call this
+    together, they train together, and the first one writes.
 
     Args:
         recipe: must name all that the result depends on, the steps too: `training_recipe` has the loop's part.
         describe: what else the artifact's metadata shall hold, found with the chosen weights.
     """
-    if (found := store.find(recipe.key)) is None:
-        checkpoints = store.root / "unfinished" / recipe.key
-        with _alone(checkpoints):
+    checkpoints = store.root / "unfinished" / recipe.key
 
-            def build(folder: Path) -> Mapping[str, Any]:
-                result = train(
-                    learner, steps, config=config, checkpoints=checkpoints, validate=validate, progress=progress
-                )
-                write_modules(folder / WEIGHTS, learner.modules)
-                (folder / LOSSES).write_text(json.dumps(result.losses), encoding="utf-8")
-                chosen = {"steps": steps, "best_step": result.best_step, "best_value": result.best_value}
-                return {**chosen, "micro_batch": result.micro_batch, **(describe() if describe else {})}
+    def run() -> TrainResult:
+        return train(learner, steps, config=config, checkpoints=checkpoints, validate=validate, progress=progress)
 
-            found = store.make(recipe, build)
-            shutil.rmtree(checkpoints, ignore_errors=True)
+    def build(folder: Path) -> Mapping[str, Any]:
+        result = run()
+        write_modules(folder / WEIGHTS, learner.modules)
+        (folder / LOSSES).write_text(json.dumps(result.losses), encoding="utf-8")
+        chosen = {"steps": steps, "best_step": result.best_step, "best_value": result.best_value}
+        return {**chosen, "micro_batch": result.micro_batch, **(describe() if describe else {})}
+
+    if from_first(store.find(recipe.key) is None):
+        with _alone(checkpoints) if is_first() else nullcontext():
+            missing = from_first(store.find(recipe.key) is None)
+            if is_first():
+                store.make(recipe, build)
+                shutil.rmtree(checkpoints, ignore_errors=True)
+            elif missing:
+                run()
+            wait_for_all()
+    found = store.make(recipe, build)
     restore(found, learner.modules)
     return found
 
@@ -72,8 +81,9 @@ def restore(artifact: Artifact, modules: Mapping[str, nn.Module]) -> None:
 def training_recipe(config: TrainConfig) -> dict[str, Any]:
     """The part of a recipe that the loop's config is; how often checkpoints are written is not in it."""
     device = training_device(config)
-    how = config.model_dump(mode="json", exclude={"checkpoint_every", "device"})
-    return {**how, **({} if device == CPU else {"device": device})}
+    how = config.model_dump(mode="json", exclude={"checkpoint_every", "device", "workers"})
+    shared = {} if config.workers == 1 else {"workers": config.workers}
+    return {**how, **shared, **({} if device == CPU else {"device": device})}
 
 
 @contextmanager

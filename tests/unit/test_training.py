@@ -423,7 +423,7 @@ from exdd_ray.config.training import TrainConfig
 from exdd_ray.training.loop import train
 folder, rank = Path(sys.argv[1]), sys.argv[2]
 run = linear_learner()
-config = TrainConfig(batch=6, micro_batch=2, device="cpu", validate_every=2)
+config = TrainConfig(batch=6, micro_batch=2, device="cpu", validate_every=2, workers=2)
 found = train(run, 4, config=config, checkpoints=folder / "checkpoints", validate=lambda: float(rank == "0"))
 save_file(bits(run), folder / f"{rank}.safetensors")
 torch.distributed.destroy_process_group()

@@ -1,0 +1,61 @@
+"""Training on Ray Train: the loop of one process in every worker, each with its share of a batch."""
+
+import os
+import shutil
+from collections.abc import Callable
+
+import ray.train
+import torch
+from ray.train.torch import TorchTrainer
+
+from exdd_ray.config.training import TrainConfig
+from exdd_ray.device import CUDA
+from exdd_ray.edge.cluster import one_line, one_thread_workers, require_gpu
+from exdd_ray.errors import UserError
+from exdd_ray.store.artifact import Store
+from exdd_ray.training.loop import training_device
+
+
+def train_on_ray(fit: Callable[[], object], config: TrainConfig, store: Store) -> None:
+    """Call a fit in `config.workers` workers at once, which train together; a Trainer for a workshop.
+
+    What they train is then in the store, which every worker reaches by its path. The threads of this process are shared
+    out among the workers, so that a single one computes what this process would, bit by bit. A run that was cut off
+    goes on.
+
+    Raises UserError, on one line, for what a worker cannot do, or a GPU that the cluster does not have.
+    """
+    device = training_device(config)
+    require_gpu(device)
+    _, cpus = one_thread_workers(config.workers)
+    threads = max(1, torch.get_num_threads() // config.workers)
+    place = store.root.resolve() / "unfinished" / f"ray-train-{os.getpid()}"
+
+    def work() -> None:
+        torch.set_num_threads(threads)
+        try:
+            fit()
+        except Exception as error:  # not every error survives the way to this process
+            raise UserError(one_line(error)) from error
+
+    trainer = TorchTrainer(
+        work,
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=config.workers, use_gpu=device == CUDA, resources_per_worker={"CPU": cpus}
+        ),
+        run_config=ray.train.RunConfig(name="fit", storage_path=str(place)),
+    )
+    try:
+        trainer.fit()
+    except ray.train.WorkerGroupError as error:
+        raise UserError(f"a worker cannot train: {_cause(error)}") from error
+    except ray.train.ControllerError as error:
+        raise UserError(f"training on Ray failed: {one_line(error.controller_failure)}") from error
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _cause(error: ray.train.WorkerGroupError) -> str:
+    """The user's error among the workers' failures; the others may only have lost a worker."""
+    causes = [getattr(failure, "_base_exc", failure) for failure in error.worker_failures.values()]
+    return one_line(next((cause for cause in causes if isinstance(cause, UserError)), causes[0]))
