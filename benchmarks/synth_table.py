@@ -86,7 +86,8 @@ def main() -> int:
         for remark in result.remarks:
             if "dropped" in remark:
                 dropped[result.trial.name] = remark
-    rows, figures = [], {}
+    rows: list[tuple[str, ...]] = []
+    figures: dict[str, dict[str, float]] = {}
     for name, values in measured.items():
         cells = [cell(values[m], None if name == "none" else measured["none"][m]) for m in METRICS]
         rows.append((name, *(text for text, _ in cells)))

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from scipy import stats
@@ -9,6 +10,7 @@ from scipy import stats
 from exdd_ray.errors import DataError
 
 CONFIDENCE = 0.95
+Run = TypeVar("Run", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def mean_of(values: np.ndarray) -> Mean:
     return Mean(float(np.mean(values)), float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * spread, len(values))
 
 
-def difference(values: Mapping[Hashable, float], baseline: Mapping[Hashable, float]) -> Difference:
+def difference(values: Mapping[Run, float], baseline: Mapping[Run, float]) -> Difference:
     """A metric against a baseline's, paired by what names a run (its seed and category).
 
     Raises DataError where they have no run in common.
