@@ -57,8 +57,8 @@ def plan(seeds: tuple[int, ...], defects: int) -> list[Trial]:
 def cell(values: Mapping[int, float], baseline: Mapping[int, float] | None) -> tuple[str, dict[str, float]]:
     """A metric's mean over seeds in percent, and its difference from the baseline: as text and as figures."""
     mean = mean_of(100 * np.array(list(values.values())))
-    half = mean.half or 0.0
-    text, figures = f"{mean.value:.2f} ± {half:.2f}", {"mean": round(mean.value, 2), "half": round(half, 2)}
+    assert mean.half is not None
+    text, figures = f"{mean.value:.2f} ± {mean.half:.2f}", {"mean": round(mean.value, 2), "half": round(mean.half, 2)}
     if baseline is None:
         return text, figures
     found = difference(values, baseline)
@@ -76,25 +76,26 @@ def main() -> int:
     trials = plan(SEEDS, options.defects)
     workshop = Workshop(Store(Path(CACHE) / "store"), terminal_progress)
     measured: dict[str, dict[str, dict[int, float]]] = {}
-    dropped: dict[str, str] = {}
+    made: dict[str, list[int]] = {}
     for result in run_trials(trials, workshop, lambda r: print(r.trial.name, r.trial.config.seed, file=sys.stderr)):
         assert result.pixel is not None
         pixel = result.pixel.detection
         found = (result.image.detection.auroc, pixel.auroc, pixel.ap)
         for metric, value in zip(METRICS, found, strict=True):
             measured.setdefault(result.trial.name, {}).setdefault(metric, {})[result.trial.config.seed] = value
-        for remark in result.remarks:
-            if "dropped" in remark:
-                dropped[result.trial.name] = remark
+        made.setdefault(result.trial.name, []).append(result.train[2])
     rows: list[tuple[str, ...]] = []
-    figures: dict[str, dict[str, float]] = {}
+    figures: dict[str, object] = {}
     for name, values in measured.items():
         cells = [cell(values[m], None if name == "none" else measured["none"][m]) for m in METRICS]
-        rows.append((name, *(text for text, _ in cells)))
-        figures |= {f"{name} {m}": found for m, (_, found) in zip(METRICS, cells, strict=True)}
-    report(f"{options.defects} real defects, {len(SEEDS)} seeds, percent", ("synthetic", *METRICS), rows, figures)
-    for name, remark in dropped.items():
-        print(f"{name}: {remark}", file=sys.stderr)
+        rows.append((name, ", ".join(map(str, sorted(set(made[name])))), *(text for text, _ in cells)))
+        figures |= {f"{name} {m}": shares for m, (_, shares) in zip(METRICS, cells, strict=True)}
+    report(
+        f"{options.defects} real defects, {len(SEEDS)} seeds, percent",
+        ("synthetic", "trained on", *METRICS),
+        rows,
+        {**figures, "made": made},
+    )
     return 0
 
 
