@@ -172,6 +172,10 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_last_good_checkpoint(r
     assert list((tmp_path / "store/unfinished").glob("*/step-*/weights.safetensors"))
 
 
+def test_several_workers_need_a_cluster(run):
+    fails(run({**DIFFUSIONAD, "training": {"batch": 2, "workers": 2}}), "training.workers=2 needs a Ray cluster: --ray")
+
+
 def test_banks_and_trained_detectors_share_a_report(run, tmp_path):
     bank = {"system": "patchcore", "features": {"resize": [64, 64]}}
     variants = {
