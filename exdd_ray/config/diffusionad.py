@@ -139,11 +139,11 @@ SCALES: Mapping[Scale, Mapping[str, Any]] = {
     "full": {},
     "small": {
         "size": 64,
-        "reconstruction": {"base": 16, "multipliers": (1, 2, 4, 4), "layers": 1, "attention": (), "groups": 8},
+        "reconstruction": {"base": 16, "multipliers": (1, 1, 2, 4), "layers": 1, "attention": (), "groups": 8},
         "segmentation": {"base": 16, "multipliers": (1, 2, 4, 8)},
         "unet_rate": 1e-3,
         "segmentation_rate": 1e-3,
-        "steps": 1000,
+        "steps": 1500,
         "training": {"batch": 8, "ema": 0.99},
     },
 }
