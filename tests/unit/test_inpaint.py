@@ -235,7 +235,7 @@ def test_a_hub_id_without_network(config, normal, tmp_path, monkeypatch):
 
 def test_sizes_that_the_model_cannot_work_at(config, normal, tmp_path):
     with pytest.raises(ConfigError, match="divisible by 8"):
-        made(config.model_copy(update={"size": (30, 30)}), normal, Store(tmp_path))
+        made(config.model_copy(update={"size": (31, 31)}), normal, Store(tmp_path))
 
 
 def allocate(most):
