@@ -14,7 +14,7 @@ from exdd_ray.banks.options import random_order
 from exdd_ray.banks.search import search
 
 IMAGES, QUERIES, BANK = 200, 16 * 784, 15_680
-REPEATS = 5
+REPEATS = 11
 
 
 def matrix_product(queries: np.ndarray, bank: np.ndarray) -> Callable[[], object]:
