@@ -35,7 +35,7 @@ from torch import Tensor
 from torchvision.models import get_model
 
 from exdd_ray.banks.coreset import greedy_order
-from exdd_ray.banks.search import Precision, prepare_bank, search
+from exdd_ray.banks.search import Precision, prepare_bank, search, search_prepared
 from exdd_ray.banks.vectors import VectorBlocks
 from exdd_ray.config.detector import FeaturesConfig, ScoringConfig
 from exdd_ray.features.aggregate import aggregate
@@ -221,8 +221,8 @@ def inference(sizes: Sizes, device: str, config: FeaturesConfig) -> tuple[Rows, 
 
     def predict(batch: Tensor) -> np.ndarray:
         vectors = _vectors(backbone, batch, config, device, low=True)
-        squares, _ = prepared.nearest(vectors.reshape(-1, 1024).numpy(), 1, 4096, None)
-        return draw.many(np.sqrt(squares[0]).reshape(len(batch), -1))
+        found = search_prepared(vectors.reshape(-1, 1024).numpy(), prepared, 1)
+        return draw.many(found.distances[0].reshape(len(batch), -1))
 
     rows: Rows = []
     figures: Figures = {}

@@ -24,7 +24,13 @@ def random_order(count: int, picks: int, *, seed: int) -> CoresetOrder:
 
 
 def merge_reduce_order(
-    points: VectorBlocks, picks: int, *, first: int, chunk: int, progress: Progress | None = None
+    points: VectorBlocks,
+    picks: int,
+    *,
+    first: int,
+    chunk: int,
+    device: str = "cpu",
+    progress: Progress | None = None,
 ) -> CoresetOrder:
     """Greedy order of the greedy coresets of chunks: one chunk at a time is held, and then the coresets of all.
 
@@ -39,7 +45,8 @@ def merge_reduce_order(
         picks: length of the order; at most N are made.
         first: row number of the first pick; other chunks start from their own first row.
         chunk: rows of a chunk.
-        progress: called with (picks made, picks wanted), those of the last coreset.
+        device: `cpu` or a CUDA device.
+        progress: called with (picks made, picks wanted): the share of all coresets that is done, in picks of the last.
 
     Returns:
         The order; its radii cover the union of the chunks' coresets, not all points.
@@ -49,13 +56,20 @@ def merge_reduce_order(
     """
     if chunk < 1 or not 0 <= first < len(points):
         raise DataError(f"chunks of {chunk} vectors and the first pick {first} do not fit {len(points)} vectors")
-    kept = []
-    for start in range(0, len(points), chunk):
+    kept: list[np.ndarray] = []
+    starts = range(0, len(points), chunk)
+
+    def report(made: int, wanted: int) -> None:
+        if progress:
+            progress(int(picks * (len(kept) + made / wanted) / (len(starts) + 1)), picks)
+
+    for start in starts:
         part = points.select([(start, min(start + chunk, len(points)))])
         inside = first - start if start <= first < start + chunk else 0
-        kept.append(start + greedy_order(part, picks, first=inside).indices)
+        kept.append(start + greedy_order(part, picks, first=inside, device=device, progress=report).indices)
     union = np.concatenate(kept)
-    found = greedy_order(points.take(union), picks, first=int(np.flatnonzero(union == first)[0]), progress=progress)
+    at = int(np.flatnonzero(union == first)[0])
+    found = greedy_order(points.take(union), picks, first=at, device=device, progress=report)
     return CoresetOrder(union[found.indices], found.radii, len(kept))
 
 

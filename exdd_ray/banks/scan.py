@@ -135,8 +135,9 @@ class PreparedBank:
         # |c|^2 is added up in float32 too: the root of two pays for it.
         errors = rounding_bound(norms, 2**0.5 * longest, tile.raw.shape[1])
         if self._low:
-            # bfloat16 rounds both factors and the product by 2^-9; the product itself is added up in float32.
-            errors.add_((norms + longest).square_(), alpha=2 * 2.0**-9)
+            # bfloat16 rounds both factors and the product 2qc by 2^-8 each: 6 * 2^-8 |q||c| together, where 4 |q||c| is
+            # at most the square of the norms' sum; the rest pays for products of errors. Sums are float32's.
+            errors.add_((norms + longest).square_(), alpha=2 * 2.0**-8)
         return errors
 
     def _scan(

@@ -41,23 +41,27 @@ class _Settings:
     def __init__(self) -> None:
         self.threads = torch.get_num_threads()
         self._low = torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction
-        self._precisions = [part.fp32_precision for part in _MATMULS]
+        self._precisions = [part.fp32_precision for part in _PRODUCTS]
 
     @staticmethod
     def exact() -> None:
         torch.set_num_threads(1)
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
-        for part in _MATMULS:
+        for part in _PRODUCTS:
             part.fp32_precision = "ieee"
 
     def restore(self) -> None:
         torch.set_num_threads(self.threads)
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = self._low
-        for part, precision in zip(_MATMULS, self._precisions, strict=True):
+        for part, precision in zip(_PRODUCTS, self._precisions, strict=True):
             part.fp32_precision = precision
 
 
-_MATMULS: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
+_PRODUCTS: tuple[Any, ...] = (
+    torch.backends.cuda.matmul,
+    torch.backends.cudnn.conv,  # type: ignore[attr-defined]
+    torch.backends.mkldnn.matmul,  # type: ignore[attr-defined]
+)
 _lock = threading.Lock()
 _open_blocks: list[None] = []
 _found: list[_Settings] = []

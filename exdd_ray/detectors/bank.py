@@ -189,7 +189,9 @@ def _order(
         return patchcore_released_order(compared, picks, seed=seed, progress=report)
     first = int(np.random.default_rng(seed).integers(len(points)))
     if config.method == "merge_reduce":
-        return merge_reduce_order(compared, picks, first=first, chunk=config.chunk, progress=report)
+        return merge_reduce_order(
+            compared, picks, first=first, chunk=config.chunk, device=compute_device(), progress=report
+        )
     if elsewhere is not None and config.projection is None:
         return elsewhere(picks, first, report)
     return greedy_order(compared, picks, first=first, device=compute_device(), progress=report)

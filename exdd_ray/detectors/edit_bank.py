@@ -11,7 +11,7 @@ from exdd_ray.errors import DataError
 from exdd_ray.store.arrays import write_arrays
 from exdd_ray.store.artifact import Recipe, Store, digest
 
-VERSION = 1
+VERSION = 2
 _COLUMNS = ("vectors", "points", "radii", "batch")
 
 
@@ -42,15 +42,18 @@ def add_to_bank(bank: MemoryBank, vectors: np.ndarray, space: str, batch: str, s
 def merge_banks(first: MemoryBank, second: MemoryBank, store: Store) -> MemoryBank:
     """A new bank with the vectors of both, the first's before the second's.
 
-    Raises DataError for banks of two spaces, or with a batch name in common.
+    A batch whose name both have is named after its bank too (`normal of 1a2b3c4d`), so that it can still be removed.
+
+    Raises DataError for banks of two spaces, and for a bank and itself.
     """
     _same_space(first, second.space)
+    if first.key == second.key:
+        raise DataError(f"bank {first.key} cannot be merged with itself")
     both = set(first.batches) & set(second.batches)
-    if both:
-        raise DataError(f"both banks have a batch {min(both)!r}")
+    batches = tuple(_named_after(bank, batch, both) for bank in (first, second) for batch in bank.batches)
     columns = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in _COLUMNS}
     columns["batch"] = np.concatenate([first.batch, second.batch + np.int32(len(first.batches))])
-    return _write(first, columns, first.batches + second.batches, ("merge", first.key, second.key), store)
+    return _write(first, columns, batches, ("merge", first.key, second.key), store)
 
 
 def remove_batch(bank: MemoryBank, batch: str, store: Store) -> MemoryBank:
@@ -64,6 +67,10 @@ def remove_batch(bank: MemoryBank, batch: str, store: Store) -> MemoryBank:
     columns = {name: getattr(bank, name)[keep] for name in _COLUMNS}
     columns["batch"] = columns["batch"] - (columns["batch"] > number).astype(np.int32)
     return _write(bank, columns, tuple(b for b in bank.batches if b != batch), ("remove", bank.key, batch), store)
+
+
+def _named_after(bank: MemoryBank, batch: str, both: set[str]) -> str:
+    return f"{batch} of {bank.key.rpartition('-')[2][:8]}" if batch in both else batch
 
 
 def _same_space(bank: MemoryBank, space: str) -> None:

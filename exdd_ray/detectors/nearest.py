@@ -21,6 +21,7 @@ from exdd_ray.store.arrays import read_arrays, write_arrays
 from exdd_ray.store.artifact import Recipe, Store, digest
 
 VERSION = 2
+_NEIGHBOURS_VERSION = 3
 _FILE = "nearest.arrow"
 _IMAGES = 16
 
@@ -143,6 +144,8 @@ def _finder(
 
         def approximate(vectors: np.ndarray, _: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             distances, indices = index.search(vectors, 1)
+            if (indices < 0).any():
+                raise DataError(f"search.index={config.index} found no neighbour for a patch: use exact")
             return distances.T, indices.T
 
         return approximate
@@ -169,11 +172,11 @@ def neighbour_distances(
         count: neighbours of m*, itself among them; at most M are given.
     """
     count = min(count, len(bank.vectors))
-    how = {"count": count, "patches": digest(patches.tolist())}
-    recipe = Recipe("neighbours", VERSION, how, (samples.key, bank.key))
+    nearest_to = found.indices[np.arange(len(patches)), patches]
+    how = {"count": count, "patches": digest(patches.tolist()), "nearest_to": digest(nearest_to.tolist())}
+    recipe = Recipe("neighbours", _NEIGHBOURS_VERSION, how, (samples.key, bank.key))
 
     def build(folder: Path) -> None:
-        nearest_to = found.indices[np.arange(len(patches)), patches]
         around = search(bank.vectors[nearest_to], bank.vectors, count, device=compute_device()).indices[0]
         tests = np.stack([samples.embedding.image(row)[p] for row, p in zip(samples.at, patches, strict=True)])
         apart = bank.vectors[around].astype(np.float64) - tests[:, None].astype(np.float64)

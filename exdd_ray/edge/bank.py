@@ -15,7 +15,7 @@ from exdd_ray.banks.scan import PreparedBank
 from exdd_ray.banks.search import Neighbours, merge_neighbours, prepare_bank, search_prepared
 from exdd_ray.banks.vectors import VectorBlocks, as_blocks
 from exdd_ray.detectors.bank import open_bank
-from exdd_ray.edge.cluster import end, one_line_errors, one_thread_workers, wait_until_started
+from exdd_ray.edge.cluster import RESTARTS, end, one_line_errors, one_thread_workers, wait_until_started
 from exdd_ray.errors import ConfigError, DataError
 from exdd_ray.store.artifact import Store
 
@@ -51,7 +51,7 @@ class ShardedBank:
         key: of the bank's artifact.
         shards: actors that hold a part each; None is as many as the CPUs allow for all replicas.
         replicas: how many actors hold each part, for throughput.
-        in_flight: batches of queries under way at a time; bounds the memory of the object store.
+        in_flight: batches of queries under way at a time for each replica; bounds the memory of the object store.
 
     Raises:
         DataError: more shards than vectors, or no such bank in the store.
@@ -74,13 +74,13 @@ class ShardedBank:
             raise DataError(f"a bank of {self.size} vectors cannot be cut into {shards} shards")
         _, cpus = one_thread_workers(shards * replicas)
         bounds = np.linspace(0, self.size, shards + 1).astype(int)
-        actor = ray.remote(num_cpus=cpus, max_restarts=-1, max_task_retries=-1)(_BankShard)
+        actor = ray.remote(num_cpus=cpus, max_restarts=RESTARTS, max_task_retries=RESTARTS)(_BankShard)
         root = str(store.root.resolve())
         self.actors = [
             [actor.remote(root, key, int(start), int(stop)) for start, stop in itertools.pairwise(bounds)]
             for _ in range(replicas)
         ]
-        self._in_flight = in_flight
+        self._in_flight = in_flight * replicas
         wait_until_started([actor for replica in self.actors for actor in replica])
 
     def search(

@@ -11,7 +11,8 @@ from exdd_ray.device import CPU
 from exdd_ray.errors import ConfigError, UserError
 
 LOCAL = "local"
-_START_SECONDS = 600  # a cloud's new machine comes within
+START_SECONDS = 600  # a cloud's new machine comes within
+RESTARTS = 3  # of an actor that is lost; one that dies each time shall not do so for ever
 
 
 def connect(address: str | None = None) -> None:
@@ -55,14 +56,24 @@ def require_gpu(device: str) -> None:
         )
 
 
+def require_gpus(share: float) -> None:
+    """Raise UserError where work that reserves so many GPUs would wait for ever: no node has them."""
+    most = max((node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
+    if share > most:
+        raise UserError(
+            f"a worker needs {share:g} GPUs (synthesizer.run.gpus), and no node of the Ray cluster has more than "
+            f"{most:g} (synthesizer.run.device=cpu needs none)"
+        )
+
+
 def wait_until_started(actors: Sequence[ray.actor.ActorHandle]) -> None:
     """Wait until all actors run; where the cluster has no room for some, end all and raise UserError."""
     ready = [actor.__ray_ready__.remote() for actor in actors]
-    _, late = ray.wait(ready, num_returns=len(ready), timeout=_START_SECONDS)
+    _, late = ray.wait(ready, num_returns=len(ready), timeout=START_SECONDS)
     if late:
         end(actors)
         raise UserError(
-            f"{len(late)} of {len(actors)} Ray actors did not start in {_START_SECONDS} s: the cluster's CPUs are taken"
+            f"{len(late)} of {len(actors)} Ray actors did not start in {START_SECONDS} s: the cluster's CPUs are taken"
         )
 
 

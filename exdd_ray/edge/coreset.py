@@ -10,7 +10,7 @@ import torch
 
 from exdd_ray.banks.coreset import FRONTIER, CoresetOrder, Progress, run_rounds
 from exdd_ray.banks.shard import CoresetShard, Frontier
-from exdd_ray.edge.cluster import one_line_errors, one_thread_workers, wait_until_started
+from exdd_ray.edge.cluster import RESTARTS, one_line_errors, one_thread_workers, wait_until_started
 from exdd_ray.errors import DataError
 from exdd_ray.features.embed import Embedding
 
@@ -103,7 +103,7 @@ def start_actors(count: int | None = None) -> list[ray.actor.ActorHandle]:
     Raises ConfigError for a count below one, UserError where the cluster has no room for them.
     """
     workers, cpus = one_thread_workers(count)
-    actor = ray.remote(num_cpus=cpus, max_restarts=-1, max_task_retries=-1)(_ShardActor)
+    actor = ray.remote(num_cpus=cpus, max_restarts=RESTARTS, max_task_retries=RESTARTS)(_ShardActor)
     actors = [actor.remote() for _ in range(workers)]
     wait_until_started(actors)
     return actors

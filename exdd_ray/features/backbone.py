@@ -8,6 +8,8 @@ from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
+from torch.fx.experimental.optimization import fuse
 
 from exdd_ray.config.detector import FeaturesConfig
 from exdd_ray.errors import ConfigError, UserError
@@ -45,6 +47,18 @@ def load_backbone(config: FeaturesConfig, device: str = "cpu") -> Backbone:
     return backbone.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def folded(backbone: Backbone) -> Backbone:
+    """The backbone with batch norms folded into the convolutions before them, where it is a traced one.
+
+    The same function but for rounding, a tenth faster; for inference alone.
+    """
+    body = backbone.body
+    if not isinstance(body, GraphModule):
+        return backbone
+    fused = fuse(GraphModule(body, body.graph).eval())
+    return Backbone(fused, backbone.layers).eval().to(memory_format=torch.channels_last)
+
+
 def weights_file(config: FeaturesConfig) -> Path:
     """The weights' file: the config's path, the bundled one, EXDD_WEIGHTS, or the framework's download, in this order.
 
@@ -74,7 +88,8 @@ def _truncated(config: FeaturesConfig) -> nn.Module:
 
     name = _BUNDLED_ARCHITECTURE if config.backbone == BUNDLED else config.backbone
     _known_name(name)
-    network = get_model(name, weights=None).eval()
+    with torch.device("meta"):  # its random numbers would be overwritten
+        network = get_model(name, weights=None).eval()
     try:
         return create_feature_extractor(network, return_nodes={layer: layer for layer in config.layers})
     except ValueError as error:
@@ -112,7 +127,7 @@ def _truncated_timm(name: str, layers: tuple[str, ...]) -> nn.Module:
 
 def _load_weights(body: nn.Module, path: Path) -> None:
     """Fill the cut network; what the file has beyond it is left out, what it lacks is an error."""
-    given = {_flat(key): value.float() for key, value in _read_state(path).items()}
+    given = {_flat(key): value for key, value in _read_state(path).items() if isinstance(value, Tensor)}
     wanted = {key: value for key, value in body.state_dict().items() if not key.endswith("num_batches_tracked")}
     missing = [key for key in wanted if _flat(key) not in given]
     if missing:
@@ -120,7 +135,8 @@ def _load_weights(body: nn.Module, path: Path) -> None:
     for key, value in wanted.items():
         if given[_flat(key)].shape != value.shape:
             raise UserError(f"{path}: {key!r} is {tuple(given[_flat(key)].shape)}, not {tuple(value.shape)}")
-    body.load_state_dict({key: given[_flat(key)] for key in wanted}, strict=False)
+    filled = {key: given[_flat(key)].to(value.dtype) for key, value in wanted.items()}
+    body.load_state_dict(filled, strict=False, assign=True)
 
 
 def _flat(key: str) -> str:

@@ -22,9 +22,9 @@ from exdd_ray.config.detector import FeaturesConfig, Size
 from exdd_ray.data.catalog import CatalogRow, catalog_rows
 from exdd_ray.data.images import read_pair
 from exdd_ray.device import CPU, compute_device
-from exdd_ray.errors import DataError, ImageError
+from exdd_ray.errors import DataError, ImageError, UserError
 from exdd_ray.features.aggregate import aggregate
-from exdd_ray.features.backbone import Backbone, load_backbone, weights_digest
+from exdd_ray.features.backbone import Backbone, folded, load_backbone, weights_digest
 from exdd_ray.features.memory import limit_heap, return_freed_memory
 from exdd_ray.features.prepare import prepare_image
 from exdd_ray.progress import Progress, silent
@@ -32,7 +32,7 @@ from exdd_ray.store.arrays import read_arrays, write_arrays
 from exdd_ray.store.artifact import Artifact, Recipe, Store, digest, file_digest
 
 SLICE = 16
-VERSION = 4
+VERSION = 5
 _FORWARD = 2  # images in one forward pass on a CPU: the activations of more leave its caches, and fill the memory
 _VECTORS = "vectors.arrow"
 
@@ -139,6 +139,7 @@ def embed(
 
     Raises:
         DataError: the catalog is empty, or no image of it is readable.
+        UserError: workers embedded into another folder than this process's store.
     """
     jobs = plan_slices(catalog, features)
     if not jobs:
@@ -148,6 +149,10 @@ def embed(
         with progress(f"embedding with {features.backbone}", sum(len(job.rows) for job in missing)) as advance:
             (run or run_on_threads)(store, missing, advance)
         return_freed_memory()
+        if any(store.peek(job.recipe.key) is None for job in missing):
+            raise UserError(
+                f"{store.root}: what the workers embedded is not there: do they reach the store by this path?"
+            )
     return _assembled(store, jobs)
 
 
@@ -199,7 +204,8 @@ def run_on_threads(store: Store, jobs: Sequence[SliceJob], advance: Callable[[in
 def make_slice(store: Store, job: SliceJob) -> Artifact:
     """The artifact of one slice: vectors [n x P x D] of its readable images, and the reasons of the others."""
     limit_heap()
-    return store.make(job.recipe, lambda folder: _build_slice(job, folder))
+    with one_thread_each():
+        return store.make(job.recipe, lambda folder: _build_slice(job, folder))
 
 
 def _build_slice(job: SliceJob, folder: Path) -> dict[str, Any]:
@@ -252,7 +258,7 @@ def _backbone(features: FeaturesConfig, device: str) -> Backbone:
     with _loading:
         if key not in _loaded:
             _loaded.clear()  # one at a time: a process embeds with one backbone after another
-            _loaded[key] = load_backbone(features, device)
+            _loaded[key] = folded(load_backbone(features, device))
         return _loaded[key]
 
 

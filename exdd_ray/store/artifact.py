@@ -7,7 +7,9 @@ import os
 import re
 import shutil
 import socket
+import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +18,8 @@ from typing import Any
 from exdd_ray.errors import ArtifactError, UserError
 
 MANIFEST = "manifest.json"
-_CHUNK = 1 << 22
+_CHUNK = 1 << 20
+_CRC = "crc32:"
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,10 @@ class Store:
             return None
 
     def find(self, key: str) -> Artifact | None:
-        """The artifact, if it is in the store whole; one that fails its checksums is moved out of the way."""
+        """The artifact, if it is in the store whole; one that fails its checksums is moved out of the way.
+
+        Raises UserError where it cannot be read for another reason.
+        """
         if key in self._opened:
             return self._opened[key]
         folder = self.folder(key)
@@ -124,7 +130,7 @@ class Store:
         try:
             artifact = _open(key, folder)
         except ArtifactError:
-            _discard(folder)
+            _discard(folder, key)
             return None
         self.reused.append(key)
         self._opened[key] = artifact
@@ -169,10 +175,14 @@ def _open(key: str, folder: Path, *, contents: bool = True) -> Artifact:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         for name, (size, checksum) in manifest["files"].items():
             file = folder / name
-            if file.stat().st_size != size or (contents and file_digest(file) != checksum):
+            if file.stat().st_size != size or (contents and not _is_whole(file, checksum)):
                 raise ArtifactError(f"{file}: damaged (its checksum differs from the manifest's)")
         return Artifact(key, folder, manifest["metadata"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            raise UserError(f"{folder}: cannot read the artifact: {error.strerror or error}") from error
+        raise ArtifactError(f"{folder}: damaged artifact ({error})") from error
+    except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{folder}: damaged artifact ({error})") from error
 
 
@@ -185,9 +195,22 @@ def _write_manifest(folder: Path, recipe: Recipe, metadata: Mapping[str, Any]) -
         "config": recipe.config,
         "inputs": recipe.inputs,
         "metadata": metadata,
-        "files": {path.relative_to(folder).as_posix(): [path.stat().st_size, file_digest(path)] for path in files},
+        "files": {path.relative_to(folder).as_posix(): [path.stat().st_size, _checksum(path)] for path in files},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+
+
+def _checksum(path: Path) -> str:
+    """CRC-32 of a file's bytes: damage is what it looks for, and a hash that withstands intent takes five times."""
+    checksum = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            checksum = zlib.crc32(chunk, checksum)
+    return f"{_CRC}{checksum:08x}"
+
+
+def _is_whole(path: Path, checksum: str) -> bool:
+    return checksum == (_checksum(path) if checksum.startswith(_CRC) else file_digest(path))  # as once written
 
 
 def _publish(temporary: Path, folder: Path) -> None:
@@ -199,10 +222,16 @@ def _publish(temporary: Path, folder: Path) -> None:
             raise
 
 
-def _discard(folder: Path) -> None:
+def _discard(folder: Path, key: str) -> None:
+    """Move a damaged artifact away; another process may do so too, and have made it again since."""
     grave = folder.with_name(f"{folder.name}.damaged-{os.urandom(4).hex()}")
-    folder.rename(grave)
-    shutil.rmtree(grave, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        folder.rename(grave)
+        try:
+            _open(key, grave)
+            grave.rename(folder)  # made again meanwhile
+        except (ArtifactError, OSError):
+            shutil.rmtree(grave, ignore_errors=True)
 
 
 def _sweep(place: Path) -> None:

@@ -90,6 +90,10 @@ def test_add_merge_and_remove_give_new_banks(vectors, store):
     grown = add_to_bank(first, vectors[:7], "features", "tuesday", store)
     merged = merge_banks(grown, second, store)
     assert (len(grown.vectors), merged.batches) == (17, ("normal", "tuesday", "monday"))
+    other = make_bank(points_of(vectors[50:]), CoresetConfig(rate=0.1), 0, store, silent)
+    both = merge_banks(first, other, store)
+    assert both.batches == tuple(f"normal of {bank.key.rpartition('-')[2][:8]}" for bank in (first, other))
+    np.testing.assert_array_equal(remove_batch(both, both.batches[0], store).vectors, other.vectors)
     np.testing.assert_array_equal(merged.vectors, np.concatenate([first.vectors, vectors[:7], second.vectors]))
     without = remove_batch(merged, "tuesday", store)
     assert without.batches == ("normal", "monday")
@@ -104,6 +108,8 @@ def test_bad_edits(vectors, store):
     other = make_bank(points_of(vectors, "b", "other features"), CoresetConfig(rate=0.1), 0, store, silent)
     with pytest.raises(DataError, match="other features"):
         merge_banks(bank, other, store)
+    with pytest.raises(DataError, match="with itself"):
+        merge_banks(bank, bank, store)
     with pytest.raises(DataError, match="other features"):
         add_to_bank(bank, vectors, "other features", "x", store)
     with pytest.raises(DataError, match="12 dimensions"):

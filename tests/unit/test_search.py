@@ -153,6 +153,21 @@ def test_products_in_half_precision_find_the_same(make, k):
     np.testing.assert_array_equal(half.squares, whole.squares)
 
 
+def test_bfloat16_rounds_away_less_than_its_margin():
+    """Components half a unit of bfloat16 off, so that its products order the two nearest wrongly."""
+    step, beyond = 1 + 2**-8, 1 + 2**-8 + 2**-18
+
+    def vector(x, y, tail, last):
+        return np.concatenate([np.full(167, x), np.full(170, y), np.full(16, tail), [last, 0]]).astype(np.float32)
+
+    query = vector(2 * step, 2 * beyond, 1, 1)
+    near, far = vector(2 * step, step, 1, 0.75), vector(beyond, 2 * beyond, 1, 0.75)
+    apart = [((other.astype(float) - query) ** 2).sum() for other in (near, far)]
+    far[-1] = (apart[0] - apart[1] + 0.05) ** 0.5
+    found = search(query[None], np.stack([far, near, -near, -far]), 1, precision="bfloat16")
+    assert found.indices.item() == 1
+
+
 def test_a_tight_cluster_far_from_an_outlier():
     rng = np.random.default_rng(8)
     bank = (rng.standard_normal((400, 20)) * 1e-4).astype(np.float32)

@@ -1,9 +1,13 @@
+import errno
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from exdd_ray.errors import ArtifactError, UserError
 from exdd_ray.store.arrays import read_arrays, write_arrays
-from exdd_ray.store.artifact import Recipe, Store
+from exdd_ray.store.artifact import MANIFEST, Recipe, Store, file_digest
 
 
 def recipe(**changes):
@@ -13,6 +17,10 @@ def recipe(**changes):
 def build(folder):
     write_arrays(folder / "v.arrow", {"v": np.arange(12.0).reshape(3, 4)})
     return {"note": "made"}
+
+
+def write_x(folder):
+    (folder / "a").write_text("x")
 
 
 def test_an_artifact_is_made_once(tmp_path):
@@ -63,6 +71,29 @@ def test_a_damaged_artifact_is_rebuilt_never_read(tmp_path, damage):
     rebuilt = store.make(recipe(), build)
     assert store.made == [recipe().key]
     np.testing.assert_array_equal(read_arrays(rebuilt.file("v.arrow"))["v"][0], [0, 1, 2, 3])
+
+
+def test_what_cannot_be_read_is_not_taken_for_damaged(tmp_path, monkeypatch):
+    made = Store(tmp_path).make(recipe(), write_x)
+
+    def refuse(self, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", refuse)
+        with pytest.raises(UserError, match="cannot read the artifact: Permission denied"):
+            Store(tmp_path).find(recipe().key)
+    assert made.file("a").read_text() == "x"
+
+
+def test_checksums_as_once_written_still_count(tmp_path):
+    made = Store(tmp_path).make(recipe(), write_x)
+    manifest = json.loads(made.file(MANIFEST).read_text())
+    manifest["files"]["a"][1] = file_digest(made.file("a"))
+    made.file(MANIFEST).write_text(json.dumps(manifest))
+    assert Store(tmp_path).find(recipe().key) is not None
+    made.file("a").write_text("y")
+    assert Store(tmp_path).find(recipe().key) is None
 
 
 def test_a_full_disk_is_one_clear_error(tmp_path):
