@@ -66,7 +66,7 @@ def scenes_of(job: ChunkJob) -> list[Scene]:
         canvas = read_image(row.image)
         assert isinstance(job.config, InpaintConfig)
         ground = foreground(canvas, job.config.masks.foreground)
-        mask = pick_mask(job.config.masks, (canvas.shape[0], canvas.shape[1]), ground, (), rng)
+        mask = pick_mask(job.config.masks, (canvas.shape[0], canvas.shape[1]), ground, (), rng).mask
         scenes.append(Scene(canvas, mask, job.prompt, sample_seed(job.seed, job.prompt, number)))
     return scenes
 
@@ -75,7 +75,7 @@ def one_call(pipeline: Any, scene: Scene, config: InpaintConfig) -> Image.Image:
     """A sample as the published code makes it: one call of the pipeline, with its own crop around the mask."""
     image: Image.Image = pipeline(
         prompt=scene.prompt,
-        negative_prompt=config.negative_prompt,
+        negative_prompt=config.negative_prompt or None,
         image=Image.fromarray(scene.canvas),
         mask_image=Image.fromarray(scene.mask.astype(np.uint8) * 255),
         height=config.size[0],

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from exdd_ray.cli.run import add_experiment, config_and_overrides
 
 if TYPE_CHECKING:
+    from exdd_ray.config.quality import QualityConfig
     from exdd_ray.experiment.synth import SynthesisResult
+    from exdd_ray.quality.evaluate import QualityReport
     from exdd_ray.report.contact_sheet import SynthesisSet
     from exdd_ray.synthesis.chunk import ChunkRunner
 
@@ -27,7 +29,11 @@ def add_synth_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentPa
         metavar="ADDRESS",
         help="make them on a Ray cluster: `auto`, an address, or (alone) one started here",
     )
-    parser.add_argument("--quality", action="store_true", help="measure them against the dataset's real defects")
+    parser.add_argument(
+        "--quality",
+        action="store_true",
+        help="measure them against the dataset's real defects (the keys `quality.` say how)",
+    )
     parser.add_argument("--wandb", metavar="PROJECT", help="upload them as a W&B table")
     parser.add_argument("--json", action="store_true", help="print the counts as one JSON object on the last line")
     parser.set_defaults(run=run_synth)
@@ -37,25 +43,28 @@ def run_synth(arguments: argparse.Namespace) -> int:
     """Make what is missing, print the counts, write `synthesis.html` and `samples.parquet`."""
     from exdd_ray.cli.progress import terminal_progress
     from exdd_ray.config.load import load_run
-    from exdd_ray.experiment.synth import run_syntheses, write_samples
+    from exdd_ray.config.quality import QualityConfig
+    from exdd_ray.experiment.synth import prepare_folder, run_syntheses, write_samples
     from exdd_ray.experiment.workshop import Workshop
     from exdd_ray.report.contact_sheet import write_contact_sheet
     from exdd_ray.store.artifact import Store
+    from exdd_ray.tracking.synthesis import log_synthesis, tracking_mode
 
     loaded = load_run(*config_and_overrides(arguments))
     folder = (loaded.run.output or Path("runs") / f"{loaded.run.name}-synthesis").expanduser().absolute()
+    prepare_folder(folder)
+    mode = tracking_mode() if arguments.wandb else None
     store = Store(loaded.run.store.expanduser())
     workshop = Workshop(store, terminal_progress, paint=_chunk_runner(arguments.ray))
     results = run_syntheses(loaded.trials, workshop)
-    sets = [_shown(result, arguments.quality) for result in results]
     write_samples(folder, results)
+    quality = loaded.run.quality or (QualityConfig() if arguments.quality else None)
+    sets = [_shown(result, quality) for result in results]
     write_contact_sheet(folder / "synthesis.html", loaded.run.name, sets)
-    for result in results:
-        _print(result)
+    for result, shown in zip(results, sets, strict=True):
+        _print(result, shown.remarks)
     if arguments.wandb:
-        from exdd_ray.tracking.synthesis import log_synthesis
-
-        for place in log_synthesis(arguments.wandb, loaded.run.name, sets, folder):
+        for place in log_synthesis(arguments.wandb, loaded.run.name, sets, folder, mode):
             print(f"W&B: {place}")
     print(f"contact sheet: {folder / 'synthesis.html'}")
     if arguments.json:
@@ -73,11 +82,12 @@ def _chunk_runner(address: str | None) -> "ChunkRunner | None":
     return RayChunks()
 
 
-def _shown(result: "SynthesisResult", measure: bool) -> "SynthesisSet":
+def _shown(result: "SynthesisResult", quality: "QualityConfig | None") -> "SynthesisSet":
     from exdd_ray.report.contact_sheet import SynthesisSet, Timing
 
     config, fresh = result.trial.config, result.synthesis.fresh
     assert config.synthesizer is not None
+    report, remarks = _measured(result, quality)
     return SynthesisSet(
         trial=result.trial.name,
         dataset=config.dataset.name,
@@ -86,17 +96,29 @@ def _shown(result: "SynthesisResult", measure: bool) -> "SynthesisSet":
         config=config.synthesizer,
         synthesis=result.synthesis,
         timing=Timing(fresh, result.seconds) if fresh else None,
-        quality=result.quality() if measure else None,
-        remarks=result.remarks,
+        quality=report,
+        remarks=result.remarks + remarks,
     )
 
 
-def _print(result: "SynthesisResult") -> None:
+def _measured(
+    result: "SynthesisResult", quality: "QualityConfig | None"
+) -> "tuple[QualityReport | None, tuple[str, ...]]":
+    """The quality of the samples, or a remark that says why it could not be measured: the samples are good without."""
+    from exdd_ray.errors import UserError
+
+    try:
+        return None if quality is None else result.quality(quality), ()
+    except UserError as error:
+        return None, (f"quality not measured: {error}",)
+
+
+def _print(result: "SynthesisResult", remarks: Sequence[str]) -> None:
     synthesis = result.synthesis
     speed = f", {synthesis.fresh / result.seconds:.2f} images/s" if synthesis.fresh else ""
     made = f"{synthesis.fresh} made now in {result.seconds:.1f} s{speed}"
     print(f"{result.title}: {len(synthesis.samples)} samples ({made})")
-    for remark in result.remarks:
+    for remark in remarks:
         print(f"note: {remark}")
 
 

@@ -10,6 +10,7 @@ from exdd_ray.config.base import Frozen
 from exdd_ray.config.classifier import ClassifierConfig
 from exdd_ray.config.detector import PatchBankConfig
 from exdd_ray.config.diffusionad import DiffusionADConfig
+from exdd_ray.config.quality import QualityConfig
 from exdd_ray.config.synthesis import SynthesizerConfig
 
 
@@ -111,6 +112,7 @@ class RunConfig(ExperimentConfig):
         seeds: every experiment is run with each; None takes `seed` alone.
         variants: name -> dotted keys and values that distinguish the experiments compared.
         grid: dotted key -> values; the experiments are the product.
+        quality: how `exdd synth` measures the synthetic images; None does not, or by default with --quality.
         store: folder of the artifacts.
         output: folder of the results; None is runs/<name>.
     """
@@ -119,5 +121,6 @@ class RunConfig(ExperimentConfig):
     seeds: tuple[int, ...] | None = Field(None, min_length=1)
     variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
     grid: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    quality: QualityConfig | None = None
     store: Path = Path("store")
     output: Path | None = None

@@ -18,7 +18,7 @@ from exdd_ray.config.keys import key_at, resolve_key, set_key
 from exdd_ray.errors import ConfigError
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
-_RUN_ONLY = ("name", "seeds", "variants", "grid", "store", "output")
+_RUN_ONLY = ("name", "seeds", "variants", "grid", "quality", "store", "output")
 
 Raw = dict[str, Any]
 Config = TypeVar("Config", bound=ExperimentConfig)

@@ -19,7 +19,7 @@ class QualityConfig(Frozen):
         weights: its weights file; None looks in EXDD_WEIGHTS, then downloads.
         perceptual: network of LPIPS; None leaves LPIPS out.
         perceptual_weights: its weights file; None looks in EXDD_WEIGHTS, then downloads.
-        crops: measure on a square around each defect, not on the whole image, where a small one vanishes.
+        crops: measure on a square around each defect; the whole image, without it, hides a small one.
         context: margin of that square on each side, as a share of the defect's longer side.
     """
 
@@ -27,7 +27,7 @@ class QualityConfig(Frozen):
     weights: Path | None = None
     perceptual: PerceptualName | None = None
     perceptual_weights: Path | None = None
-    crops: bool = False
+    crops: bool = True
     context: float = Field(0.5, ge=0)
 
     @model_validator(mode="after")

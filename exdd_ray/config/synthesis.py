@@ -26,61 +26,6 @@ class ForegroundConfig(Frozen):
     invert: bool = False
 
 
-class PerRegionConfig(Frozen):
-    """Per-region synthesis: a Perlin-shaped region of a normal image is blended with another source.
-
-    Attributes:
-        preset: the published recipe: `memseg`, `diffusionad` or `draem`.
-        count: synthetic images.
-        textures: folder of texture images (DTD: `exdd data get dtd`); None makes procedural ones.
-        foreground: where the region may lie.
-    """
-
-    kind: Literal["per_region"] = "per_region"
-    preset: Literal["memseg", "diffusionad", "draem"] = "memseg"
-    count: int = Field(100, ge=0)
-    textures: Path | None = None
-    foreground: ForegroundConfig = ForegroundConfig()
-
-
-class CutPasteConfig(Frozen):
-    """CutPaste (Li et al., 2021): a piece of the image is pasted elsewhere on it.
-
-    Attributes:
-        preset: `patch` (a rectangle), `scar` (a thin, turned one), or `both`, either with one half.
-        count: synthetic images.
-        foreground: where the piece may be pasted.
-    """
-
-    kind: Literal["cutpaste"] = "cutpaste"
-    preset: Literal["patch", "scar", "both"] = "both"
-    count: int = Field(100, ge=0)
-    foreground: ForegroundConfig = ForegroundConfig()
-
-
-class MaskConfig(Frozen):
-    """Where a model is to paint a defect.
-
-    Attributes:
-        source: `procedural` shapes, those of a `library` folder, or the masks of the training `positives`
-            (as DIAG does; the report flags it as the leak that it is).
-        shapes: procedural shapes to draw from.
-        folder: mask images of the library.
-        foreground: the mask is fitted to it.
-    """
-
-    source: Literal["procedural", "library", "positives"] = "procedural"
-    shapes: tuple[MaskShape, ...] = Field(MASK_SHAPES, min_length=1)
-    folder: Path | None = None
-    foreground: ForegroundConfig = ForegroundConfig()
-
-    @model_validator(mode="after")
-    def _folder_of_a_library(self) -> "MaskConfig":
-        if (self.source == "library") != (self.folder is not None):
-            raise ValueError("masks.folder is for masks.source=library, and needed there")
-        return self
-
-
 class FilterConfig(Frozen):
     """Which samples are dropped; levels are absolute differences of 0..255, averaged over pixels and channels.
 
@@ -95,13 +40,75 @@ class FilterConfig(Frozen):
     duplicate: float = Field(0.5, ge=0)
 
 
+class PerRegionConfig(Frozen):
+    """Per-region synthesis: a Perlin-shaped region of a normal image is blended with another source.
+
+    Attributes:
+        preset: the published recipe: `memseg`, `diffusionad` or `draem`.
+        count: synthetic images.
+        textures: folder of texture images (DTD: `exdd data get dtd`); None makes procedural ones.
+        texture_share: probability that a texture fills the region, else the image's own structure does; None is the
+            preset's. DiffusionAD takes 1 for categories that are textures.
+        foreground: where the region may lie.
+        filters: which samples are dropped; None keeps all.
+    """
+
+    kind: Literal["per_region"] = "per_region"
+    preset: Literal["memseg", "diffusionad", "draem"] = "memseg"
+    count: int = Field(100, ge=0)
+    textures: Path | None = None
+    texture_share: float | None = Field(None, ge=0, le=1)
+    foreground: ForegroundConfig = ForegroundConfig()
+    filters: FilterConfig | None = FilterConfig()
+
+
+class CutPasteConfig(Frozen):
+    """CutPaste (Li et al., 2021): a piece of the image is pasted elsewhere on it.
+
+    Attributes:
+        preset: `patch` (a rectangle), `scar` (a thin, turned one), or `both`, either with one half.
+        count: synthetic images.
+        foreground: where the piece may be pasted.
+        filters: which samples are dropped; None keeps all.
+    """
+
+    kind: Literal["cutpaste"] = "cutpaste"
+    preset: Literal["patch", "scar", "both"] = "both"
+    count: int = Field(100, ge=0)
+    foreground: ForegroundConfig = ForegroundConfig()
+    filters: FilterConfig | None = FilterConfig()
+
+
+class MaskConfig(Frozen):
+    """Where a model is to paint a defect.
+
+    Attributes:
+        source: `procedural` shapes, those of a `library` folder, or the masks of the training `positives`
+            (as DIAG does; the report flags it as the leak that it is).
+        shapes: procedural shapes to draw from.
+        folder: mask images of the library.
+        foreground: the mask is fitted to it; one of `positives` only where it does not lie on it already.
+    """
+
+    source: Literal["procedural", "library", "positives"] = "procedural"
+    shapes: tuple[MaskShape, ...] = Field(MASK_SHAPES, min_length=1)
+    folder: Path | None = None
+    foreground: ForegroundConfig = ForegroundConfig()
+
+    @model_validator(mode="after")
+    def _folder_of_a_library(self) -> "MaskConfig":
+        if (self.source == "library") != (self.folder is not None):
+            raise ValueError("masks.folder is for masks.source=library, and needed there")
+        return self
+
+
 class DeviceConfig(Frozen):
     """How a model is run; nothing here is part of what a sample is, but for the precision.
 
     Attributes:
-        device: `auto` takes CUDA where it is.
+        device: `auto` takes CUDA where it is; over Ray, where the cluster has it.
         precision: of the model; `auto` is float16 on CUDA and float32 elsewhere.
-        batch: images in one call; halved, and said so, when the device runs out of memory.
+        batch: images in one call, of any prompts; halved, and said so, when the device runs out of memory.
         compile: compile the denoiser (worth it for hundreds of images).
         memory: `slicing` decodes and attends in pieces, `offload` keeps on the device only the part that works.
         gpus: GPUs a worker reserves; a fraction shares one.
@@ -132,6 +139,8 @@ class InpaintConfig(Frozen):
         crop_padding: paint a crop of the canvas around the mask, with this margin in pixels, and paste the masked part
             back; None paints all of the canvas.
         output: (height, width) of the stored image; None is the canvas.
+        resample: how images are resized to canvas and output; masks are with `bilinear` by the nearest pixel, with
+            `bicubic` likewise and cut at one half (as DIAG's code does).
         strength: share of the noise that the background is taken to, below 1.
         guidance: weight of the prompt.
         steps: denoising steps of the whole schedule.
@@ -154,6 +163,7 @@ class InpaintConfig(Frozen):
     size: tuple[int, int] = (64, 64)
     crop_padding: int | None = Field(8, ge=0)
     output: tuple[int, int] | None = None
+    resample: Literal["bilinear", "bicubic"] = "bilinear"
     strength: float = Field(0.99, gt=0, lt=1)
     guidance: float = Field(3.0, ge=0)
     steps: int = Field(20, ge=1)
@@ -185,6 +195,7 @@ DIAG_PAPER: dict[str, Any] = {
     "canvas": (1024, 1024),
     "size": (1024, 1024),
     "output": (632, 224),
+    "resample": "bicubic",
     "crop_padding": 2,
     "strength": 0.99,
     "guidance": 20.0,

@@ -1,6 +1,7 @@
 """Synthesis with Ray Data: actors that hold the model make the chunks that threads would make in one process."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,21 @@ import ray
 import torch
 
 from exdd_ray.config.synthesis import InpaintConfig
-from exdd_ray.device import CPU, CUDA
-from exdd_ray.edge.cluster import one_line, one_line_errors, one_thread_workers, require_gpu
+from exdd_ray.device import CPU
+from exdd_ray.edge.cluster import (
+    START_SECONDS,
+    cluster_device,
+    one_line,
+    one_line_errors,
+    one_thread_workers,
+    require_gpus,
+)
 from exdd_ray.errors import UserError
 from exdd_ray.store.artifact import Store
-from exdd_ray.synthesis.chunk import CHUNK, ChunkJob, make_chunk
+from exdd_ray.synthesis.chunk import CHUNK, ChunkJob, in_groups, make_chunks
 from exdd_ray.synthesis.model import device_of
+
+_log = logging.getLogger(__name__)
 
 
 class _ChunkMaker:
@@ -25,15 +35,17 @@ class _ChunkMaker:
         self._store = Store(Path(root))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return {"samples": [CHUNK] * len(batch["job"]), "fault": [self._fault(job) for job in batch["job"]]}
+        made = [self._make(group) for group in batch["jobs"]]
+        return {name: [row[name] for row in made] for name in ("samples", "batch", "fault")}
 
-    def _fault(self, job: ChunkJob) -> str:
-        """Make a chunk: why it could not be, or nothing. As an exception it would lose its cause on the way."""
+    def _make(self, group: Sequence[ChunkJob]) -> dict[str, Any]:
+        """Make chunks, or say why they could not be: as an exception it would lose its cause on the way."""
+        samples = CHUNK * len(group)
         try:
-            make_chunk(self._store, job)
+            made = make_chunks(self._store, group)
         except Exception as error:
-            return one_line(error)
-        return ""
+            return {"samples": samples, "batch": 0, "fault": one_line(error)}
+        return {"samples": samples, "batch": min(artifact.metadata["batch"] for artifact in made), "fault": ""}
 
 
 @dataclass(frozen=True)
@@ -46,32 +58,58 @@ class RayChunks:
 
     workers: int | None = None
 
+    @property
+    def device(self) -> str:
+        """What `synthesizer.run.device=auto` is on this cluster."""
+        return cluster_device()
+
     def __call__(self, store: Store, jobs: Sequence[ChunkJob], advance: Callable[[int], None]) -> None:
         """Make the chunks' artifacts in the store, which every worker reaches by its path.
 
-        Raises UserError where they need a GPU and the cluster has none, or a worker cannot make one.
+        What a worker cannot make is raised after all others are made.
+
+        Raises UserError where they need more GPUs than a node of the cluster has, no worker starts, or one cannot make
+        a chunk.
         """
         gpus = _gpus(jobs[0])
-        require_gpu(CUDA if gpus else CPU)
+        require_gpus(gpus)
         workers = self.workers
         if workers is None and gpus:
             workers = max(int(ray.cluster_resources().get("GPU", 0) / gpus), 1)
         workers, cpus = one_thread_workers(workers)
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        rows = ray.data.from_items([{"job": job} for job in jobs], override_num_blocks=len(jobs))
+        groups = in_groups(jobs)
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.wait_for_min_actors_s = START_SECONDS
+        rows = ray.data.from_items([{"jobs": list(group)} for group in groups], override_num_blocks=len(groups))
         made = rows.map_batches(
             _ChunkMaker,
             batch_size=1,
             fn_constructor_args=(str(store.root.resolve()),),
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers, len(jobs))),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers, len(groups))),
             num_cpus=cpus,
             num_gpus=gpus or None,
         )
         with one_line_errors("a worker cannot paint"):
-            for row in made.iter_rows():
-                if row["fault"]:
-                    raise UserError(f"a worker cannot paint: {row['fault']}")
-                advance(int(row["samples"]))
+            _follow(made.iter_rows(), _batch(jobs[0]), advance)
+
+
+def _follow(rows: Iterable[dict[str, Any]], batch: int, advance: Callable[[int], None]) -> None:
+    """Say what workers say; raise the first fault when all is done."""
+    faults = []
+    for row in rows:
+        if row["fault"]:
+            faults.append(str(row["fault"]))
+        elif row["batch"] < batch:
+            batch = int(row["batch"])
+            _log.warning("out of memory on a worker: its batches are of %d from now on", batch)
+        advance(int(row["samples"]))
+    if faults:
+        raise UserError(f"a worker cannot paint: {faults[0]}")
+
+
+def _batch(job: ChunkJob) -> int:
+    return job.config.run.batch if isinstance(job.config, InpaintConfig) else 1
 
 
 def _gpus(job: ChunkJob) -> float:

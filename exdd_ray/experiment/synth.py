@@ -1,6 +1,7 @@
 """The synthesis of a run alone: what its experiments would train on, without training."""
 
 import dataclasses
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,16 @@ import pyarrow.parquet as pq
 
 from exdd_ray.config.load import Trial
 from exdd_ray.config.quality import QualityConfig
+from exdd_ray.config.synthesis import InpaintConfig
 from exdd_ray.data.catalog import catalog_rows, select_rows
 from exdd_ray.data.split import split_catalog
+from exdd_ray.device import compute_device
 from exdd_ray.errors import ConfigError, UserError
 from exdd_ray.experiment.dataset import by_category, load_catalog
 from exdd_ray.experiment.trial import mask_givers, mask_leak
 from exdd_ray.experiment.workshop import Workshop
-from exdd_ray.synthesis.synthesize import Synthesis, synthesize
+from exdd_ray.synthesis.model import pinned, strange_prompts
+from exdd_ray.synthesis.synthesize import ORIGIN, Synthesis, synthesize
 
 if TYPE_CHECKING:
     from exdd_ray.quality.evaluate import QualityReport
@@ -44,30 +48,32 @@ class SynthesisResult:
         """Names the experiment, the category and the seed."""
         return f"{self.trial.name}, {self.category}, seed {self.trial.config.seed}"
 
-    def quality(self) -> "QualityReport":
-        """The samples against the category's real defects, on crops around them.
+    def quality(self, config: QualityConfig) -> "QualityReport":
+        """The samples against the category's real defects that have a mask.
 
-        Raises DataError where there are fewer than two of either, with a mask.
+        Raises DataError where there are fewer than two of either, UserError for weights that cannot be had.
         """
         from exdd_ray.quality.evaluate import measure_quality
 
         real = [row for row in catalog_rows(self.defects) if row.mask is not None]
-        return measure_quality(real, [made.row for made in self.synthesis.samples], QualityConfig(crops=True))
+        return measure_quality(real, [made.row for made in self.synthesis.samples], config, device=compute_device())
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a reader must know."""
-        return mask_leak(self.trial.config) + self.synthesis.remark
+        config = self.trial.config.synthesizer
+        strange = strange_prompts(config) if isinstance(config, InpaintConfig) else ()
+        return mask_leak(self.trial.config) + strange + self.synthesis.remark
 
 
 def run_syntheses(trials: Sequence[Trial], workshop: Workshop) -> list[SynthesisResult]:
     """The synthesis of every trial on every category; equal ones are made once.
 
-    Raises ConfigError where no trial has a synthesizer.
+    Raises ConfigError where no trial has a synthesizer, UserError where a model cannot be had.
     """
     wanted = {
-        trial.config.model_copy(update={"detector": None, "evaluation": None}).model_dump_json(): trial
-        for trial in reversed(trials)
+        trial.config.model_dump_json(exclude={"detector", "evaluation"}): trial
+        for trial in map(pinned_trial, reversed(trials))
         if trial.config.synthesizer is not None
     }
     if not wanted:
@@ -79,8 +85,29 @@ def run_syntheses(trials: Sequence[Trial], workshop: Workshop) -> list[Synthesis
     return results
 
 
+def pinned_trial(trial: Trial) -> Trial:
+    """The trial with the commit that the revision of its hub's model names now.
+
+    Raises UserError where the model cannot be had.
+    """
+    if not isinstance(trial.config.synthesizer, InpaintConfig):
+        return trial
+    synthesizer = pinned(trial.config.synthesizer)
+    return dataclasses.replace(trial, config=trial.config.model_copy(update={"synthesizer": synthesizer}))
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the folder of the results, before hours are spent on them. Raises UserError where it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write the samples: {error.strerror or error}") from error
+
+
 def write_samples(folder: Path, results: Sequence[SynthesisResult]) -> None:
-    """Write `samples.parquet`: the catalog of all samples with trial, prompt, seed and background.
+    """Write `samples.parquet`: the catalog of all samples with trial, prompt, seed and what they were made from and by.
 
     Raises UserError where the folder cannot be written.
     """
@@ -90,13 +117,12 @@ def write_samples(folder: Path, results: Sequence[SynthesisResult]) -> None:
             **dataclasses.asdict(made.row),
             "prompt": made.prompt,
             "sample_seed": str(made.seed),
-            "background": made.background,
+            **{name: getattr(made, name) for name in ORIGIN},
         }
         for result in results
         for made in result.synthesis.samples
     ]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.Table.from_pylist(rows), folder / "samples.parquet")
     except OSError as error:
         raise UserError(f"{folder}: cannot write the samples: {error.strerror or error}") from error

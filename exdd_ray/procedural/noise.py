@@ -71,6 +71,11 @@ def band_noise(size: Size, rng: np.random.Generator, *, period: float, width: fl
 
 def perlin_noise(size: Size, rng: np.random.Generator, *, cell: float | tuple[float, float]) -> Field:
     """Gradient noise of Perlin (1985) with gradients `cell` pixels (down, across) apart, standardised."""
+    return standardize(raw_perlin_noise(size, rng, cell=cell))
+
+
+def raw_perlin_noise(size: Size, rng: np.random.Generator, *, cell: float | tuple[float, float]) -> NDArray[np.float64]:
+    """perlin_noise as its unit gradients give it: 0 where they lie, at most the root of 1/2 either way."""
     cell_down, cell_across = cell if isinstance(cell, tuple) else (cell, cell)
     rows = np.arange(size[0]) / cell_down
     columns = np.arange(size[1]) / cell_across
@@ -86,7 +91,7 @@ def perlin_noise(size: Size, rng: np.random.Generator, *, cell: float | tuple[fl
     ease_down, ease_right = (t**3 * (t * (t * 6 - 15) + 10) for t in (down, right))
     top = corner(0, 0) * (1 - ease_right) + corner(0, 1) * ease_right
     bottom = corner(1, 0) * (1 - ease_right) + corner(1, 1) * ease_right
-    return standardize(top * (1 - ease_down) + bottom * ease_down)
+    return np.asarray(top * (1 - ease_down) + bottom * ease_down)
 
 
 def fbm(size: Size, rng: np.random.Generator, *, cell: float, octaves: int = 4, gain: float = 0.5) -> Field:

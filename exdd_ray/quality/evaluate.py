@@ -98,7 +98,7 @@ def measure_quality(
     perceptual = None
     if config.perceptual is not None:
         perceptual = load_perceptual(config.perceptual, config.perceptual_weights, device)
-    found = [*_feature_figures(sets, network), *([] if perceptual is None else _perceptual_figures(sets, perceptual))]
+    found = [*_feature_figures(sets, network), *_perceptual_figures(sets, perceptual)]
     return QualityReport(
         tuple(figure for figure in found if isinstance(figure, Figure)),
         tuple(reason for reason in found if not isinstance(reason, Figure)),
@@ -146,7 +146,11 @@ def _score_figure(sets: _Sets, network: str, score: Estimate) -> Figure:
     return sets.figure(f"IS-{network}", score.mean, std, f"{parts}; of ImageNet's classes, not of defects", real=False)
 
 
-def _perceptual_figures(sets: _Sets, perceptual: Perceptual) -> Iterator[Figure | tuple[str, str]]:
+def _perceptual_figures(sets: _Sets, perceptual: Perceptual | None) -> Iterator[Figure | tuple[str, str]]:
+    if perceptual is None:
+        for metric in ("LPIPS", "IC-LPIPS"):
+            yield metric + sets.suffix, "no network was asked for: quality.perceptual=squeeze, alex or vgg"
+        return
     distances = pairwise_lpips(perceptual, sets.real, sets.synthetic)
     closest = distances.min(axis=0)
     name = f"LPIPS-{perceptual.name}"

@@ -8,19 +8,16 @@ from pathlib import Path
 
 import yaml
 
-from exdd_ray.config.synthesis import InpaintConfig
 from exdd_ray.errors import ArtifactError, DataError
 from exdd_ray.quality.evaluate import QualityReport
 from exdd_ray.report.page import count_of, versions
-from exdd_ray.report.samples import Row, encode_sample
+from exdd_ray.report.strips import Room, by_prompt, make_strips, prompts_of
 from exdd_ray.report.tables import Flag, is_leakage
 from exdd_ray.store.artifact import MANIFEST
 from exdd_ray.synthesis.chunk import Synthesizer
-from exdd_ray.synthesis.synthesize import Made, Synthesis
+from exdd_ray.synthesis.synthesize import Synthesis
 
-MAX_SAMPLES = 60
-MAX_EACH = 8
-BUDGET = 2_700_000  # characters of all pictures and outlines
+ROOM = Room(each=8, total=60, characters=2_700_000)
 
 
 @dataclass(frozen=True)
@@ -84,15 +81,6 @@ class Count:
         return self.asked - self.kept
 
 
-@dataclass(frozen=True)
-class Strip:
-    """The rows of a prompt that are shown: the first ones of all that are kept."""
-
-    prompt: str
-    rows: tuple[Row, ...]
-    kept: int
-
-
 def write_contact_sheet(path: Path, name: str, sets: Sequence[SynthesisSet]) -> None:
     """Write one HTML file that needs no other file and no network.
 
@@ -118,21 +106,17 @@ def render_contact_sheet(name: str, sets: Sequence[SynthesisSet]) -> str:
         lstrip_blocks=True,
     )
     counts = [count_samples(entry) for entry in sets]
+    groups = [by_prompt(entry.synthesis.samples, entry.config) for entry in sets]
     return environment.get_template("synthesis.html.jinja").render(
         name=name,
         headline=headline(sets, counts),
         written=datetime.now().astimezone(),
         versions=versions(),
         flags=_flags(sets),
-        sets=list(zip(sets, counts, _strips(sets), strict=True)),
+        sets=list(zip(sets, counts, make_strips(groups, ROOM), strict=True)),
         configs=[(entry, _config_yaml(entry.config), makers(entry.synthesis)) for entry in sets],
-        limits=(MAX_EACH, MAX_SAMPLES),
+        room=ROOM,
     )
-
-
-def prompts_of(config: Synthesizer) -> tuple[str, ...]:
-    """The prompts that samples are made of; one empty prompt for a synthesizer without any."""
-    return tuple(dict.fromkeys(config.prompts)) if isinstance(config, InpaintConfig) else ("",)
 
 
 def count_samples(entry: SynthesisSet) -> tuple[Count, ...]:
@@ -147,24 +131,6 @@ def count_samples(entry: SynthesisSet) -> tuple[Count, ...]:
         unknown = f"; {strange} of unknown prompts" if strange else ""
         raise DataError(f"{entry.title}: {asked} samples asked for, but {kept} are kept and {dropped} dropped{unknown}")
     return counts
-
-
-def first_samples(sets: Sequence[SynthesisSet]) -> list[list[tuple[str, Sequence[Made]]]]:
-    """Each set's prompts with their first samples: at most MAX_EACH of a prompt and MAX_SAMPLES in all."""
-    groups = [
-        [(prompt, [made for made in entry.synthesis.samples if made.prompt == prompt]) for prompt in prompts]
-        for entry, prompts in ((entry, prompts_of(entry.config)) for entry in sets)
-    ]
-    sizes = [len(samples) for group in groups for _, samples in group]
-    fitting = (each for each in range(MAX_EACH, 0, -1) if sum(min(each, size) for size in sizes) <= MAX_SAMPLES)
-    most, left = next(fitting, 1), MAX_SAMPLES
-    chosen: list[list[tuple[str, Sequence[Made]]]] = []
-    for group in groups:
-        chosen.append([])
-        for prompt, samples in group:
-            chosen[-1].append((prompt, samples[: min(most, left)]))
-            left -= len(chosen[-1][-1][1])
-    return chosen
 
 
 def headline(sets: Sequence[SynthesisSet], counts: Sequence[Sequence[Count]]) -> str:
@@ -200,18 +166,6 @@ def _flags(sets: Sequence[SynthesisSet]) -> list[Flag]:
         about = [entry.title for entry in sets if remark in entry.remarks]
         found.append(Flag(remark, "" if len(about) == len(sets) else "; ".join(about), is_leakage(remark)))
     return sorted(found, key=lambda flag: not flag.leakage)
-
-
-def _strips(sets: Sequence[SynthesisSet]) -> list[list[Strip]]:
-    shown = first_samples(sets)
-    share = BUDGET // max(1, sum(len(samples) for group in shown for _, samples in group))
-    return [
-        [
-            Strip(prompt, tuple(encode_sample(made, share) for made in samples), count.kept)
-            for (prompt, samples), count in zip(group, count_samples(entry), strict=True)
-        ]
-        for entry, group in zip(sets, shown, strict=True)
-    ]
 
 
 def _config_yaml(config: Synthesizer) -> str:

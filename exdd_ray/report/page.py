@@ -15,6 +15,7 @@ from exdd_ray.errors import DataError
 from exdd_ray.experiment.result import TrialResult
 from exdd_ray.report.charts import Histogram, Plot, histogram, image_plots, pixel_plots
 from exdd_ray.report.gallery import Gallery, make_gallery
+from exdd_ray.report.synthetic import ROOM, synthetic_sets
 from exdd_ray.report.tables import (
     DECIMALS,
     METRICS,
@@ -51,7 +52,8 @@ def write_report(path: Path, run: RunConfig, results: Sequence[TrialResult]) -> 
 
     Raises:
         DataError: no result.
-        ImageError: an image of the gallery cannot be read any more.
+        ImageError: an image that is shown cannot be read any more.
+        ArtifactError: a synthetic sample without a mask.
     """
     if not results:
         raise DataError("no result to report")
@@ -86,6 +88,8 @@ def render_report(run: RunConfig, results: Sequence[TrialResult]) -> str:
         drawn=strongest(summaries, MAX_CURVES, always=(0, -1)),
         charts=[_charts(group, summaries) for group in groups],
         gallery=_gallery(groups, summaries),
+        synthetic=synthetic_sets(groups),
+        room=ROOM,
         seed=summaries[0].seeds[0],
         configs=[(summary, _config_yaml(summary)) for summary in summaries],
     )

@@ -10,6 +10,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +26,35 @@ from exdd_ray.data.images import read_pair
 from exdd_ray.errors import DataError, ImageError
 from exdd_ray.store.artifact import Artifact, Recipe, Store
 from exdd_ray.synthesis.cutpaste import cut_paste
-from exdd_ray.synthesis.filters import THUMBNAIL, fingerprint, judge
+from exdd_ray.synthesis.filters import THUMBNAIL, Change, fingerprint, measure_change
 from exdd_ray.synthesis.foreground import foreground
-from exdd_ray.synthesis.masks import pick_mask
+from exdd_ray.synthesis.masks import pick_mask, resize_mask
 from exdd_ray.synthesis.per_region import blend_region
 
 CHUNK = 10
 INDEX = "index.parquet"
-_VERSIONS = ("exdd-ray", "torch", "diffusers", "transformers")
+_PACKAGES = ("exdd-ray", "torch", "diffusers", "transformers")
+_TEXTS = ("prompt", "seed", "background", "mask_source", "model", "revision", "versions", "fault")
+_SCHEMA = pa.schema(
+    {
+        "number": pa.int64(),
+        **dict.fromkeys(_TEXTS, pa.string()),
+        "inside": pa.float64(),
+        "outside": pa.float64(),
+        "fingerprint": pa.binary(),
+    }
+)
 
 Synthesizer = PerRegionConfig | CutPasteConfig | InpaintConfig
 
 
 @dataclass(frozen=True)
 class ChunkJob:
-    """CHUNK samples of one prompt (empty for a synthesizer without prompts), and the recipe that names them."""
+    """CHUNK samples of one prompt (empty for a synthesizer without prompts), and the recipe that names them.
+
+    Attributes:
+        revision: of the model; empty for a synthesizer without one.
+    """
 
     config: Synthesizer
     prompt: str
@@ -48,6 +63,12 @@ class ChunkJob:
     backgrounds: tuple[CatalogRow, ...]
     positives: tuple[CatalogRow, ...]
     recipe: Recipe
+    revision: str = ""
+
+    @property
+    def numbers(self) -> range:
+        """The samples' i."""
+        return range(self.start, self.start + CHUNK)
 
     def rng(self, number: int) -> np.random.Generator:
         """The stream of a sample."""
@@ -62,20 +83,43 @@ class Sample:
     Attributes:
         number: i.
         background: the image that it was made from.
+        mask_source: the shape or file that its mask is from.
         image, mask: uint8 [H x W x 3] and bool [H x W]; None where it failed.
-        fault: why it failed or is to be dropped; empty for a good one.
+        change: what the painting changed; None where it failed.
+        fault: why it failed; empty where it did not.
     """
 
     number: int
     background: str
+    mask_source: str = ""
     image: np.ndarray | None = None
     mask: np.ndarray | None = None
+    change: Change | None = None
     fault: str = ""
 
 
-def make_chunk(store: Store, job: ChunkJob) -> Artifact:
-    """The artifact of a chunk: `000000.png` and `000000_mask.png` of its samples, and `index.parquet`."""
-    return store.make(job.recipe, lambda folder: _build(job, folder))
+Painted = tuple[Sequence[Sample], int]  # the samples of a chunk, and how many were painted at once
+Advance = Callable[[int], None]
+ChunkRunner = Callable[[Store, Sequence[ChunkJob], Advance], None]
+
+
+def make_chunks(store: Store, jobs: Sequence[ChunkJob]) -> list[Artifact]:
+    """The artifacts of chunks: `000000.png` and `000000_mask.png` of the samples, and `index.parquet`.
+
+    Those that the store lacks are painted together, so that a batch may be larger than a chunk.
+    """
+    found = {job.recipe.key: store.find(job.recipe.key) for job in jobs}
+    missing = [job for job in jobs if found[job.recipe.key] is None]
+    for job, (samples, batch) in zip(missing, _painted(missing), strict=True):
+        found[job.recipe.key] = store.make(job.recipe, partial(_build, job, samples, batch))
+    return [artifact for artifact in found.values() if artifact is not None]
+
+
+def in_groups(jobs: Sequence[ChunkJob]) -> list[Sequence[ChunkJob]]:
+    """The chunks that are made together: as many as fill a batch of the model."""
+    config = jobs[0].config
+    together = -(-config.run.batch // CHUNK) if isinstance(config, InpaintConfig) else 1
+    return [jobs[start : start + together] for start in range(0, len(jobs), together)]
 
 
 def sample_seed(seed: int, prompt: str, number: int) -> int:
@@ -84,11 +128,16 @@ def sample_seed(seed: int, prompt: str, number: int) -> int:
     return int.from_bytes(name.digest())
 
 
-def _build(job: ChunkJob, folder: Path) -> dict[str, Any]:
-    samples = _inpainted(job) if isinstance(job.config, InpaintConfig) else _blended(job)
+def _build(job: ChunkJob, samples: Sequence[Sample], batch: int, folder: Path) -> dict[str, Any]:
     rows = [_write(sample, job, folder) for sample in samples]
-    pq.write_table(pa.Table.from_pylist(rows), folder / INDEX)
-    return {"kind": job.config.kind, "versions": {name: importlib.metadata.version(name) for name in _VERSIONS}}
+    pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), folder / INDEX)
+    model = f"{job.config.model}@{job.revision}" if isinstance(job.config, InpaintConfig) else ""
+    return {"kind": job.config.kind, "model": model, "batch": batch, "versions": _versions()}
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
 def _write(sample: Sample, job: ChunkJob, folder: Path) -> dict[str, Any]:
@@ -102,13 +151,15 @@ def _write(sample: Sample, job: ChunkJob, folder: Path) -> dict[str, Any]:
         "prompt": job.prompt,
         "seed": str(sample_seed(job.seed, job.prompt, sample.number)),
         "background": sample.background,
+        "mask_source": sample.mask_source,
+        "model": job.config.model if isinstance(job.config, InpaintConfig) else "",
+        "revision": job.revision,
+        "versions": ", ".join(f"{name} {version}" for name, version in _versions().items()),
+        "inside": None if sample.change is None else sample.change.inside,
+        "outside": None if sample.change is None else sample.change.outside,
         "fault": sample.fault,
         "fingerprint": print_of,
     }
-
-
-def _numbers(job: ChunkJob) -> range:
-    return range(job.start, job.start + CHUNK)
 
 
 def _background(job: ChunkJob, rng: np.random.Generator) -> CatalogRow:
@@ -119,68 +170,78 @@ def _read(row: CatalogRow) -> np.ndarray:
     return read_pair(replace(row, mask=None))[0]
 
 
-def _blended(job: ChunkJob) -> Iterator[Sample]:
-    for number in _numbers(job):
-        rng = job.rng(number)
-        row = _background(job, rng)
-        try:
-            if isinstance(job.config, CutPasteConfig):
-                image, mask = cut_paste(_read(row), job.config, rng)
-            else:
-                assert isinstance(job.config, PerRegionConfig)
-                image, mask = blend_region(_read(row), job.config, rng)
-        except (DataError, ImageError) as error:
-            yield Sample(number, row.image, fault=str(error))
+def _painted(jobs: Sequence[ChunkJob]) -> Iterator[Painted]:
+    if jobs and isinstance(jobs[0].config, InpaintConfig):
+        yield from _inpainted(jobs, jobs[0].config)
+    else:
+        for job in jobs:
+            yield [_blended(job, number) for number in job.numbers], 1
+
+
+def _blended(job: ChunkJob, number: int) -> Sample:
+    rng, config = job.rng(number), job.config
+    row = _background(job, rng)
+    try:
+        background = _read(row)
+        if isinstance(config, CutPasteConfig):
+            source = "cutpaste"
+            image, mask = cut_paste(background, config, rng)
         else:
-            yield Sample(number, row.image, image, mask)
+            assert isinstance(config, PerRegionConfig)
+            source = "perlin"
+            image, mask = blend_region(background, config, rng)
+    except (DataError, ImageError) as error:
+        return Sample(number, row.image, fault=str(error))
+    return Sample(number, row.image, source, image, mask, measure_change(background, image, mask))
 
 
-def _inpainted(job: ChunkJob) -> list[Sample]:
+def _inpainted(jobs: Sequence[ChunkJob], config: InpaintConfig) -> Iterator[Painted]:
+    """The chunks' samples; the scenes of all are painted in one go."""
+    begun = [[_begin(job, config, number) for number in job.numbers] for job in jobs]
+    painter = _painter(config)
+    painted = iter(painter.paint([scene for chunk in begun for _, scene in chunk if scene is not None]))
+    for chunk in begun:
+        samples = [
+            sample if scene is None else _finish(sample, scene.canvas, scene.mask, next(painted), config)
+            for sample, scene in chunk
+        ]
+        yield samples, painter.batch
+
+
+def _begin(job: ChunkJob, config: InpaintConfig, number: int) -> tuple[Sample, Any]:
+    """A sample with its Scene, or with the fault for which it has none."""
     from exdd_ray.synthesis.paint import Scene
 
-    config = job.config
-    assert isinstance(config, InpaintConfig)
-    scenes: dict[int, Scene] = {}
-    samples: dict[int, Sample] = {}
-    for number in _numbers(job):
-        rng = job.rng(number)
-        row = _background(job, rng)
-        samples[number] = Sample(number, row.image)
-        try:
-            canvas = _resized(_read(row), config.canvas)
-            size = (canvas.shape[0], canvas.shape[1])
-            mask = pick_mask(config.masks, size, foreground(canvas, config.masks.foreground), job.positives, rng)
-            scenes[number] = Scene(canvas, mask, job.prompt, sample_seed(job.seed, job.prompt, number))
-        except (DataError, ImageError) as error:
-            samples[number] = Sample(number, row.image, fault=str(error))
-    painted = _painter(config).paint(list(scenes.values()))
-    for (number, scene), result in zip(scenes.items(), painted, strict=True):
-        samples[number] = _judged(samples[number], scene.canvas, scene.mask, result, config)
-    return list(samples.values())
+    rng, bicubic = job.rng(number), config.resample == "bicubic"
+    row = _background(job, rng)
+    try:
+        canvas = _resized(_read(row), config.canvas, bicubic=bicubic)
+        size = (canvas.shape[0], canvas.shape[1])
+        ground = foreground(canvas, config.masks.foreground)
+        mask, source = pick_mask(config.masks, size, ground, job.positives, rng, bicubic=bicubic)
+    except (DataError, ImageError) as error:
+        return Sample(number, row.image, fault=str(error)), None
+    scene = Scene(canvas, mask, job.prompt, sample_seed(job.seed, job.prompt, number))
+    return Sample(number, row.image, source), scene
 
 
-def _judged(
+def _finish(
     sample: Sample, canvas: np.ndarray, mask: np.ndarray, result: np.ndarray | str, config: InpaintConfig
 ) -> Sample:
     if isinstance(result, str):
         return replace(sample, fault=result)
-    fault = "" if config.filters is None else judge(canvas, result, mask, config.filters)
-    small = np.asarray(Image.fromarray(mask.astype(np.uint8)).resize(_wide(config.output or mask.shape), 0)) > 0
+    bicubic, change = config.resample == "bicubic", measure_change(canvas, result, mask)
+    small = resize_mask(mask, config.output or (mask.shape[0], mask.shape[1]), bicubic=bicubic)
     if not small.any():
-        fault = fault or "nothing is left of the mask at the size of the output"
-        small = mask
-        return replace(sample, fault=fault)
-    return replace(sample, image=_resized(result, config.output), mask=small, fault=fault)
+        return replace(sample, change=change, fault="nothing is left of the mask at the size of the output")
+    return replace(sample, image=_resized(result, config.output, bicubic=bicubic), mask=small, change=change)
 
 
-def _wide(size: Sequence[int]) -> tuple[int, int]:
-    return size[1], size[0]
-
-
-def _resized(image: np.ndarray, size: Size | None) -> np.ndarray:
+def _resized(image: np.ndarray, size: Size | None, *, bicubic: bool) -> np.ndarray:
     if size is None or image.shape[:2] == tuple(size):
         return image
-    return np.asarray(Image.fromarray(image).resize(_wide(size), Image.Resampling.BILINEAR))
+    how = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), how))
 
 
 _painters = threading.local()
@@ -193,7 +254,3 @@ def _painter(config: InpaintConfig) -> Any:
     if getattr(_painters, "config", None) != config:
         _painters.painter, _painters.config = Painter(config), config
     return _painters.painter
-
-
-Advance = Callable[[int], None]
-ChunkRunner = Callable[[Store, Sequence[ChunkJob], Advance], None]

@@ -1,5 +1,7 @@
 """Which synthetic samples are dropped: those without a defect, those changed elsewhere, and near-duplicates."""
 
+from typing import NamedTuple
+
 import numpy as np
 from PIL import Image
 
@@ -7,12 +9,19 @@ from exdd_ray.config.synthesis import FilterConfig
 from exdd_ray.errors import DataError
 
 THUMBNAIL = 16
+UNCHANGED = "unchanged inside the mask"
+CHANGED = "changed outside the mask"
 
 
-def judge(background: np.ndarray, result: np.ndarray, mask: np.ndarray, config: FilterConfig) -> str:
-    """Why a painted sample is to be dropped; empty for a good one.
+class Change(NamedTuple):
+    """Mean absolute difference of 0..255, over pixels and channels, inside and outside a mask."""
 
-    Changes are absolute differences of 0..255, averaged over pixels and channels.
+    inside: float
+    outside: float
+
+
+def measure_change(background: np.ndarray, result: np.ndarray, mask: np.ndarray) -> Change:
+    """How far a painted sample differs from what it was painted on.
 
     Args:
         background: uint8 [H x W x 3] before the painting.
@@ -27,13 +36,14 @@ def judge(background: np.ndarray, result: np.ndarray, mask: np.ndarray, config: 
     if not mask.any():
         raise DataError("an empty mask: nothing was painted")
     change = np.abs(result.astype(np.int16) - background)
-    inside = float(change[mask].mean())
-    outside = 0.0 if mask.all() else float(change[~mask].mean())
-    if inside < config.min_inside:
-        return f"unchanged inside the mask (mean change {inside:.2f} of 255 < {config.min_inside:g})"
-    if outside > config.max_outside:
-        return f"changed outside the mask (mean change {outside:.2f} of 255 > {config.max_outside:g})"
-    return ""
+    return Change(float(change[mask].mean()), 0.0 if mask.all() else float(change[~mask].mean()))
+
+
+def judge(change: Change, config: FilterConfig) -> str:
+    """Why a sample is to be dropped, the same words for all that are dropped for it; empty for a good one."""
+    if change.inside < config.min_inside:
+        return UNCHANGED
+    return CHANGED if change.outside > config.max_outside else ""
 
 
 def fingerprint(result: np.ndarray, mask: np.ndarray) -> np.ndarray:

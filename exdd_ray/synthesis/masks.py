@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -25,35 +26,56 @@ _ROUGHNESS = 0.15
 _REACH = 2.2  # radii from the centre to the farthest pixel of the longest and roughest spot
 
 
+class PickedMask(NamedTuple):
+    """A mask bool [H x W] to paint in, neither empty nor full, and its source: a shape, a file, a positive's mask."""
+
+    mask: np.ndarray
+    source: str
+
+
 def pick_mask(
     config: MaskConfig,
     size: Size,
     foreground: np.ndarray,
     positives: Sequence[CatalogRow],
     rng: np.random.Generator,
-) -> np.ndarray:
-    """A mask bool [H x W] to paint in, neither empty nor full.
+    *,
+    bicubic: bool = False,
+) -> PickedMask:
+    """Where to paint.
 
     Drawn shapes and those of a library are fitted to the foreground. The mask of a positive is resized to the size
-    (its aspect ignored) and stays where it is, as in DIAG (Girella et al., 2024).
+    (its aspect ignored) and stays where it is, as in DIAG (Girella et al., 2024), cut to the foreground; where less
+    than half of it is left, it is moved as the others are.
 
     Args:
         size: (height, width) of the mask.
         foreground: bool [H x W] of that size.
         positives: training defects; read for the source `positives` only.
+        bicubic: of files; see resize_mask.
 
     Raises:
         DataError: no positive with a mask, an unusable mask file, or no place on the foreground.
     """
     if config.source == "positives":
-        return _positive_mask(positives, size, rng)
+        mask, source = _positive_mask(positives, size, rng, bicubic=bicubic)
+        stays = 2 * (mask & foreground).sum() >= mask.sum()
+        return PickedMask(mask & foreground if stays else fit_mask(mask, foreground, rng), source)
     if config.folder is not None:
         files = library_files(config.folder)
-        return fit_mask(load_mask(files[rng.integers(len(files))], size), foreground, rng)
+        file = files[rng.integers(len(files))]
+        return PickedMask(fit_mask(load_mask(file, size, bicubic=bicubic), foreground, rng), file)
     shape = config.shapes[rng.integers(len(config.shapes))]
     if shape == "edge":  # bites the foreground where it is drawn
-        return _draw_until_usable(lambda: _draw_edge(foreground, rng), shape, size)
-    return fit_mask(draw_mask(shape, size, rng), foreground, rng)
+        return PickedMask(_draw_until_usable(lambda: _draw_edge(foreground, rng), shape, size), shape)
+    return PickedMask(fit_mask(draw_mask(shape, size, rng), foreground, rng), shape)
+
+
+def resize_mask(mask: np.ndarray, size: Size, *, bicubic: bool) -> np.ndarray:
+    """A mask bool [H x W] at (height, width): by the nearest pixel, or by bicubic interpolation, from one half on."""
+    levels = Image.fromarray(mask.astype(np.uint8) * 255)
+    how = Image.Resampling.BICUBIC if bicubic else Image.Resampling.NEAREST
+    return np.asarray(levels.resize((size[1], size[0]), how)) > LIBRARY_LEVEL
 
 
 def draw_mask(shape: MaskShape, size: Size, rng: np.random.Generator) -> np.ndarray:
@@ -101,34 +123,35 @@ def library_files(folder: Path) -> tuple[str, ...]:
     return files
 
 
-def load_mask(file: str, size: Size) -> np.ndarray:
-    """Mask bool [H x W] of an image file, its pixels above 127, resized to (height, width) by the nearest pixel.
+def load_mask(file: str, size: Size, *, bicubic: bool = False) -> np.ndarray:
+    """Mask bool [H x W] of an image file, its pixels above 127, resized to (height, width) as resize_mask does.
 
     Raises:
         ImageError: unreadable file.
         DataError: the mask is empty or full, in the file or after the reduction.
     """
     values = read_image(file).max(axis=2)
-    return _resize_usable(values > LIBRARY_LEVEL, size, file)
+    return _resize_usable(values > LIBRARY_LEVEL, size, file, bicubic=bicubic)
 
 
-def _positive_mask(positives: Sequence[CatalogRow], size: Size, rng: np.random.Generator) -> np.ndarray:
+def _positive_mask(
+    positives: Sequence[CatalogRow], size: Size, rng: np.random.Generator, *, bicubic: bool
+) -> PickedMask:
     masked = [row for row in positives if row.mask is not None]
     if not masked:
         raise DataError("masks.source=positives needs a training defect that has a mask; there is none")
     row = masked[rng.integers(len(masked))]
     _, mask = read_pair(row)
     assert mask is not None
-    return _resize_usable(mask, size, str(row.mask))
+    return PickedMask(_resize_usable(mask, size, str(row.mask), bicubic=bicubic), str(row.mask))
 
 
-def _resize_usable(mask: np.ndarray, size: Size, file: str) -> np.ndarray:
+def _resize_usable(mask: np.ndarray, size: Size, file: str, *, bicubic: bool) -> np.ndarray:
     if not mask.any():
         raise DataError(f"{file}: the mask is empty")
     if mask.all():
         raise DataError(f"{file}: the mask covers the whole image")
-    levels = Image.fromarray(mask.astype(np.uint8))
-    resized = np.asarray(levels.resize((size[1], size[0]), Image.Resampling.NEAREST)) > 0
+    resized = resize_mask(mask, size, bicubic=bicubic)
     if not resized.any() or resized.all():
         left = "nothing" if not resized.any() else "nothing else"
         raise DataError(f"{file}: {left} is left of the mask at {size[1]} x {size[0]} pixels (width x height)")

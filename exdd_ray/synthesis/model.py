@@ -11,6 +11,7 @@ from exdd_ray.config.synthesis import MINIATURE, DeviceConfig, InpaintConfig
 from exdd_ray.device import CPU, CUDA, compute_device
 from exdd_ray.errors import ConfigError, UserError
 from exdd_ray.store.artifact import digest, remembered_digest
+from exdd_ray.synthesis.memory import out_of_memory
 
 MINIATURE_FOLDER = Path(__file__).parents[1] / "miniature" / "weights"
 _SCHEDULERS = {
@@ -20,6 +21,7 @@ _SCHEDULERS = {
     "unipc": "UniPCMultistepScheduler",
 }
 
+_MODEL_FILES = (".safetensors", ".json", ".txt", ".model")  # weights, configs, and tokenizers of three kinds
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PATIENCE_S = 10.0
 
@@ -32,42 +34,61 @@ def model_digest(config: InpaintConfig) -> str:
 
     Raises UserError where the model cannot be had.
     """
+    if _folder(config) is not None:
+        return revision_of(config)
+    return f"{config.model}@{revision_of(config)} {config.variant or ''}"
+
+
+def revision_of(config: InpaintConfig) -> str:
+    """The commit of a hub id, or the hash of a local folder's files. Raises UserError where there is none."""
     folder = _folder(config)
     if folder is None:
-        return f"{config.model}@{_commit(config.model, config.revision)} {config.variant or ''}"
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json", ".txt"))
+        return _commit(config.model, config.revision)
+    files = sorted(path for path in folder.rglob("*") if path.suffix in _MODEL_FILES)
     if not (folder / "model_index.json").is_file():
         raise UserError(f"{folder}: not a model in diffusers' format (no model_index.json)")
     return digest([[str(path.relative_to(folder)), remembered_digest(path)] for path in files])
 
 
+def pinned(config: InpaintConfig) -> InpaintConfig:
+    """The config with a hub id's revision resolved to the commit that it names now."""
+    if _folder(config) is not None:
+        return config
+    return config.model_copy(update={"revision": _commit(config.model, config.revision)})
+
+
 def device_of(run: DeviceConfig) -> str:
-    """`cpu` or `cuda`. Raises ConfigError for a CUDA device that is not there."""
+    """`cpu` or `cuda`, which may be another machine's. Raises ConfigError for offloading on a CPU."""
     device = compute_device() if run.device == "auto" else run.device
-    if device == CUDA and compute_device() != CUDA:
-        raise ConfigError("synthesizer.run.device=cuda, but torch has no CUDA device here")
     if device == CPU and run.memory == "offload":
         raise ConfigError("synthesizer.run.memory=offload moves parts to and from a GPU: there is none")
     return device
 
 
 def precision_of(run: DeviceConfig) -> str:
-    """The precision that the model runs in."""
+    """The precision that the model runs in. Raises ConfigError for float16 on a CPU."""
+    device = device_of(run)
+    if device == CPU and run.precision == "float16":
+        raise ConfigError("synthesizer.run.precision=float16 is for GPUs: take float32 or bfloat16 on a CPU")
     if run.precision != "auto":
         return run.precision
-    return "float16" if device_of(run) == CUDA else "float32"
+    return "float16" if device == CUDA else "float32"
 
 
 def load_pipeline(config: InpaintConfig) -> Any:
     """A pipeline of the model for one thread: the networks are shared within the process, the scheduler is not.
 
-    Raises UserError where the model cannot be had, with the ways to get it.
+    Raises:
+        UserError: the model cannot be had, with the ways to get it, or does not fit the device's memory.
+        ConfigError: a device that is not here, or a scheduler that is not for the model.
     """
+    if device_of(config.run) == CUDA and compute_device() != CUDA:
+        raise ConfigError("synthesizer.run.device=cuda, but torch has no CUDA device here")
     key = digest([model_digest(config), config.scheduler, config.run.model_dump(exclude={"batch", "gpus"})])
     with _loading:
         if key not in _loaded:
             _loaded.clear()
-            _loaded[key] = _prepare(_read(config), config)
+            _loaded[key] = _load(config)
         pipeline = copy.copy(_loaded[key])
     pipeline.scheduler = copy.deepcopy(pipeline.scheduler)
     return pipeline
@@ -84,6 +105,19 @@ def check_prompts(pipeline: Any, prompts: tuple[str, ...]) -> None:
                 raise ConfigError(
                     f"the prompt {prompt!r} has {tokens} tokens, the model's encoder takes {tokenizer.model_max_length}"
                 )
+
+
+def strange_prompts(config: InpaintConfig) -> tuple[str, ...]:
+    """A remark for each prompt of which the miniature was taught no word; other models read more."""
+    from exdd_ray.miniature.captions import DEFECT_WORDS
+
+    known = {word for names in DEFECT_WORDS.values() for name in names for word in name.split()}
+    strange = [prompt for prompt in config.prompts if not known & set(prompt.lower().replace(",", " ").split())]
+    return tuple(
+        f"the miniature was taught no word of the prompt {prompt!r}: what it paints is not that"
+        for prompt in strange
+        if config.model == MINIATURE
+    )
 
 
 def _folder(config: InpaintConfig) -> Path | None:
@@ -119,35 +153,60 @@ def _commit(model: str, revision: str | None) -> str:
 
 
 def _missing(model: str, error: Exception) -> UserError:
-    reason = str(error).strip().splitlines()[0][:200]
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
     return UserError(
         f"no model {model}: give synthesizer.model a local folder in diffusers' format, or let this machine "
         f"reach the hub (a gated model needs HF_TOKEN), or use model={MINIATURE} ({reason})"
     )
 
 
+def _load(config: InpaintConfig) -> Any:
+    try:
+        return _prepare(_read(config), config)
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise UserError(
+            f"{config.model} does not fit the device's memory: set synthesizer.run.memory=offload or a half precision"
+        ) from error
+
+
 def _read(config: InpaintConfig) -> Any:
-    import torch
-    from diffusers import AutoPipelineForInpainting, DiffusionPipeline
     from diffusers.utils import logging
     from transformers.utils import logging as transformers_logging
 
     logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    folder = _folder(config)
-    source, revision = folder or config.model, None if folder else _commit(config.model, config.revision)
+    if (folder := _folder(config)) is not None:
+        return _from_pretrained(folder, config)
+    revision = _commit(config.model, config.revision)
     try:
-        name = DiffusionPipeline.load_config(source, revision=revision)["_class_name"]
+        return _from_pretrained(config.model, config, revision=revision, local_files_only=True)
+    except UserError:  # not all of its files are in the hub's cache
+        return _from_pretrained(config.model, config, revision=revision)
+
+
+def _from_pretrained(source: Path | str, config: InpaintConfig, **where: Any) -> Any:
+    import torch
+    from diffusers import AutoPipelineForInpainting, DiffusionPipeline
+
+    try:
+        index = DiffusionPipeline.load_config(source, **where)
         # AutoPipeline does not know FLUX's fill pipeline, which is one for inpainting already
-        loader = DiffusionPipeline if "Fill" in name else AutoPipelineForInpainting
+        loader = DiffusionPipeline if "Fill" in index["_class_name"] else AutoPipelineForInpainting
+        # it would blacken what it takes for indecent, surfaces included
+        unchecked = {"safety_checker": None, "requires_safety_checker": False}
         return loader.from_pretrained(
             source,
-            revision=revision,
             variant=config.variant,
             dtype=getattr(torch, precision_of(config.run)),
             use_safetensors=True,
+            **where,
+            **{name: value for name, value in unchecked.items() if name in index},
         )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        if isinstance(error, RuntimeError) and out_of_memory(error):
+            raise
         raise _missing(config.model, error) from error
 
 
@@ -157,10 +216,14 @@ def _prepare(pipeline: Any, config: InpaintConfig) -> Any:
 
     run, device = config.run, device_of(config.run)
     if config.scheduler != "model":
+        if "FlowMatch" in type(pipeline.scheduler).__name__:
+            raise ConfigError(
+                f"{config.model} matches flows: synthesizer.scheduler={config.scheduler} is for diffusion"
+            )
         scheduler = getattr(diffusers, _SCHEDULERS[config.scheduler])
         pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
-    if getattr(pipeline, "safety_checker", None) is not None:
-        pipeline.safety_checker = None  # it blackens what it takes for indecent, surfaces included
+    if getattr(pipeline, "watermark", None) is not None:
+        pipeline.watermark = None  # SDXL's, a pattern all over the image
     pipeline.set_progress_bar_config(disable=True)
     denoiser = pipeline.unet if getattr(pipeline, "unet", None) is not None else pipeline.transformer
     for network in (denoiser, pipeline.vae):

@@ -12,6 +12,7 @@ from PIL import Image
 
 from exdd_ray.config.synthesis import InpaintConfig
 from exdd_ray.errors import ConfigError, UserError
+from exdd_ray.synthesis.memory import out_of_memory
 from exdd_ray.synthesis.model import check_prompts, load_pipeline
 
 Scenes = TypeVar("Scenes")
@@ -54,39 +55,51 @@ class Painter:
 
     Raises:
         UserError: the model cannot be had.
-        ConfigError: a prompt that its encoder would cut, or a setting that it does not know.
+        ConfigError: a prompt that its encoder would cut, a size that it cannot work at, or a setting that it does not
+            know.
+
+    Attributes:
+        batch: scenes in one call.
     """
 
     def __init__(self, config: InpaintConfig) -> None:
         self._config = config
         self._pipeline = load_pipeline(config)
-        self._batch = config.run.batch
+        self.batch = config.run.batch
         self._accepted = set(inspect.signature(type(self._pipeline).__call__).parameters)
         if config.negative_prompt and "negative_prompt" not in self._accepted:
             raise ConfigError(f"{config.model} takes no negative prompt: leave synthesizer.negative_prompt empty")
+        multiple = self._pipeline.image_processor.config.vae_scale_factor
+        if any(side % multiple for side in config.size):
+            height, width = config.size
+            raise ConfigError(
+                f"synthesizer.size {height} x {width} is not divisible by {multiple}, as {config.model} needs"
+            )
         check_prompts(self._pipeline, (*config.prompts, config.negative_prompt))
 
     def paint(self, scenes: Sequence[Scene]) -> list[np.ndarray | str]:
         """For each scene the painted canvas uint8 [H x W x 3], or why there is none.
 
-        A device that runs out of memory halves the batch, which is logged.
+        A device that runs out of memory halves the batch, which is logged. A scene that the pipeline refuses does not
+        lose the others.
 
         Raises:
             UserError: out of memory with a single image.
-            ConfigError: a size that the model cannot work at.
         """
         painted: list[np.ndarray | str] = []
-        for found, batch in in_batches(self._paint_batch, scenes, self._batch):
+        for found, batch in in_batches(self._paint_batch, scenes, self.batch):
             painted += found
-            self._batch = batch
+            self.batch = batch
         return painted
 
     def _paint_batch(self, scenes: Sequence[Scene]) -> list[np.ndarray | str]:
-        prepared = [self._prepare(scene) for scene in scenes]
         try:
+            prepared = [self._prepare(scene) for scene in scenes]
             images = self._call(prepared)
         except ValueError as error:
-            raise ConfigError(f"{self._config.model}: {str(error).splitlines()[0]}") from error
+            if len(scenes) == 1:
+                return [f"the model refused it: {(str(error).strip().splitlines() or ['no reason given'])[0]}"]
+            return [result for scene in scenes for result in self._paint_batch([scene])]
         return [self._finish(part, image) for part, image in zip(prepared, images, strict=True)]
 
     def _prepare(self, scene: Scene) -> _Prepared:
@@ -103,9 +116,8 @@ class Painter:
     def _call(self, prepared: Sequence[_Prepared]) -> np.ndarray:
         """Images float32 [B x h x w x 3] of 0..1."""
         config = self._config
-        settings = {
+        settings: dict[str, Any] = {
             "prompt": [part.scene.prompt for part in prepared],
-            "negative_prompt": [config.negative_prompt] * len(prepared),
             "image": torch.cat([part.image for part in prepared]),
             "mask_image": torch.cat([part.mask for part in prepared]),
             "height": config.size[0],
@@ -118,7 +130,9 @@ class Painter:
             "generator": [torch.Generator("cpu").manual_seed(part.scene.seed) for part in prepared],
             "output_type": "np",
         }
-        known: dict[str, Any] = {name: value for name, value in settings.items() if name in self._accepted}
+        if config.negative_prompt:  # an empty one is not none: SDXL encodes it
+            settings["negative_prompt"] = [config.negative_prompt] * len(prepared)
+        known = {name: value for name, value in settings.items() if name in self._accepted}
         return np.asarray(self._pipeline(**known).images)
 
     def _finish(self, part: _Prepared, image: np.ndarray) -> np.ndarray | str:
@@ -145,7 +159,7 @@ def in_batches(
         try:
             found = paint(scenes[start : start + batch])
         except RuntimeError as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             if batch == 1:
                 raise UserError(
@@ -153,14 +167,12 @@ def in_batches(
                     "a smaller synthesizer.size"
                 ) from error
             batch //= 2
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
             _log.warning("out of memory: batches of %d from now on", batch)
             continue
         start += batch
         yield found, batch
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _mask_image(mask: np.ndarray) -> Image.Image:

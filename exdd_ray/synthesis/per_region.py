@@ -1,7 +1,8 @@
 """Per-region synthesis: a Perlin-shaped region of a normal image blended with another source.
 
 DRAEM (Zavrtanik et al., 2021), MemSeg (Yang et al., 2022) and DiffusionAD (Zhang et al., 2023) are one recipe with
-different constants. All draw the region by the same rule (see perlin_mask).
+different constants. All draw the region by the same rule (see region_mask). DiffusionAD takes textures alone for
+categories that are textures: that is `texture_share: 1`.
 """
 
 from dataclasses import dataclass
@@ -10,12 +11,9 @@ from typing import Literal
 import numpy as np
 
 from exdd_ray.config.synthesis import PerRegionConfig
-from exdd_ray.errors import DataError
 from exdd_ray.synthesis.foreground import foreground
-from exdd_ray.synthesis.perlin import perlin_mask
+from exdd_ray.synthesis.perlin import region_mask
 from exdd_ray.synthesis.sources import alter, structure, texture
-
-TRIES = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +35,7 @@ class Blend:
 
 BLENDS: dict[str, Blend] = {
     "memseg": Blend(weight=(0.15, 1.0), weighs="source", texture_share=0.5, altered_texture=False),
-    "diffusionad": Blend(weight=(0.2, 0.8), weighs="image", texture_share=0.5, altered_texture=False),
+    "diffusionad": Blend(weight=(0.2, 0.8), weighs="image", texture_share=0.5, altered_texture=True),
     # as in the released code; the paper's text says U(0.1, 1) on the source
     "draem": Blend(weight=(0.0, 0.8), weighs="image", texture_share=1.0, altered_texture=True),
 }
@@ -63,21 +61,9 @@ def blend_region(image: np.ndarray, config: PerRegionConfig, rng: np.random.Gene
     return blended, mask
 
 
-def region_mask(ground: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A Perlin mask cut to the foreground, bool [H x W], not empty.
-
-    Raises:
-        DataError: none in 50 tries.
-    """
-    for _ in range(TRIES):
-        mask = perlin_mask((ground.shape[0], ground.shape[1]), rng) & ground
-        if mask.any():
-            return mask
-    raise DataError(f"no Perlin region met the foreground ({ground.mean():.2%} of the image) in {TRIES} tries")
-
-
 def _draw_source(image: np.ndarray, config: PerRegionConfig, blend: Blend, rng: np.random.Generator) -> np.ndarray:
-    if rng.random() >= blend.texture_share:
+    share = blend.texture_share if config.texture_share is None else config.texture_share
+    if rng.random() >= share:
         return structure(image, rng)
     foreign = texture((image.shape[0], image.shape[1]), rng, config.textures)
     return alter(foreign, rng) if blend.altered_texture else foreign

@@ -1,4 +1,8 @@
-"""What fills a synthetic defect: a foreign texture, or the image itself, altered and shuffled (MemSeg; DRAEM)."""
+"""What fills a synthetic defect: a foreign texture, or the image itself, altered and shuffled (MemSeg; DRAEM).
+
+The published recipes draw three of ten augmenters of imgaug 0.4. ALTERATIONS are these, with their ranges and defaults,
+but for one: imgaug changes the brightness in one of six colour spaces, here it is one of two (see _brightness).
+"""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -41,7 +45,11 @@ def texture_files(folder: Path) -> tuple[str, ...]:
 
 
 def structure(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The image uint8 [H x W x 3] with three random alterations, its 8 x 8 cells shuffled."""
+    """The image uint8 [H x W x 3] with three random alterations, its 8 x 8 cells shuffled (MemSeg).
+
+    DiffusionAD's released code shuffles 8 columns and then 8 rows, the even among themselves and the odd, so that the
+    cells of a row stay in one row. Here its preset shuffles cells too.
+    """
     return _shuffle_cells(alter(image, rng), rng)
 
 
@@ -64,17 +72,23 @@ def _shuffle_cells(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _gamma(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    exponent = rng.uniform(0.5, 2.0)
-    return image.point([round(255 * (level / 255) ** exponent) for level in range(256)] * 3)
+    """One exponent a channel."""
+    exponents = rng.uniform(0.5, 2.0, size=3)
+    return image.point([round(255 * (level / 255) ** exponent) for exponent in exponents for level in range(256)])
 
 
 def _brightness(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    factor, offset = rng.uniform(0.8, 1.2), rng.uniform(-30, 30)
-    return image.point([min(max(round(level * factor + offset), 0), 255) for level in range(256)] * 3)
+    """The V of HSV or the Y of YCbCr, multiplied and added to in random order."""
+    space, channel = (("HSV", 2), ("YCbCr", 0))[rng.integers(2)]
+    factor, offset = rng.uniform(0.8, 1.2), rng.integers(-30, 31)
+    shift = offset if rng.random() < 0.5 else factor * offset
+    bands = list(image.convert(space).split())
+    bands[channel] = bands[channel].point([min(max(round(level * factor + shift), 0), 255) for level in range(256)])
+    return Image.merge(space, bands).convert("RGB")
 
 
 def _sharpness(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    return ImageEnhance.Sharpness(image).enhance(rng.uniform(0.5, 3.0))
+    return ImageEnhance.Sharpness(image).enhance(rng.uniform(0.0, 2.0))
 
 
 def _hue_saturation(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -90,7 +104,7 @@ def _solarize(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def _posterize(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    return ImageOps.posterize(image, int(rng.integers(2, 7)))
+    return ImageOps.posterize(image, int(rng.integers(1, 9)))
 
 
 def _rotate(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -101,8 +115,9 @@ def _invert(image: Image.Image, _: np.random.Generator) -> Image.Image:
     return ImageOps.invert(image)
 
 
-def _autocontrast(image: Image.Image, _: np.random.Generator) -> Image.Image:
-    return ImageOps.autocontrast(image)
+def _autocontrast(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """One cutoff, in percent of the pixels, for all channels."""
+    return ImageOps.autocontrast(image, cutoff=int(rng.integers(0, 21)))
 
 
 def _equalize(image: Image.Image, _: np.random.Generator) -> Image.Image:

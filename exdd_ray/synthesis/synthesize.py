@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -13,30 +13,63 @@ import pyarrow.parquet as pq
 import torch
 
 from exdd_ray.banks.tiles import one_thread_each
-from exdd_ray.config.synthesis import InpaintConfig, PerRegionConfig
+from exdd_ray.config.synthesis import ForegroundConfig, InpaintConfig, PerRegionConfig
 from exdd_ray.data.catalog import CatalogRow, build_catalog, catalog_rows
 from exdd_ray.device import CPU
 from exdd_ray.errors import DataError
 from exdd_ray.progress import Progress, silent
-from exdd_ray.store.artifact import Artifact, Recipe, Store, file_digest
-from exdd_ray.synthesis.chunk import CHUNK, INDEX, Advance, ChunkJob, ChunkRunner, Synthesizer, make_chunk
-from exdd_ray.synthesis.filters import THUMBNAIL, duplicates
+from exdd_ray.store.artifact import Artifact, Recipe, Store, remembered_digest
+from exdd_ray.synthesis.chunk import (
+    CHUNK,
+    INDEX,
+    Advance,
+    ChunkJob,
+    ChunkRunner,
+    Synthesizer,
+    in_groups,
+    make_chunks,
+)
+from exdd_ray.synthesis.filters import THUMBNAIL, Change, duplicates, judge
 from exdd_ray.synthesis.masks import library_files
-from exdd_ray.synthesis.model import device_of, model_digest, precision_of
+from exdd_ray.synthesis.model import device_of, model_digest, pinned, precision_of, revision_of
 from exdd_ray.synthesis.sources import texture_files
 
-VERSION = 2
+VERSION = 3
+ORIGIN = ("background", "mask_source", "model", "revision", "versions")
+_READERS = 8
 DUPLICATE = "near-duplicate of an earlier sample"
+
+
+@runtime_checkable
+class PlacedRunner(Protocol):
+    """A ChunkRunner that computes elsewhere, and knows what the device `auto` is there."""
+
+    def __call__(self, store: Store, jobs: Sequence[ChunkJob], advance: Advance) -> None:
+        """Make the chunks."""
+
+    @property
+    def device(self) -> str:
+        """`cpu` or `cuda`."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """A sample in the store: its catalog row, and where it is from."""
+    """A sample in the store: its catalog row, and where it is from.
+
+    Attributes:
+        mask_source: the shape or file of its mask.
+        model, revision: that painted it; empty where none did.
+        versions: of the packages that made it.
+    """
 
     row: CatalogRow
     prompt: str
     seed: int
     background: str
+    mask_source: str = ""
+    model: str = ""
+    revision: str = ""
+    versions: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,22 +117,28 @@ def synthesize(
 
     Args:
         positives: training defects; for masks drawn from them.
-        run: makes the missing chunks; None takes this process's threads.
+        run: makes the missing chunks; None takes this process's threads. A PlacedRunner decides what
+            `run.device=auto` is.
 
     Raises:
         DataError: no normal image, or no sample that could be made.
         ConfigError, UserError: a model that cannot be had, or settings that it does not take.
     """
+    if isinstance(run, PlacedRunner) and isinstance(config, InpaintConfig) and config.run.device == "auto":
+        config = config.model_copy(update={"run": config.run.model_copy(update={"device": run.device})})
     jobs = plan_chunks(config, normal, positives, seed)
-    missing = [job for job in jobs if store.peek(job.recipe.key) is None]
+    missing = [job for job in jobs if store.find(job.recipe.key) is None]
     if missing:
-        with progress(f"{config.kind} synthesis", CHUNK * len(missing)) as advance:
+        with progress(f"{config.kind} synthesis, images", CHUNK * len(missing)) as advance:
             (run or run_on_threads)(store, missing, advance)
     return replace(_assembled(config, jobs, store), fresh=CHUNK * len(missing))
 
 
 def plan_chunks(config: Synthesizer, normal: pa.Table, positives: pa.Table, seed: int) -> list[ChunkJob]:
-    """The chunks with their recipes; images are hashed, not decoded. Raises DataError without a normal image."""
+    """The chunks with their recipes; images are hashed, not decoded. A hub's model is pinned to its commit.
+
+    Raises DataError without a normal image.
+    """
     backgrounds = tuple(catalog_rows(normal))
     if not backgrounds:
         raise DataError("no normal image to paint defects on")
@@ -108,6 +147,9 @@ def plan_chunks(config: Synthesizer, normal: pa.Table, positives: pa.Table, seed
         masked = tuple(row for row in catalog_rows(positives) if row.mask is not None)
         if not masked:
             raise DataError("masks.source=positives needs a training defect that has a mask; there is none")
+    revision = ""
+    if isinstance(config, InpaintConfig):
+        config, revision = pinned(config), revision_of(config)
     how, inputs = _what(config, seed), (*_contents(backgrounds, masked), *_sources(config))
     prompts = config.prompts if isinstance(config, InpaintConfig) else ("",)
     return [
@@ -119,6 +161,7 @@ def plan_chunks(config: Synthesizer, normal: pa.Table, positives: pa.Table, seed
             backgrounds,
             masked,
             Recipe("synthesis", VERSION, {**how, "prompt": prompt, "start": start}, inputs),
+            revision,
         )
         for prompt in prompts
         for start in range(0, config.count, CHUNK)
@@ -126,35 +169,44 @@ def plan_chunks(config: Synthesizer, normal: pa.Table, positives: pa.Table, seed
 
 
 def run_on_threads(store: Store, jobs: Sequence[ChunkJob], advance: Advance) -> None:
-    """Make chunks in this process: one a thread on a CPU, one after another on a GPU."""
+    """Make chunks in this process: a batch's a thread on a CPU, one batch after another on a GPU."""
     alone = isinstance(jobs[0].config, InpaintConfig) and device_of(jobs[0].config.run) != CPU
     with one_thread_each() as threads:
         workers = 1 if alone else threads
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for _ in pool.map(lambda job: make_chunk(store, job), jobs):
-                advance(CHUNK)
+            for made in pool.map(lambda group: make_chunks(store, group), in_groups(jobs)):
+                advance(CHUNK * len(made))
 
 
 def _what(config: Synthesizer, seed: int) -> dict[str, Any]:
-    how = {"seed": seed, **config.model_dump(mode="json", exclude={"count", "prompts", "textures", "run", "model"})}
-    if isinstance(config, InpaintConfig):
-        how |= {"model": model_digest(config), "precision": precision_of(config.run)}
-        how["masks"] = config.masks.model_dump(mode="json", exclude={"folder"})
-        if (device := device_of(config.run)) != CPU:
-            how["device"] = device
+    """What of the config the pixels of a sample depend on."""
+    unused = {"count", "prompts", "textures", "run", "model", "revision", "variant", "filters"}
+    if not isinstance(config, InpaintConfig):
+        return {"seed": seed, **config.model_dump(mode="json", exclude=unused), **_ground(config.foreground)}
+    unused |= {"preset", "masks"} | ({"composite"} if config.crop_padding is not None else set())
+    how = {"seed": seed, **config.model_dump(mode="json", exclude=unused), **_ground(config.masks.foreground)}
+    how |= {"model": model_digest(config), "precision": precision_of(config.run), "masks": config.masks.source}
+    if config.masks.source == "procedural":
+        how["shapes"] = list(config.masks.shapes)
+    if (device := device_of(config.run)) != CPU:
+        how["device"] = device
     return how
+
+
+def _ground(config: ForegroundConfig) -> dict[str, Any]:
+    return {"foreground": config.kind if config.kind == "all" else config.model_dump(mode="json")}
 
 
 def _contents(backgrounds: Sequence[CatalogRow], masked: Sequence[CatalogRow]) -> list[str]:
     files = [row.image for row in backgrounds] + [str(row.mask) for row in masked]
     regions = [f"{row.region}" if row.region else "" for row in (*backgrounds, *masked)]
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(_READERS) as pool:
         return [f"{content}{region}" for content, region in zip(pool.map(_content, files), regions, strict=True)]
 
 
 def _content(file: str) -> str:
     try:
-        return file_digest(Path(file))
+        return remembered_digest(Path(file))
     except OSError as error:
         return f"unreadable: {error.strerror}"  # the samples that need it will say so
 
@@ -165,35 +217,42 @@ def _sources(config: Synthesizer) -> list[str]:
         files = texture_files(config.textures)
     if isinstance(config, InpaintConfig) and config.masks.folder:
         files = library_files(config.masks.folder)
-    return [file_digest(Path(file)) for file in files]
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(pool.map(_content, files))
+
+
+Entry = tuple[ChunkJob, Artifact, dict[str, Any]]  # a row of a chunk's index, and where it is from
 
 
 def _assembled(config: Synthesizer, jobs: Sequence[ChunkJob], store: Store) -> Synthesis:
-    samples: list[Made] = []
-    dropped: Counter[str] = Counter()
-    for prompt in dict.fromkeys(job.prompt for job in jobs):
-        rows: list[tuple[ChunkJob, Artifact, dict[str, Any]]] = []
-        for job in jobs:
-            if job.prompt == prompt:
-                artifact = make_chunk(store, job)
-                index = pq.read_table(artifact.file(INDEX)).to_pylist()
-                rows += [(job, artifact, row) for row in index if row["number"] < config.count]
-        good = [entry for entry in rows if not entry[2]["fault"]]
-        dropped.update(row["fault"] for _, _, row in rows if row["fault"])
-        twice = _duplicates(config, [row["fingerprint"] for _, _, row in good])
-        dropped.update([DUPLICATE] * int(twice.sum()))
-        samples += [_made(*entry) for entry, drop in zip(good, twice, strict=True) if not drop]
+    entries: list[Entry] = []
+    for job in jobs:
+        (artifact,) = make_chunks(store, [job])
+        index = pq.read_table(artifact.file(INDEX)).to_pylist()
+        entries += [(job, artifact, row) for row in index if row["number"] < config.count]
+    faults = _faults(config, [row for _, _, row in entries])
+    dropped = Counter(filter(None, faults))
+    samples = [_made(*entry) for entry, fault in zip(entries, faults, strict=True) if not fault]
     if config.count and not samples:
         reason, count = dropped.most_common(1)[0]
         raise DataError(f"no synthetic sample is usable: {count} times: {reason}")
     return Synthesis(tuple(samples), dict(dropped))
 
 
-def _duplicates(config: Synthesizer, prints: Sequence[bytes]) -> np.ndarray:
-    if not isinstance(config, InpaintConfig) or config.filters is None or not prints:
-        return np.zeros(len(prints), dtype=bool)
-    thumbnails = np.frombuffer(b"".join(prints), dtype=np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL)
-    return duplicates(thumbnails, config.filters.duplicate)
+def _faults(config: Synthesizer, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Why each sample is dropped; empty for a good one. It depends on those of equal and smaller i alone."""
+    faults = [str(row["fault"]) for row in rows]
+    if config.filters is None:
+        return faults
+    for i, row in enumerate(rows):
+        faults[i] = faults[i] or judge(Change(row["inside"], row["outside"]), config.filters)
+    good = sorted((i for i, fault in enumerate(faults) if not fault), key=lambda i: (rows[i]["number"], i))
+    prints = np.frombuffer(b"".join(rows[i]["fingerprint"] for i in good), dtype=np.uint8)
+    for i, twice in zip(
+        good, duplicates(prints.reshape(-1, THUMBNAIL, THUMBNAIL), config.filters.duplicate), strict=True
+    ):
+        faults[i] = DUPLICATE if twice else ""
+    return faults
 
 
 def _made(job: ChunkJob, artifact: Artifact, index: dict[str, Any]) -> Made:
@@ -209,4 +268,5 @@ def _made(job: ChunkJob, artifact: Artifact, index: dict[str, Any]) -> Made:
         mask=str(artifact.file(f"{number:06d}_mask.png")),
         origin=artifact.key,
     )
-    return Made(row, job.prompt, int(index["seed"]), index["background"])
+    origin = (str(index[name]) for name in ORIGIN)
+    return Made(row, job.prompt, int(index["seed"]), *origin)

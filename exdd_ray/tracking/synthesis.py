@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 
 from exdd_ray.errors import ConfigError, UserError
-from exdd_ray.report.contact_sheet import SynthesisSet, count_samples, prompts_of
+from exdd_ray.report.contact_sheet import SynthesisSet, count_samples
 from exdd_ray.report.samples import read_sample
+from exdd_ray.report.strips import prompts_of
 from exdd_ray.synthesis.synthesize import Made
 
 MAX_EACH = 50
@@ -23,12 +24,14 @@ _TAG_LENGTH = 64
 Mode = Literal["online", "offline", "disabled"]
 
 
-def log_synthesis(project: str, name: str, sets: Sequence[SynthesisSet], folder: Path) -> tuple[str, ...]:
+def log_synthesis(
+    project: str, name: str, sets: Sequence[SynthesisSet], folder: Path, mode: Mode | None = None
+) -> tuple[str, ...]:
     """Log each set as a run of `project`, all in the group `name`.
 
     A run holds the first MAX_EACH samples of each prompt as a table, the counts and quality figures as its summary, and
     the resolved config. The entity is that of WANDB_ENTITY. Without WANDB_API_KEY and WANDB_MODE the runs stay offline:
-    all of their files, images included, lie in `folder`/wandb.
+    all of their files, images included, lie in `folder`/wandb. A `mode` of None is tracking_mode's.
 
     Returns:
         Each run's address, or its folder where it is offline: wandb's own process may still be writing there until this
@@ -40,7 +43,7 @@ def log_synthesis(project: str, name: str, sets: Sequence[SynthesisSet], folder:
     """
     import wandb
 
-    mode = tracking_mode()
+    mode = mode or tracking_mode()
     if mode == "disabled":
         return ()
     try:

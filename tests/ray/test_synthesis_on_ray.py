@@ -1,5 +1,7 @@
 """Any number of workers makes the samples that one process makes; what was made is not made again."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 from exdd_ray.config.synthesis import InpaintConfig, PerRegionConfig
 from exdd_ray.data.images import read_image
 from exdd_ray.edge.synthesis import RayChunks
+from exdd_ray.errors import UserError
 from exdd_ray.miniature.networks import (
     Parts,
     make_autoencoder,
@@ -61,3 +64,22 @@ def test_a_sample_that_fails_does_not_lose_the_others(catalog, tmp_path):
     )
     assert 0 < sum(found.dropped.values()) == 2 * CHUNK - len(found.samples)
     assert all("broken.png" in reason for reason in found.dropped)
+
+
+def test_what_a_worker_cannot_make_is_raised_after_the_rest_is_made(inpaint, catalog, tmp_path):
+    good, bad = plan_chunks(inpaint, catalog, catalog.slice(0, 0), 0)
+    bad = replace(bad, config=inpaint.model_copy(update={"model": str(tmp_path / "none")}))
+    store, steps = Store(tmp_path / "store"), []
+    with pytest.raises(UserError, match="a worker cannot paint: .*no such folder"):
+        RayChunks(1)(store, [bad, good], steps.append)
+    assert sum(steps) == 2 * CHUNK
+    assert store.peek(good.recipe.key) is not None
+    assert store.peek(bad.recipe.key) is None
+
+
+def test_the_device_is_the_clusters_and_gpus_that_it_lacks_are_refused(inpaint, catalog, tmp_path):
+    assert RayChunks().device == "cpu"
+    run = inpaint.run.model_copy(update={"device": "cuda", "gpus": 0.5})
+    jobs = plan_chunks(inpaint.model_copy(update={"run": run}), catalog, catalog.slice(0, 0), 0)
+    with pytest.raises(UserError, match=r"needs 0\.5 GPUs \(synthesizer\.run\.gpus\), and no node .* more than 0"):
+        RayChunks()(Store(tmp_path), jobs, print)

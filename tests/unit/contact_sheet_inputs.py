@@ -55,7 +55,7 @@ def make_sets(folder: Path) -> list[SynthesisSet]:
     synthesis = synthesize(config, wood, wood.slice(0, 0), 3, Store(folder / "store"))
     rng = np.random.default_rng(9)
     real = [add_defect(make_surface("wood", (64, 80), rng), "scratch", rng)[0] for _ in range(5)]
-    quality = measure_quality(real, [made.row for made in synthesis.samples], QualityConfig())
+    quality = measure_quality(real, [made.row for made in synthesis.samples], QualityConfig(crops=False))
     first = SynthesisSet("MemSeg", "procedural", "wood", 3, config, synthesis, Timing(12, 1.5), quality)
     return [first, _prompted(folder, ceramic)]
 

@@ -15,17 +15,16 @@ from exdd_ray.data.images import read_image, read_pair
 from exdd_ray.errors import ArtifactError, DataError, ImageError
 from exdd_ray.report import contact_sheet
 from exdd_ray.report.contact_sheet import (
-    MAX_EACH,
-    MAX_SAMPLES,
+    ROOM,
     SynthesisSet,
     count_samples,
-    first_samples,
     headline,
     makers,
     render_contact_sheet,
     write_contact_sheet,
 )
 from exdd_ray.report.samples import draw_sample, read_sample
+from exdd_ray.report.strips import by_prompt, first_samples
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesis.synthesize import Made, Synthesis, synthesize
 
@@ -126,22 +125,23 @@ def test_first_samples_of_each_prompt_are_shown_and_said_to_be(sets: list[Synthe
     heads = [text_of(head) for head in re.findall(r"<h4>(.*?)</h4>", page, re.S)]
     assert heads == ["per-region, memseg first 8 of 12", f"{escape(PROMPTS[0])} all 4", "stain all 3"]
     ids = re.findall(r'<span class="sample">(.*?)</span>', page)
-    shown = [*sets[0].synthesis.samples[:MAX_EACH], *sets[1].synthesis.samples]
+    shown = [*sets[0].synthesis.samples[: ROOM.each], *sets[1].synthesis.samples]
     assert ids == [escape(made.row.id) for made in shown]
     assert re.findall(r"<span>seed (\d+)</span>", page) == [str(made.seed) for made in shown]
 
 
 @pytest.mark.parametrize(("copies", "most"), [(3, 8), (7, 8), (8, 7), (20, 3), (61, 1), (90, 1)])
 def test_no_more_samples_than_a_page_holds(sets: list[SynthesisSet], copies: int, most: int) -> None:
-    counts = [len(samples) for group in first_samples([sets[0]] * copies) for _, samples in group]
-    shown = min(copies, MAX_SAMPLES)
+    group = by_prompt(sets[0].synthesis.samples, sets[0].config)
+    counts = [len(samples) for shown in first_samples([group] * copies, ROOM) for _, samples in shown]
+    shown = min(copies, ROOM.total)
     assert counts == [most] * shown + [0] * (copies - shown)
-    assert sum(counts) <= MAX_SAMPLES
+    assert sum(counts) <= ROOM.total
 
 
 def test_pictures_are_those_of_the_files(sets: list[SynthesisSet], page: str) -> None:
     articles = re.findall(r"<article.*?</article>", page, re.S)
-    shown = [*sets[0].synthesis.samples[:MAX_EACH], *sets[1].synthesis.samples]
+    shown = [*sets[0].synthesis.samples[: ROOM.each], *sets[1].synthesis.samples]
     assert len(articles) == len(shown)
     for article, made in zip(articles, shown, strict=True):
         background, result, mask, _ = read_sample(made)
@@ -229,12 +229,13 @@ def test_file_stays_small_whatever_the_images(tmp_path: Path, monkeypatch: pytes
     rng = np.random.default_rng(0)
     noise = [rng.integers(0, 256, (260, 260, 3), dtype=np.uint8) for _ in range(8)]
     normal = write_normal(tmp_path, "noise", noise)
-    config = PerRegionConfig(count=MAX_EACH)
+    config = PerRegionConfig(count=ROOM.each)
     synthesis = synthesize(config, normal, normal.slice(0, 0), 0, Store(tmp_path / "store"))
     entry = SynthesisSet("noise", "procedural", "noise", 0, config, synthesis)
-    monkeypatch.setattr(contact_sheet, "BUDGET", contact_sheet.BUDGET * MAX_EACH // MAX_SAMPLES)
+    room = replace(ROOM, characters=ROOM.characters * ROOM.each // ROOM.total)
+    monkeypatch.setattr(contact_sheet, "ROOM", room)
     write_contact_sheet(tmp_path / "sheet.html", "noise", [entry])
-    assert 100_000 < (tmp_path / "sheet.html").stat().st_size < 3_000_000 * MAX_EACH / MAX_SAMPLES
+    assert 100_000 < (tmp_path / "sheet.html").stat().st_size < 3_000_000 * ROOM.each / ROOM.total
 
 
 def test_set_without_samples(sets: list[SynthesisSet]) -> None:

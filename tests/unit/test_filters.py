@@ -4,7 +4,7 @@ import pytest
 from exdd_ray.config.synthesis import FilterConfig
 from exdd_ray.errors import DataError
 from exdd_ray.procedural.surfaces import make_surface
-from exdd_ray.synthesis.filters import duplicates, fingerprint, judge
+from exdd_ray.synthesis.filters import CHANGED, UNCHANGED, duplicates, fingerprint, judge, measure_change
 
 
 @pytest.fixture
@@ -22,38 +22,42 @@ def mask():
 def test_a_defect_inside_the_mask_only_is_good(background, mask):
     result = background.copy()
     result[mask] += 30
-    assert judge(background, result, mask, FilterConfig()) == ""
+    change = measure_change(background, result, mask)
+    assert change == (30, 0)
+    assert judge(change, FilterConfig()) == ""
 
 
 def test_levels_are_means_over_pixels_and_channels(background, mask):
     result = background.copy()
     result[mask, 0] -= 6  # 2 of 255 over the three channels, and uint8 must not wrap around
-    assert judge(background, result, mask, FilterConfig(min_inside=2.0)) == ""
-    reason = judge(background, result, mask, FilterConfig(min_inside=2.1))
-    assert reason == "unchanged inside the mask (mean change 2.00 of 255 < 2.1)"
+    change = measure_change(background, result, mask)
+    assert change == (2, 0)
+    assert judge(change, FilterConfig(min_inside=2.0)) == ""
+    assert judge(change, FilterConfig(min_inside=2.1)) == UNCHANGED
 
 
 def test_a_change_outside_is_told(background, mask):
     result = background.copy()
     result[mask] += 30
     result[~mask] += 3
-    reason = judge(background, result, mask, FilterConfig())
-    assert reason == "changed outside the mask (mean change 3.00 of 255 > 1)"
-    assert judge(background, result, mask, FilterConfig(max_outside=3.0)) == ""
+    change = measure_change(background, result, mask)
+    assert change == (30, 3)
+    assert judge(change, FilterConfig()) == CHANGED
+    assert judge(change, FilterConfig(max_outside=3.0)) == ""
 
 
 def test_a_mask_over_everything_has_no_outside(background):
     everywhere = np.ones((48, 60), dtype=bool)
-    assert judge(background, background + 5, everywhere, FilterConfig()) == ""
+    assert measure_change(background, background + 5, everywhere) == (5, 0)
 
 
 def test_empty_masks_and_other_sizes_are_errors(background, mask):
     with pytest.raises(DataError, match="empty mask"):
-        judge(background, background, np.zeros_like(mask), FilterConfig())
+        measure_change(background, background, np.zeros_like(mask))
     with pytest.raises(DataError, match="empty mask"):
         fingerprint(background, np.zeros_like(mask))
     with pytest.raises(DataError, match="differ in size"):
-        judge(background, background[1:], mask, FilterConfig())
+        measure_change(background, background[1:], mask)
 
 
 def test_a_fingerprint_is_that_of_the_crop_wherever_it_lies(background, mask):

@@ -1,4 +1,4 @@
-"""The real pipeline on a small model of random weights: what it paints is noise, where and how often is what counts."""
+"""Synthesis with a small model of random weights: what it paints is noise, where and how often is what counts."""
 
 import json
 import shutil
@@ -7,118 +7,31 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from inpaint_inputs import make_ceramic, make_random_model
 from PIL import Image
 
-from exdd_ray.config.synthesis import InpaintConfig
+from exdd_ray.config.synthesis import MASK_SHAPES, FilterConfig, InpaintConfig
 from exdd_ray.data.catalog import CatalogRow, build_catalog, catalog_rows
 from exdd_ray.data.images import read_image, read_mask
 from exdd_ray.errors import ConfigError, DataError, UserError
-from exdd_ray.miniature.networks import (
-    Parts,
-    make_autoencoder,
-    make_text_encoder,
-    make_tokenizer,
-    make_unet,
-    save_model,
-)
-from exdd_ray.procedural.surfaces import make_surface
 from exdd_ray.store.artifact import Store
-from exdd_ray.synthesis.chunk import CHUNK, INDEX, make_chunk
-from exdd_ray.synthesis.masks import draw_mask
-from exdd_ray.synthesis.paint import Painter, Scene, in_batches
+from exdd_ray.synthesis.chunk import CHUNK, INDEX, in_groups, make_chunks
+from exdd_ray.synthesis.model import revision_of
 from exdd_ray.synthesis.synthesize import plan_chunks, run_on_threads, synthesize
-
-SIZE = (72, 96)
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    torch.manual_seed(0)
-    tokenizer = make_tokenizer()
-    folder = tmp_path_factory.mktemp("model") / "random"
-    save_model(Parts(tokenizer, make_text_encoder(tokenizer), make_autoencoder(), make_unet()), folder)
-    return folder
+def config(tmp_path_factory):
+    return make_random_model(tmp_path_factory.mktemp("model") / "random")
 
 
 @pytest.fixture(scope="module")
 def normal(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("normal")
-    rows = []
-    for i in range(3):
-        path = folder / f"{i}.png"
-        Image.fromarray(make_surface("ceramic", SIZE, np.random.default_rng(i))).save(path)
-        rows.append(
-            CatalogRow(id=str(i), dataset="d", category="c", split="train", label=0, defect="good", image=str(path))
-        )
-    return build_catalog(rows)
-
-
-@pytest.fixture
-def config(model):
-    return InpaintConfig(model=str(model), prompts=("scratch", "hole"), count=4, steps=2, size=(32, 32), filters=None)
-
-
-def scenes_of(count):
-    found = []
-    for i in range(count):
-        rng = np.random.default_rng(i)
-        found.append(
-            Scene(make_surface("wood", SIZE, rng), draw_mask("blob", SIZE, rng), ("scratch", "a hole")[i % 2], i)
-        )
-    return found
+    return make_ceramic(tmp_path_factory.mktemp("normal"))
 
 
 def made(config, normal, store, seed=0, **how):
     return synthesize(config, normal, normal.slice(0, 0), seed, store, **how)
-
-
-def test_a_batch_of_any_scenes_is_what_the_pipeline_paints_one_by_one(model, config):
-    from diffusers import AutoPipelineForInpainting
-
-    scenes = scenes_of(3)
-    pipeline = AutoPipelineForInpainting.from_pretrained(model, dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    painted = Painter(config).paint(scenes)
-    for scene, image in zip(scenes, painted, strict=True):
-        alone = pipeline(
-            prompt=scene.prompt,
-            negative_prompt="",
-            image=Image.fromarray(scene.canvas),
-            mask_image=Image.fromarray(scene.mask.astype(np.uint8) * 255),
-            height=32,
-            width=32,
-            padding_mask_crop=config.crop_padding,
-            strength=config.strength,
-            guidance_scale=config.guidance,
-            num_inference_steps=config.steps,
-            generator=torch.Generator().manual_seed(scene.seed),
-        ).images[0]
-        assert np.abs(image.astype(int) - np.asarray(alone)).max() <= 1
-        np.testing.assert_array_equal(image[~scene.mask], scene.canvas[~scene.mask])
-        assert np.abs(image.astype(int) - scene.canvas)[scene.mask].mean() > 5
-
-
-@pytest.mark.parametrize("crop_padding", [None, 4])
-def test_the_batch_does_not_change_a_sample_by_more_than_a_grey_level(config, crop_padding):
-    scenes = scenes_of(4)
-    config = config.model_copy(update={"crop_padding": crop_padding})
-    one, four = (
-        Painter(config.model_copy(update={"run": config.run.model_copy(update={"batch": batch})})).paint(scenes)
-        for batch in (1, 4)
-    )
-    for a, b in zip(one, four, strict=True):
-        assert np.abs(a.astype(int) - b).max() <= 1
-
-
-def test_composite_is_the_choice_where_all_is_painted(config):
-    (scene,) = scenes_of(1)
-    kept, painted = (
-        Painter(config.model_copy(update={"crop_padding": None, "composite": composite})).paint([scene])[0]
-        for composite in (True, False)
-    )
-    np.testing.assert_array_equal(kept[~scene.mask], scene.canvas[~scene.mask])
-    np.testing.assert_array_equal(kept[scene.mask], painted[scene.mask])
-    assert np.abs(painted.astype(int) - scene.canvas)[~scene.mask].mean() > 1
 
 
 def test_fewer_are_a_prefix_of_more_and_a_killed_run_makes_only_what_is_missing(config, normal, tmp_path):
@@ -156,10 +69,14 @@ def test_masks_backgrounds_and_index_belong_to_the_image(config, normal, tmp_pat
         far = ~np.asarray(Image.fromarray(mask).convert("L").resize((48, 36)), dtype=bool)
         assert np.abs(image.astype(int) - background)[far].mean() < np.abs(image.astype(int) - background)[mask].mean()
     job = plan_chunks(config, normal, normal.slice(0, 0), 0)[0]
-    artifact = make_chunk(Store(tmp_path / "other"), job)
-    index = pq.read_table(artifact.file(INDEX))
-    assert index.column_names == ["number", "prompt", "seed", "background", "fault", "fingerprint"]
-    assert {"torch", "diffusers"} <= set(artifact.metadata["versions"])
+    (artifact,) = make_chunks(Store(tmp_path / "other"), [job])
+    index = pq.read_table(artifact.file(INDEX)).to_pylist()
+    assert {row["model"] for row in index} == {config.model}
+    assert {row["revision"] for row in index} == {revision_of(config)}
+    assert artifact.metadata["model"] == f"{config.model}@{revision_of(config)}"
+    assert {row["mask_source"] for row in index} <= set(MASK_SHAPES)
+    assert all("diffusers" in row["versions"] for row in index)
+    assert [sample.mask_source for sample in synthesis.samples][:4] == [row["mask_source"] for row in index][:4]
 
 
 def test_masks_of_positives_need_one(config, normal, tmp_path):
@@ -194,11 +111,11 @@ def test_one_sample_that_fails_does_not_lose_the_others(config, normal, tmp_path
     assert "synthetic samples dropped" in synthesis.remark[0]
 
 
-def test_samples_of_nan_are_dropped_and_counted(model, config, normal, tmp_path):
+def test_samples_of_nan_are_dropped_and_counted(config, normal, tmp_path):
     from safetensors.torch import load_file, save_file
 
     sick = tmp_path / "sick"
-    shutil.copytree(model, sick)
+    shutil.copytree(config.model, sick)
     file = sick / "vae" / "diffusion_pytorch_model.safetensors"
     state = load_file(file)
     state["decoder.conv_out.bias"] = torch.full_like(state["decoder.conv_out.bias"], torch.nan)
@@ -233,27 +150,36 @@ def test_a_hub_id_without_network(config, normal, tmp_path, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
+def test_a_batch_larger_than_a_chunk_paints_chunks_together(config, normal, tmp_path):
+    config = config.model_copy(update={"count": 12})
+    batches = {}
+    for batch in (10, 25):
+        store = Store(tmp_path / str(batch))
+        run = config.run.model_copy(update={"batch": batch})
+        batches[batch] = made(config.model_copy(update={"run": run}), normal, store)
+        assert len(store.made) == 4
+    assert [len(group) for group in in_groups(plan_chunks(config, normal, normal.slice(0, 0), 0))] == [1, 1, 1, 1]
+    wide = config.model_copy(update={"run": config.run.model_copy(update={"batch": 25})})
+    assert [len(group) for group in in_groups(plan_chunks(wide, normal, normal.slice(0, 0), 0))] == [3, 1]
+    for one, other in zip(batches[10].samples, batches[25].samples, strict=True):
+        assert one.row.id == other.row.id
+        assert np.abs(read_image(one.row.image).astype(int) - read_image(other.row.image)).max() <= 1
+
+
+def test_filters_and_unused_keys_do_not_make_samples_anew(config, normal, tmp_path):
+    store = Store(tmp_path)
+    all_of_them = made(config, normal, store)
+    strict = config.model_copy(update={"filters": FilterConfig(min_inside=255)})
+    with pytest.raises(DataError, match="8 times: unchanged inside the mask"):
+        made(strict, normal, store)
+    unused = config.model_copy(update={"composite": not config.composite, "variant": "fp16", "revision": "main"})
+    again = made(unused, normal, store)
+    assert (again.fresh, again.samples) == (0, all_of_them.samples)
+
+
 def test_sizes_that_the_model_cannot_work_at(config, normal, tmp_path):
-    with pytest.raises(ConfigError, match="divisible by 8"):
+    with pytest.raises(ConfigError, match="size 31 x 31 is not divisible by 2, as "):
         made(config.model_copy(update={"size": (31, 31)}), normal, Store(tmp_path))
-
-
-def allocate(most):
-    def paint(scenes):
-        if len(scenes) > most:
-            torch.empty(1 << 60, dtype=torch.uint8)
-        return list(scenes)
-
-    return paint
-
-
-def test_out_of_memory_halves_the_batch_and_says_so(caplog):
-    found = list(in_batches(allocate(2), list(range(11)), 10))
-    assert [part for parts, _ in found for part in parts] == list(range(11))
-    assert found[-1][1] == 2
-    assert "batches of 2 from now on" in caplog.text
-    with pytest.raises(UserError, match="out of memory with one image"):
-        list(in_batches(allocate(0), [1], 4))
 
 
 def test_presets_and_settings():
@@ -262,63 +188,3 @@ def test_presets_and_settings():
     assert (paper.count, paper.output, paper.masks.source) == (7, (632, 224), "positives")
     with pytest.raises(ValueError, match="masks.folder is for masks.source=library"):
         InpaintConfig.model_validate({"masks": {"source": "library"}})
-
-
-def tiny_flux(folder):
-    """FLUX's fill pipeline, every part of its own class, of random weights."""
-    from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxFillPipeline, FluxTransformer2DModel
-    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
-
-    tokenizer = make_tokenizer()
-    clip = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=37,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        max_position_embeddings=77,
-        projection_dim=32,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    FluxFillPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(),
-        vae=AutoencoderKL(
-            block_out_channels=(4,),
-            latent_channels=1,
-            norm_num_groups=1,
-            shift_factor=0.06,
-            scaling_factor=1.5,
-            use_quant_conv=False,
-            use_post_quant_conv=False,
-        ),
-        text_encoder=CLIPTextModel(clip),
-        text_encoder_2=T5EncoderModel(
-            T5Config(vocab_size=len(tokenizer), d_model=32, d_kv=8, d_ff=37, num_layers=1, num_heads=4)
-        ),
-        tokenizer=tokenizer,
-        tokenizer_2=tokenizer,
-        transformer=FluxTransformer2DModel(
-            patch_size=1,
-            in_channels=12,
-            out_channels=4,
-            num_layers=1,
-            num_single_layers=1,
-            attention_head_dim=16,
-            num_attention_heads=2,
-            joint_attention_dim=32,
-            pooled_projection_dim=32,
-            axes_dims_rope=(4, 4, 8),
-            guidance_embeds=True,
-        ),
-    ).save_pretrained(folder)
-
-
-def test_flux_fill_paints_where_the_mask_says(tmp_path):
-    tiny_flux(tmp_path / "flux")
-    config = InpaintConfig(model=str(tmp_path / "flux"), prompts=("scratch",), steps=2, size=(32, 32), guidance=30)
-    scenes = scenes_of(2)
-    for scene, image in zip(scenes, Painter(config).paint(scenes), strict=True):
-        np.testing.assert_array_equal(image[~scene.mask], scene.canvas[~scene.mask])
-        assert np.abs(image.astype(int) - scene.canvas)[scene.mask].mean() > 5
-    with pytest.raises(ConfigError, match="takes no negative prompt"):
-        Painter(config.model_copy(update={"negative_prompt": "smooth"}))

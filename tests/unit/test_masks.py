@@ -126,7 +126,7 @@ def test_a_mask_that_cannot_meet_the_foreground_is_an_error():
 @pytest.mark.parametrize("shape", MASK_SHAPES)
 def test_procedural_masks_lie_on_the_foreground(shape, box):
     for seed in range(40):
-        mask = pick_mask(MaskConfig(shapes=(shape,)), (64, 64), box, (), rng_of(seed))
+        mask = pick_mask(MaskConfig(shapes=(shape,)), (64, 64), box, (), rng_of(seed)).mask
         assert mask.any()
         assert not mask[~box].any()
         if shape == "edge":
@@ -137,7 +137,7 @@ def test_procedural_masks_lie_on_the_foreground(shape, box):
 def test_all_shapes_asked_for_are_drawn():
     ground = np.ones((64, 64), dtype=bool)
     config = MaskConfig(shapes=("line", "blob"))
-    areas = [pick_mask(config, (64, 64), ground, (), rng_of(seed)).sum() for seed in range(40)]
+    areas = [pick_mask(config, (64, 64), ground, (), rng_of(seed)).mask.sum() for seed in range(40)]
     assert min(areas) < 40
     assert max(areas) > 130
 
@@ -153,7 +153,7 @@ def test_library_masks_are_resized_and_fitted(tmp_path, box):
     np.testing.assert_array_equal(load_mask(file, (64, 64)), expected)
     config = MaskConfig(source="library", folder=tmp_path)
     for seed in range(20):
-        picked = pick_mask(config, (64, 64), box, (), rng_of(seed))
+        picked = pick_mask(config, (64, 64), box, (), rng_of(seed)).mask
         assert 32 <= picked.sum() <= 64
         assert not picked[~box].any()
 
@@ -188,7 +188,7 @@ def test_a_library_without_masks_and_a_damaged_mask_are_errors(tmp_path):
         load_mask(str(tmp_path / "bad.png"), (8, 8))
 
 
-def test_masks_of_positives_stay_where_they_are(tmp_path, box):
+def test_masks_of_positives_stay_where_they_are(tmp_path):
     one, other = np.zeros((40, 20), dtype=bool), np.zeros((40, 20), dtype=bool)
     one[0:10, 0:5] = True
     other[30:40, 15:20] = True
@@ -200,15 +200,32 @@ def test_masks_of_positives_stay_where_they_are(tmp_path, box):
     config = MaskConfig(source="positives")
     corner = np.zeros((64, 64), dtype=bool)
     corner[:16, :16] = True
-    picked = {pick_mask(config, (64, 64), box, rows, rng_of(seed)).tobytes() for seed in range(20)}
+    ground = np.ones((64, 64), dtype=bool)
+    picked = {pick_mask(config, (64, 64), ground, rows, rng_of(seed)).mask.tobytes() for seed in range(20)}
     assert picked == {corner.tobytes(), corner[::-1, ::-1].tobytes()}
 
 
-def test_the_mask_of_a_crop_is_cropped(tmp_path, box):
+@pytest.mark.parametrize(("rows", "moves"), [(slice(0, 30), False), (slice(0, 12), True)])
+def test_masks_of_positives_are_cut_to_the_foreground_or_moved_onto_it(rows, moves, tmp_path, box):
+    mask = np.zeros((64, 64), dtype=bool)
+    mask[rows, 22:30] = True
+    row = positive(tmp_path, "a", mask)
+    picked = [pick_mask(MaskConfig(source="positives"), (64, 64), box, [row], rng_of(seed)) for seed in range(20)]
+    assert {one.source for one in picked} == {row.mask}
+    assert not any(one.mask[~box].any() for one in picked)
+    assert all(2 * one.mask.sum() >= mask.sum() for one in picked)
+    if moves:
+        assert len({one.mask.tobytes() for one in picked}) > 10
+    else:
+        assert {one.mask.tobytes() for one in picked} == {(mask & box).tobytes()}
+
+
+def test_the_mask_of_a_crop_is_cropped(tmp_path):
     mask = np.zeros((40, 40), dtype=bool)
     mask[20:30, 20:30] = True
     row = positive(tmp_path, "a", mask, region=(20, 20, 40, 40))
-    picked = pick_mask(MaskConfig(source="positives"), (64, 64), box, [row], rng_of(0))
+    ground = np.ones((64, 64), dtype=bool)
+    picked = pick_mask(MaskConfig(source="positives"), (64, 64), ground, [row], rng_of(0)).mask
     assert picked[:32, :32].all()
     assert picked.sum() == 32 * 32
 

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,7 +13,7 @@ from exdd_ray.store.artifact import Store
 from exdd_ray.synthesis.per_region import blend_region
 from exdd_ray.synthesis.perlin import perlin_mask
 from exdd_ray.synthesis.sources import ALTERATIONS, structure, texture
-from exdd_ray.synthesis.synthesize import synthesize
+from exdd_ray.synthesis.synthesize import run_on_threads, synthesize
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +33,35 @@ def normal(tmp_path):
     return build_catalog(rows)
 
 
-def test_masks_are_neither_empty_nor_full_and_vary():
-    masks = [perlin_mask((64, 96), np.random.default_rng(i)) for i in range(60)]
-    shares = np.array([mask.mean() for mask in masks])
-    assert masks[0].shape == (64, 96)
-    assert np.all((shares > 0) & (shares < 1))
-    assert shares.std() > 0.02
+def perlin_by_the_pixel(side, cells, rng):
+    """DRAEM's noise as its text says: unit gradients on a lattice, faded and joined, times the root of 2."""
+    angles = rng.uniform(0, 2 * np.pi, (cells[0] + 1, cells[1] + 1))
+    field = np.zeros((side, side))
+    for i in range(side):
+        for j in range(side):
+            y, x = i * cells[0] / side, j * cells[1] / side
+            (row, dy), (column, dx) = divmod(y, 1), divmod(x, 1)
+            fade_y, fade_x = (6 * t**5 - 15 * t**4 + 10 * t**3 for t in (dy, dx))
+            for a, b in ((0, 0), (0, 1), (1, 0), (1, 1)):
+                angle = angles[int(row) + a, int(column) + b]
+                slope = np.cos(angle) * (dx - b) + np.sin(angle) * (dy - a)
+                field[i, j] += slope * (fade_y if a else 1 - fade_y) * (fade_x if b else 1 - fade_x)
+    return np.sqrt(2) * field
+
+
+@pytest.mark.parametrize("cells", [(1, 1), (2, 4)])
+def test_masks_have_the_areas_of_the_published_recipe(cells):
+    side, count, draws = 32, 150, np.random.default_rng(5)
+    areas = np.array([perlin_mask((side, side), cells, np.random.default_rng(i)).mean() for i in range(count)])
+    wanted = []
+    for _ in range(count):
+        noise = Image.fromarray(perlin_by_the_pixel(side, cells, draws).astype(np.float32))
+        wanted.append((np.asarray(noise.rotate(draws.uniform(-90, 90), Image.Resampling.BILINEAR)) > 0.5).mean())
+    wanted = np.array(wanted)
+    error = np.hypot(areas.std(), wanted.std()) / np.sqrt(count)
+    assert abs(areas.mean() - wanted.mean()) < 4 * error
+    assert 0.02 < wanted.mean() < 0.08
+    assert abs((areas == 0).mean() - (wanted == 0).mean()) < 0.2
 
 
 def test_structure_keeps_the_shape(image):
@@ -53,22 +78,23 @@ def test_each_alteration_gives_an_rgb_image(image, number):
     assert any(not np.array_equal(a, image) for a in altered)
 
 
-@pytest.mark.parametrize(("preset", "low", "high"), [("memseg", 0.15, 1.0), ("diffusionad", 0.2, 0.8)])
+@pytest.mark.parametrize(
+    ("preset", "low", "high"), [("memseg", 0.15, 1.0), ("diffusionad", 0.2, 0.8), ("draem", 0.2, 1.0)]
+)
 def test_only_the_mask_changes_and_by_the_published_strength(preset, low, high, tmp_path):
-    Image.fromarray(np.full((8, 8, 3), 255, dtype=np.uint8)).save(tmp_path / "white.png")
-    config = PerRegionConfig(preset=preset, textures=tmp_path)
-    black = np.zeros((96, 130, 3), dtype=np.uint8)
+    Image.fromarray(make_surface("wood", (40, 40), np.random.default_rng(1))).save(tmp_path / "wood.png")
+    config = PerRegionConfig(preset=preset, textures=tmp_path, texture_share=1)
+    black = np.zeros((48, 64, 3), dtype=np.uint8)
     strengths = []
     for seed in range(80):
-        blended, mask = blend_region(black, config, np.random.default_rng(seed))
-        assert not blended[~mask].any()
-        levels = np.unique(blended[mask])
-        if len(levels) == 1:  # the white texture; an altered black image may have several levels
-            strengths.append(levels[0] / 255)
-    strengths = np.array([s for s in strengths if s > 0.13])  # a brightened black reaches 0.12
-    assert len(strengths) > 20
-    assert low - 0.01 <= strengths.min() < low + 0.15 * (high - low)
-    assert high - 0.15 * (high - low) < strengths.max() <= high + 0.01
+        dark, mask = blend_region(black, config, np.random.default_rng(seed))
+        bright, _ = blend_region(black + 255, config, np.random.default_rng(seed))
+        assert not dark[~mask].any()
+        assert (bright[~mask] == 255).all()
+        # the same texture and strength: s A and s A + (1 - s) 255
+        strengths.append(1 - (bright[mask].astype(float) - dark[mask]).mean() / 255)
+    assert low - 0.01 <= min(strengths) < low + 0.15 * (high - low)
+    assert high - 0.15 * (high - low) < max(strengths) <= high + 0.01
 
 
 def test_textures_come_from_the_folder(tmp_path, image):
@@ -108,3 +134,23 @@ def test_saved_masks_are_exact(normal, tmp_path):
 def test_no_background_is_an_error(normal, tmp_path):
     with pytest.raises(DataError, match="no normal image"):
         made(PerRegionConfig(count=5), normal.slice(0, 0), 0, Store(tmp_path / "s"))
+
+
+def test_a_damaged_chunk_is_made_again_where_chunks_are_made(normal, tmp_path):
+    asked = []
+
+    def run(store, jobs, advance):
+        asked.append([job.start for job in jobs])
+        run_on_threads(store, jobs, advance)
+
+    config = PerRegionConfig(count=25)
+    for fresh in (30, 10, 0):
+        found = synthesize(config, normal, normal.slice(0, 0), 3, Store(tmp_path / "s"), run=run)
+        assert found.fresh == fresh
+        file = Path(found.samples[15].row.image)
+        whole = file.read_bytes()
+        if fresh == 30:
+            first = whole
+            file.write_bytes(bytes(len(whole)))
+    assert asked == [[0, 10, 20], [10]]
+    assert whole == first

@@ -1,0 +1,68 @@
+"""The synthetic defects that a run's trials train on, as its report shows them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from exdd_ray.config.synthesis import SynthesizerConfig
+from exdd_ray.experiment.result import TrialResult
+from exdd_ray.report.strips import Room, Strip, by_prompt, make_strips
+from exdd_ray.report.tables import Group, first_seed, is_leakage
+
+ROOM = Room(each=3, total=24, characters=1_000_000)
+
+
+@dataclass(frozen=True)
+class SyntheticSet:
+    """What one trial's synthesizer made of one category.
+
+    Attributes:
+        title: trial, category and seed.
+        config: of the synthesizer.
+        dropped: samples that failed or were filtered out.
+        leaks: a remark tells of leakage.
+    """
+
+    title: str
+    config: SynthesizerConfig
+    strips: tuple[Strip, ...]
+    dropped: int
+    leaks: bool
+
+
+def synthetic_sets(groups: Sequence[Group]) -> tuple[SyntheticSet, ...]:
+    """The sets of the first seed's trials; of trials that share their first samples, the one with the most.
+
+    Raises:
+        ImageError: a sample or its background cannot be read any more.
+        ArtifactError: a sample without a mask.
+    """
+    results = [result for group in groups for result in _distinct(first_seed(group.results))]
+    strips = make_strips([by_prompt(result.synthesis.samples, _config(result)) for result in results], ROOM)
+    return tuple(
+        SyntheticSet(
+            title=f"{result.trial.name} · {result.category} · seed {result.trial.config.seed}",
+            config=_config(result),
+            strips=tuple(shown),
+            dropped=sum(result.synthesis.dropped.values()),
+            leaks=any(map(is_leakage, result.remarks)),
+        )
+        for result, shown in zip(results, strips, strict=True)
+    )
+
+
+def _distinct(results: Sequence[TrialResult]) -> list[TrialResult]:
+    """Of the trials with synthetic samples those that are to be shown: fewer samples are a prefix of more."""
+    chosen: dict[tuple[str, ...], TrialResult] = {}
+    for result in results:
+        if result.synthesis.samples:
+            groups = by_prompt(result.synthesis.samples, _config(result))
+            key = tuple(samples[0].row.image for _, samples in groups if samples)
+            if key not in chosen or len(chosen[key].synthesis.samples) < len(result.synthesis.samples):
+                chosen[key] = result
+    return list(chosen.values())
+
+
+def _config(result: TrialResult) -> SynthesizerConfig:
+    config = result.trial.config.synthesizer
+    assert config is not None  # or it would have no synthetic samples
+    return config
