@@ -54,7 +54,7 @@ def nearest(
         if elsewhere is not None and own_images is None and config.index == "exact":
             patches = embedding.vectors(at)
             with progress(title, len(patches)) as advance:
-                whole = elsewhere(store, bank.key, embedding.space, patches, advance)
+                whole = elsewhere(store, bank.key, embedding.space, patches, advance, None)
             distances, indices = whole.distances, whole.indices
         else:
             with progress(title, len(at)) as advance:
@@ -74,12 +74,14 @@ def search_nested(
     label: str,
     *,
     own_images: np.ndarray | None = None,
+    elsewhere: Searcher | None = None,
 ) -> None:
     """Puts what `nearest` gives for each of several banks into the store, by one exact search of the largest.
 
     Args:
         banks: each the beginning of the next larger one.
         own_images: of the largest.
+        elsewhere: as in `nearest`.
 
     Raises DataError for banks of other features, or that are not each other's beginnings.
     """
@@ -91,9 +93,16 @@ def search_nested(
     sizes = sorted(size for size, recipe in recipes.items() if store.peek(recipe.key) is None)
     if len(sizes) < 2 or config.index != "exact":
         return
-    find = _finder(largest, config, own_images, sizes)
-    with progress(f"{label}: nearest of {', '.join(map(str, sizes))} vectors", len(at)) as advance:
-        distances, indices = _image_by_image(embedding, at, find, advance)
+    title = f"{label}: nearest of {', '.join(map(str, sizes))} vectors"
+    if elsewhere is not None and own_images is None:
+        patches = embedding.vectors(at)
+        with progress(title, len(patches)) as advance:
+            whole = elsewhere(store, largest.key, embedding.space, patches, advance, sizes)
+        distances, indices = whole.distances[..., 0], whole.indices[..., 0]
+    else:
+        find = _finder(largest, config, own_images, sizes)
+        with progress(title, len(at)) as advance:
+            distances, indices = _image_by_image(embedding, at, find, advance)
     for number, size in enumerate(sizes):
         store.make(recipes[size], partial(_write, distances[number], indices[number], embedding.patches))
 

@@ -42,12 +42,19 @@ def prepare_patch_banks(configs: Sequence[PatchBankConfig], train: pa.Table, emb
 
 def _search(group: Sequence[tuple[PatchBankConfig, MemoryBank]], samples: Samples, embedder: Embedder) -> None:
     """All images beside the trained ones in all banks; the held-out ones in those whose detectors calibrate on them."""
-    if len({bank.key for _, bank in group}) < 2 or embedder.search is not None:
+    if len({bank.key for _, bank in group}) < 2:
         return
     store, progress, search = embedder.store, embedder.progress, group[0][0].search
     banks = {bank.key: bank for _, bank in group}
     search_nested(
-        samples.embedding, others(samples), list(banks.values()), search, store, progress, "test images, normal banks"
+        samples.embedding,
+        others(samples),
+        list(banks.values()),
+        search,
+        store,
+        progress,
+        "test images, normal banks",
+        elsewhere=embedder.search,
     )
     rows: dict[bytes, dict[str, MemoryBank]] = {}
     for config, bank in group:

@@ -12,7 +12,6 @@ from exdd_ray.data.images import read_row_mask
 from exdd_ray.detectors.bank import Points
 from exdd_ray.detectors.samples import Embedder, Samples
 from exdd_ray.errors import DataError
-from exdd_ray.features.embed import embed
 from exdd_ray.features.prepare import cover_mask
 from exdd_ray.store.artifact import digest
 
@@ -68,7 +67,7 @@ def crop_points(defective: pa.Table, config: PositivesConfig, embedder: Embedder
         working_size=embedder.features.working_size,
     )
     features = embedder.features.model_copy(update={"resize": config.crop_size, "crop": None})
-    embedding = embed(crops, features, embedder.store, run=embedder.run, progress=embedder.progress)
+    embedding = embedder.embed(crops, features)
     if embedding.reasons:
         raise DataError(f"a defect cannot be cropped: {next(iter(embedding.reasons.values()))}")
     rows = np.arange(crops.num_rows)

@@ -1,6 +1,6 @@
 """Where the vectors of a catalog's rows are: embeddings of whole catalogs, made once, and rows within them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -19,8 +19,9 @@ from exdd_ray.store.artifact import Store, digest
 
 # The greedy order of all vectors of the images at some positions of an embedding: so many picks, from a first one.
 ImageOrderer = Callable[[Embedding, np.ndarray, int, int, Rounds], CoresetOrder]
-# `search` with k = 1 in the store's bank of a key, for queries of a feature space; tells how many are answered.
-Searcher = Callable[[Store, str, str, VectorBlocks, Advance], Neighbours]
+# `search` with k = 1 in the store's bank of a key, for queries of a feature space; tells how many are answered. The
+# last are nested sizes, all answered in one pass; None is the whole bank.
+Searcher = Callable[[Store, str, str, VectorBlocks, Advance, Sequence[int] | None], Neighbours]
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Embedder:
         run: computes slices; None takes this process's threads.
         order: makes the greedy orders of whole images' vectors; None is this process.
         search: searches banks exactly; None is this process.
+        device: where slices are computed; None is this process's device.
     """
 
     store: Store
@@ -67,6 +69,7 @@ class Embedder:
     progress: Progress = silent
     order: ImageOrderer | None = None
     search: Searcher | None = None
+    device: str | None = None
     _known: dict[str, Embedding] = field(default_factory=dict)
 
     def orderer(self, embedding: Embedding, at: np.ndarray) -> Callable[[int, int, Rounds], CoresetOrder] | None:
@@ -88,9 +91,13 @@ class Embedder:
         readable = [row for row in rows if embedding.readable[position[row.id]]]
         return Samples(tuple(readable), embedding, np.array([position[row.id] for row in readable], dtype=np.int64))
 
+    def embed(self, catalog: pa.Table, features: FeaturesConfig) -> Embedding:
+        """A catalog embedded where this embeds, with features of another size or so."""
+        return embed(catalog, features, self.store, run=self.run, device=self.device, progress=self.progress)
+
     def embedding(self, catalog: pa.Table) -> Embedding:
         """The embedding of a whole catalog, row by row."""
         key = digest([catalog["id"].to_pylist(), catalog["image"].to_pylist()])
         if key not in self._known:
-            self._known[key] = embed(catalog, self.features, self.store, run=self.run, progress=self.progress)
+            self._known[key] = self.embed(catalog, self.features)
         return self._known[key]

@@ -2,9 +2,8 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -31,15 +30,30 @@ class _BankShard:
     def __init__(self, root: str, key: str, start: int, stop: int) -> None:
         torch.set_num_threads(1)
         self._root, self._key, self._start, self._stop = root, key, start, stop
+        self._prepared: dict[tuple[int, ...], PreparedBank] = {}
 
-    @cached_property
-    def _bank(self) -> PreparedBank:
-        return prepare_bank(open_bank(Store(Path(self._root)), self._key).vectors[self._start : self._stop])
+    def search(self, queries: np.ndarray, k: int, sizes: tuple[int, ...]) -> Neighbours:
+        """The nearest of this shard in each of S nested sizes of the whole bank, numbered within that.
 
-    def search(self, queries: np.ndarray, k: int) -> Neighbours:
-        """The nearest of this shard, numbered within the whole bank."""
-        found = search_prepared(queries, self._bank, min(k, self._stop - self._start))
-        return Neighbours(found.distances, found.squares, found.indices + self._start)
+        Infinite where a size ends before this shard begins.
+        """
+        ends = [min(size, self._stop) - self._start for size in sizes]
+        here = tuple(sorted({end for end in ends if end > 0}))
+        shape = (len(sizes), len(queries), min(k, here[0] if here else k))
+        squares, indices = np.full(shape, np.inf), np.full(shape, -1, dtype=np.int64)
+        if here:
+            found = search_prepared(queries, self._bank(here), shape[2])
+            for at, end in enumerate(ends):
+                if end > 0:
+                    squares[at], indices[at] = (part[here.index(end)] for part in (found.squares, found.indices))
+            indices[indices >= 0] += self._start
+        return Neighbours(np.sqrt(squares).astype(np.float32), squares, indices)
+
+    def _bank(self, sizes: tuple[int, ...]) -> PreparedBank:
+        if sizes not in self._prepared:
+            vectors = open_bank(Store(Path(self._root)), self._key).vectors[self._start : self._stop]
+            self._prepared = {sizes: prepare_bank(vectors, sizes=sizes)}  # one at a time
+        return self._prepared[sizes]
 
 
 class ShardedBank:
@@ -88,12 +102,15 @@ class ShardedBank:
         queries: VectorBlocks | np.ndarray,
         k: int,
         *,
+        sizes: Sequence[int] | None = None,
         space: str | None = None,
         advance: Callable[[int], None] | None = None,
     ) -> Neighbours:
         """The k nearest of every query [Q x D]: ids and distances of the unsharded bank.
 
         Args:
+            sizes: ascending nested sizes, each the first so many vectors, answered in one pass for k = 1; None is the
+                whole bank.
             space: of the queries' features; given, another one than the bank's is refused.
             advance: called with the number of queries answered since.
 
@@ -107,9 +124,12 @@ class ShardedBank:
             raise DataError(f"queries have {points.dim} dimensions, the bank has {self.dim}")
         if not 1 <= k <= self.size:
             raise DataError(f"{k} neighbours asked of a bank of {self.size}")
+        nested = (self.size,) if sizes is None else tuple(sizes)
+        if sizes is not None and (k > 1 or list(nested) != sorted(set(nested) & set(range(1, self.size + 1)))):
+            raise DataError(f"nested sizes {list(nested)} of a bank of {self.size} ascend, and are searched with k = 1")
         found = []
         with one_line_errors(f"a shard of bank {self.key} cannot answer"):
-            for part in self._batches(points, k):
+            for part in self._batches(points, k, nested):
                 found.append(part)
                 if advance:
                     advance(part.indices.shape[1])
@@ -117,13 +137,13 @@ class ShardedBank:
             *(np.concatenate([getattr(part, name) for part in found], axis=1) for name in Neighbours.__annotations__)
         )
 
-    def _batches(self, queries: VectorBlocks, k: int) -> Iterator[Neighbours]:
+    def _batches(self, queries: VectorBlocks, k: int, sizes: tuple[int, ...]) -> Iterator[Neighbours]:
         waiting: deque[list[ray.ObjectRef]] = deque()
         for number, start in enumerate(range(0, len(queries), _BATCH)):
             if len(waiting) == self._in_flight:
                 yield merge_neighbours(ray.get(waiting.popleft()), k)
             batch = ray.put(queries.take(np.arange(start, min(start + _BATCH, len(queries)))))
-            waiting.append([actor.search.remote(batch, k) for actor in self.actors[number % len(self.actors)]])
+            waiting.append([actor.search.remote(batch, k, sizes) for actor in self.actors[number % len(self.actors)]])
         while waiting:
             yield merge_neighbours(ray.get(waiting.popleft()), k)
 
@@ -144,11 +164,17 @@ class RaySearch:
     replicas: int = 1
 
     def __call__(
-        self, store: Store, key: str, space: str, queries: VectorBlocks, advance: Callable[[int], None]
+        self,
+        store: Store,
+        key: str,
+        space: str,
+        queries: VectorBlocks,
+        advance: Callable[[int], None],
+        sizes: Sequence[int] | None = None,
     ) -> Neighbours:
-        """`search` with k = 1 in the bank of a key; the actors end with it."""
+        """`search` with k = 1 in the bank of a key, or in nested sizes of it; the actors end with it."""
         sharded = ShardedBank(store, key, shards=self.shards, replicas=self.replicas)
         try:
-            return sharded.search(queries, 1, space=space, advance=advance)
+            return sharded.search(queries, 1, sizes=sizes, space=space, advance=advance)
         finally:
             sharded.close()

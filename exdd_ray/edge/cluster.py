@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from exdd_ray.device import CPU
+from exdd_ray.device import CPU, CUDA
 from exdd_ray.errors import ConfigError, UserError
 
 LOCAL = "local"
@@ -46,6 +46,14 @@ def one_thread_workers(workers: int | None = None) -> tuple[int, float]:
         if sum(room // share for room in rooms) >= count:
             return count, share / 100
     raise ConfigError(f"{count} workers are more than the Ray cluster can hold")
+
+
+def cluster_device() -> str:
+    """`cuda` where the cluster has a GPU, else `cpu`; EXDD_DEVICE=cpu or =cuda decides instead."""
+    wanted = os.environ.get("EXDD_DEVICE", "auto")
+    if wanted in (CPU, CUDA):
+        return wanted
+    return CUDA if ray.cluster_resources().get("GPU") else CPU
 
 
 def require_gpu(device: str) -> None:

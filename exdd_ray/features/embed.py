@@ -130,18 +130,20 @@ def embed(
     store: Store,
     *,
     run: SliceRunner | None = None,
+    device: str | None = None,
     progress: Progress = silent,
 ) -> Embedding:
     """Embed every image of a catalog; only slices that the store lacks are computed.
 
     Args:
         run: computes the missing slices; None takes this process's threads.
+        device: of those who compute them, which a cluster may have and this process not; None is this process's.
 
     Raises:
         DataError: the catalog is empty, or no image of it is readable.
         UserError: workers embedded into another folder than this process's store.
     """
-    jobs = plan_slices(catalog, features)
+    jobs = plan_slices(catalog, features, device or compute_device())
     if not jobs:
         raise DataError("no image to embed: the catalog is empty")
     missing = [job for job in jobs if store.peek(job.recipe.key) is None]
@@ -156,7 +158,7 @@ def embed(
     return _assembled(store, jobs)
 
 
-def plan_slices(catalog: pa.Table, features: FeaturesConfig) -> list[SliceJob]:
+def plan_slices(catalog: pa.Table, features: FeaturesConfig, device: str = CPU) -> list[SliceJob]:
     """The slices of a catalog with their recipes; images are hashed, not decoded."""
     rows = catalog_rows(catalog)
     with ThreadPoolExecutor(8) as pool:
@@ -165,7 +167,6 @@ def plan_slices(catalog: pa.Table, features: FeaturesConfig) -> list[SliceJob]:
         "features": features.model_dump(mode="json", exclude={"weights"}),
         "weights": weights_digest(features),
     }
-    device = compute_device()
     if device != CPU:
         how["device"] = device
     jobs = []

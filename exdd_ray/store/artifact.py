@@ -66,7 +66,7 @@ def remembered_digest(path: Path) -> str:
     return _remembered(path, status.st_size, status.st_mtime_ns)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1 << 16)
 def _remembered(path: Path, size: int, modified: int) -> str:
     del size, modified  # part of the cache's key only
     return file_digest(path)

@@ -14,11 +14,14 @@ from exdd_ray.banks.search import search
 from exdd_ray.config.detector import CoresetConfig, PatchBankConfig
 from exdd_ray.data.catalog import build_catalog, catalog_rows
 from exdd_ray.detectors.bank import Points, make_bank
+from exdd_ray.detectors.nested import prepare_patch_banks
 from exdd_ray.detectors.patch_bank import fit_patch_bank
 from exdd_ray.detectors.samples import Embedder
 from exdd_ray.edge.bank import RaySearch
+from exdd_ray.edge.cluster import cluster_device
+from exdd_ray.edge.embed import RaySlices
 from exdd_ray.edge.orders import RayOrders
-from exdd_ray.errors import ConfigError, DataError
+from exdd_ray.errors import ConfigError, DataError, UserError
 from exdd_ray.features.embed import embed
 from exdd_ray.progress import silent
 from exdd_ray.store.artifact import Store
@@ -60,6 +63,13 @@ def test_a_search_on_ray_is_the_search_and_ends_its_actors(embedding):
     while free_cpus() < before and time.monotonic() < until:
         time.sleep(0.1)
     assert free_cpus() >= before
+
+
+def test_the_cluster_decides_where_slices_are_computed(catalog, features, tmp_path, monkeypatch):
+    assert cluster_device() == "cpu"
+    monkeypatch.setenv("EXDD_DEVICE", "cuda")
+    with pytest.raises(UserError, match="cuda, and the Ray cluster has no GPU"):
+        embed(catalog, features, Store(tmp_path), run=RaySlices(), device=cluster_device())
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +121,28 @@ def test_a_detector_fitted_on_ray_is_the_detector(with_defects, features, tmp_pa
     # the positive bank of masked patches is not one of whole images, and is ordered in this process
     assert len(orders) == {"mask": 1, "crop": 2}[source]
     assert {here.negative.key, here.positive.key} == set(searches)
+    assert sorted(stores[0].made) == sorted(stores[1].made)
+    for key in stores[0].made:
+        for file in stores[0].folder(key).glob("*.arrow"):
+            assert file.read_bytes() == (stores[1].folder(key) / file.name).read_bytes()
+
+
+def test_nested_banks_are_searched_on_ray_in_one_pass(catalog, features, tmp_path):
+    configs = [
+        PatchBankConfig.model_validate({"features": features, "bank": {"negative": {"rate": rate}}})
+        for rate in (0.02, 0.05)
+    ]
+    train, asked = catalog.slice(0, 30), []
+
+    def find(*arguments):
+        asked.append(arguments[5])
+        return RaySearch(shards=2)(*arguments)
+
+    stores = [Store(tmp_path / "here"), Store(tmp_path / "ray")]
+    embedders = [Embedder(stores[0], features, catalog), Embedder(stores[1], features, catalog, search=find)]
+    for embedder in embedders:
+        prepare_patch_banks(configs, train, embedder, 0)
+    assert [len(sizes) for sizes in asked] == [2]
     assert sorted(stores[0].made) == sorted(stores[1].made)
     for key in stores[0].made:
         for file in stores[0].folder(key).glob("*.arrow"):
