@@ -8,7 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from exdd_ray.progress import Advance
 
@@ -33,6 +43,13 @@ def show_log(name: str) -> None:
     logger.addHandler(_stderr)
 
 
+class _Rate(ProgressColumn):
+    """Items a second of late."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:.3g}/s")
+
+
 @contextmanager
 def terminal_progress(label: str, total: int) -> Iterator[Advance]:
     """Opens a bar on stderr once two seconds have passed."""
@@ -46,7 +63,7 @@ def terminal_progress(label: str, total: int) -> Iterator[Advance]:
 
 @contextmanager
 def _bar(console: Console, label: str, total: int) -> Iterator[Advance]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate())
     bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True)
     task = bar.add_task(label, total=total)
     timer = threading.Timer(_PATIENCE, bar.start)
@@ -63,14 +80,18 @@ def _bar(console: Console, label: str, total: int) -> Iterator[Advance]:
 def _lines(label: str, total: int) -> Advance:
     started = said = time.monotonic()
     done = 0
+    first: tuple[int, float] | None = None  # steps done and when: a run that goes on begins with those of the last one
 
     def advance(steps: int) -> None:
-        nonlocal done, said
+        nonlocal done, said, first
         done += steps
         now = time.monotonic()
-        if now - said > _EVERY:
+        if first is None:
+            first = done, now
+        elif now - said > _EVERY and done > first[0]:
             said = now
-            left = (now - started) / done * (total - done)
-            print(f"{label}: {done}/{total}, {now - started:.0f} s, {left:.0f} s left", file=sys.stderr, flush=True)
+            rate = (done - first[0]) / (now - first[1])
+            pace = f"{now - started:.0f} s, {rate:.3g}/s, {(total - done) / rate:.0f} s left"
+            print(f"{label}: {done}/{total}, {pace}", file=sys.stderr, flush=True)
 
     return advance

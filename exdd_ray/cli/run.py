@@ -45,6 +45,12 @@ def add_run_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentPars
         metavar="ADDRESS",
         help="synthesize, embed, train, and make and search banks on Ray: `auto`, an address, or alone: started here",
     )
+    parser.add_argument(
+        "--at-once",
+        type=int,
+        metavar="N",
+        help="with --ray: run N trials that train networks at the same time, each on its share of the CPUs and GPUs",
+    )
     parser.add_argument("--json", action="store_true", help="print the metrics as one JSON object on the last line")
     parser.set_defaults(run=run_experiment)
 
@@ -88,7 +94,7 @@ def run_experiment(arguments: argparse.Namespace) -> int:
     check_output(folder)
     store = Store(loaded.run.store.expanduser())
     show_log("exdd_ray.training")
-    results = run_trials(loaded.trials, _workshop(store, arguments.ray), _say_progress)
+    results = run_trials(loaded.trials, _workshop(store, arguments.ray, arguments.at_once), _say_progress)
     with terminal_progress("writing the report", 1) as advance:
         write_results(folder, loaded, results)
         advance(1)
@@ -101,23 +107,29 @@ def run_experiment(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _workshop(store: "Store", address: str | None) -> "Workshop":
+def _workshop(store: "Store", address: str | None, at_once: int | None) -> "Workshop":
     """A workshop whose work is done on a Ray cluster, or in this process where there is no address."""
     from exdd_ray.cli.progress import terminal_progress
+    from exdd_ray.errors import ConfigError
     from exdd_ray.experiment.workshop import Workshop
 
     if address is None:
+        if at_once is not None:
+            raise ConfigError("--at-once needs a Ray cluster: --ray")
         return Workshop(store, terminal_progress)
     from exdd_ray.device import CPU, compute_device
     from exdd_ray.edge.bank import RaySearch
-    from exdd_ray.edge.cluster import connect
+    from exdd_ray.edge.cluster import cluster_device, connect
     from exdd_ray.edge.embed import RaySlices
     from exdd_ray.edge.orders import RayOrders
     from exdd_ray.edge.synthesis import RayChunks
     from exdd_ray.edge.train import train_on_ray
+    from exdd_ray.edge.trials import RayTrials
 
     connect(address)
     workshop = Workshop(store, terminal_progress, run=RaySlices(), paint=RayChunks(), train=train_on_ray)
+    workshop.device = cluster_device()
+    workshop.ahead = None if at_once is None else RayTrials(at_once)
     if compute_device() == CPU:  # banks on Ray are the CPUs' work: this process's GPU is not to wait for them
         workshop.order, workshop.search = RayOrders(), RaySearch()
     return workshop

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from exdd_ray.experiment.result import TrialResult, results_table
+from exdd_ray.metrics.threshold import OperatingPoint
 
 _METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro")
 
@@ -23,17 +24,22 @@ def print_results(results: Sequence[TrialResult]) -> None:
         mine = [record for record in records if record["name"] == name]
         table.add_row(name, *(_cell(mine, metric) for metric in _METRICS))
     Console(width=None if sys.stdout.isatty() else 120).print(table)
+    for name in dict.fromkeys(record["name"] for record in records):
+        mine = [record for record in records if record["name"] == name]
+        at = " and ".join(f"{metric} {_cell(mine, f'image_{metric}')}" for metric in ("precision", "recall"))
+        print(f"{name}: {at}, at the F1-max threshold chosen on the test images")
     for result in results:
         if result.held_out is not None:
-            print(f"{result.trial.name}, {result.category}, seed {result.trial.config.seed}: {_points(result)}")
+            print(
+                f"{result.trial.name}, {result.category}, seed {result.trial.config.seed}: {_held_out(result.held_out)}"
+            )
     for remark in dict.fromkeys(remark for result in results for remark in result.remarks):
         print(f"note: {remark}")
 
 
-def _points(result: TrialResult) -> str:
-    points = (("held-out training images", result.held_out), ("the test images", result.image.detection))
-    said = [f"{p.precision:.3f} and {p.recall:.3f} at the F1-max threshold of {where}" for where, p in points if p]
-    return f"precision and recall {', '.join(said)}"
+def _held_out(point: OperatingPoint) -> str:
+    reached = f"precision {100 * point.precision:.2f} and recall {100 * point.recall:.2f}"
+    return f"{reached}, at the F1-max threshold of held-out training images"
 
 
 def _cell(records: list[dict[str, object]], metric: str) -> str:

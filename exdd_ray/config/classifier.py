@@ -1,6 +1,6 @@
 """Config of the image classifier (DIAG, In&Out) and its presets."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -37,6 +37,13 @@ CLASSIFIER_PRESETS: Mapping[ClassifierPreset, Mapping[str, Any]] = {
         "threshold": "score",
     },
     "best": {"features": {"backbone": "surface_resnet18", "layers": ("layer3",)}},
+}
+
+
+_WHERE = {
+    "features.precision": " (training.precision is)",
+    "training.validate_every": ", which validates once an epoch",
+    "holdout": " unless checkpoint=validation",
 }
 
 
@@ -82,9 +89,26 @@ class ClassifierConfig(Frozen):
     def _consistent(self) -> "ClassifierConfig":
         if len(self.features.layers) != 1:
             raise ValueError(f"a classifier reads one layer, not {len(self.features.layers)}: set features.layers")
+        if self.batchnorm == "released" and self.training.workers > 1:
+            raise ValueError("batchnorm=released reads running statistics that workers do not share: set workers=1")
+        for name, given, unused in self._inert():
+            if given != unused:
+                raise ValueError(f"{name}={given} is not used by a classifier{_WHERE.get(name, '')}: unset it")
         if self.checkpoint == "test" and self.preset != "released":
             raise ValueError("checkpoint=test is a leak, kept for preset=released: use validation or last")
         return self
+
+    def _inert(self) -> Iterator[tuple[str, object, object]]:
+        """Keys that this config does not use, with their values and defaults."""
+        models: list[tuple[str, Frozen, tuple[str, ...]]] = [
+            ("features.", self.features, ("aggregator", "dtype", "precision")),
+            ("training.", self.training, ("validate_every",)),
+        ]
+        if self.checkpoint != "validation":
+            models.append(("", self, ("holdout",)))
+        for prefix, model, names in models:
+            for name in names:
+                yield f"{prefix}{name}", getattr(model, name), type(model).model_fields[name].default
 
     @property
     def geometry(self) -> FeaturesConfig:

@@ -86,11 +86,14 @@ class AnomalyConfig(Frozen):
     Attributes:
         share: probability that a training sample has one.
         textures: folder of texture images; None makes procedural ones.
+        texture_share: probability that a texture fills one, else the image's own structure does; None is the recipe's
+            0.5. Published with 1 for categories that are textures.
         foreground: where they may lie.
     """
 
     share: float = Field(0.5, gt=0, lt=1)
     textures: Path | None = None
+    texture_share: float | None = Field(None, ge=0, le=1)
     foreground: ForegroundConfig = ForegroundConfig()
 
 
@@ -149,6 +152,13 @@ SCALES: Mapping[Scale, Mapping[str, Any]] = {
 }
 
 
+def _fitted(scale: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, Any]:
+    """What a scale changes of a preset: it averages weights, for fewer steps, only where the preset does."""
+    training = scale.get("training", {})
+    kept = {key: value for key, value in training.items() if key != "ema" or key in preset.get("training", {})}
+    return {**scale, "training": kept}
+
+
 class DiffusionADConfig(Frozen):
     """DiffusionAD: an image is reconstructed without its defects in one denoising step, and compared by a network.
 
@@ -164,8 +174,8 @@ class DiffusionADConfig(Frozen):
         schedule: of the rates: `constant`; `cosine`, both fall to 0 over the training; `oscillating`, the
             segmentation's alone falls to 0 and returns every 20 steps.
         epochs: a step for every batch of training images, so many times.
-        steps: of the training; None takes `epochs`.
-        checkpoint: `last`, the best on `validation`, or the best on `test`.
+        steps: of the training; None takes `epochs`, which overrule the steps of a scale where they are given.
+        checkpoint: `last`, the best on `validation`, or the best on `test` (for preset=released only).
         validate_epochs: epochs between two validations; None takes training.validate_every.
         held_out: share of the training images that are kept for validation.
     """
@@ -196,7 +206,10 @@ class DiffusionADConfig(Frozen):
             return given
         preset = PRESETS.get(given.get("preset", "best"), {})
         scale = SCALES.get(given.get("scale", "full"), {})
-        return merge(merge(preset, scale), given)
+        filled = merge(merge(preset, _fitted(scale, preset)), given)
+        if "epochs" in given and "steps" not in given:
+            filled["steps"] = None  # the scale's are not to overrule what was asked
+        return filled
 
     @model_validator(mode="after")
     def _consistent(self) -> "DiffusionADConfig":
@@ -206,6 +219,10 @@ class DiffusionADConfig(Frozen):
         sides = {self.size >> level for level in range(len(self.reconstruction.multipliers))}
         if unknown := set(self.reconstruction.attention) - sides:
             raise ValueError(f"reconstruction.attention {min(unknown)}: feature maps have sides {sorted(sides)}")
+        if self.checkpoint == "test" and self.preset != "released":
+            raise ValueError("checkpoint=test is a leak, kept for preset=released: use validation or last")
+        if self.validate_epochs is not None and self.training.validate_every != TrainConfig().validate_every:
+            raise ValueError("training.validate_every is not used where validate_epochs is given: unset one of them")
         if self.inference.mode == "ddim" and self.diffusion.strong_test % self.inference.ddim_steps:
             raise ValueError(
                 f"inference.ddim_steps {self.inference.ddim_steps} does not divide strong_test "

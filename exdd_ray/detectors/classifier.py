@@ -1,6 +1,6 @@
 """The image classifier (DIAG, In&Out): trained on image labels; its class-activation map is the anomaly map."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from exdd_ray.detectors.classifier_network import (
     logit_maps,
     set_batchnorm,
 )
+from exdd_ray.detectors.holdout import Sources, hold_out
 from exdd_ray.detectors.patch_bank import Predictions
 from exdd_ray.detectors.pictures import Pictures, read_pictures
 from exdd_ray.errors import ConfigError, DataError
@@ -32,11 +33,10 @@ from exdd_ray.progress import Progress, silent
 from exdd_ray.scoring.maps import MapMaker
 from exdd_ray.store.artifact import Artifact, Recipe, Store, file_digest
 from exdd_ray.training.learner import Learner, ShuffledBatches
-from exdd_ray.training.stored import restore, trained, training_recipe
+from exdd_ray.training.stored import memory_remark, restore, trained, training_recipe
 
-VERSION = 1
+VERSION = 2
 _NAME = "classifier"
-_HOLDOUT_DRAW = 1  # second word of the seed: what is held out does not depend on the order of the batches
 _FEATURES = {"backbone", "layers", "working_size", "resize", "crop"}
 
 
@@ -86,7 +86,9 @@ def fit_classifier(
     seed: int,
     *,
     test: pa.Table | None = None,
+    sources: Sources | None = None,
     progress: Progress = silent,
+    elsewhere: Callable[[], None] | None = None,
 ) -> FittedClassifier:
     """Train on the image labels of a catalog; the trained network is an artifact of the store.
 
@@ -94,6 +96,8 @@ def fit_classifier(
         train: normal and defective images, real or synthetic.
         seed: of the head's first weights, of the order of the images and of what is held out.
         test: images that checkpoint=test chooses on; not read otherwise.
+        sources: of the synthetic images: what they were made from is not held out while they are trained on.
+        elsewhere: trains what the store lacks, in other processes; None is this process.
 
     Raises:
         DataError: one class only, fewer images than a batch, too few to hold any out.
@@ -105,9 +109,13 @@ def fit_classifier(
     if config.checkpoint == "test" and test is None:
         raise ConfigError("checkpoint=test chooses on the test images: none are given")
     watched = catalog_rows(test) if test is not None and config.checkpoint == "test" else []
-    recipe = _recipe(config, rows, watched, seed)
+    recipe = _recipe(config, rows, watched, seed, sources)
     network, grid = build_network(config, seed)
-    made = store.find(recipe.key) or _trained(config, network, rows, watched, seed, recipe, store, progress)
+    if elsewhere is not None and store.find(recipe.key) is None:
+        elsewhere()
+    made = store.find(recipe.key)
+    if made is None:
+        made = _trained(config, network, rows, watched, seed, sources, recipe, store, progress)
     restore(made, {_NAME: network})
     found = made.metadata
     return FittedClassifier(
@@ -119,28 +127,8 @@ def fit_classifier(
         train=tuple(found["train"]),
         held_out=found["held_out"],
         unreadable=found["unreadable"],
-        remarks=_remarks(config),
+        remarks=_remarks(config, found["mixed"]) + memory_remark(made, config.training),
     )
-
-
-def hold_out(rows: Sequence[CatalogRow], share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions to train on and positions held out: a share, at least one, of each class and origin that has two.
-
-    Raises DataError where no normal or no defective image can be held out.
-    """
-    rng = np.random.default_rng([seed, _HOLDOUT_DRAW])
-    labels = np.array([row.label for row in rows])
-    real = np.array([row.origin == REAL for row in rows])
-    held: list[int] = []
-    for label in (0, 1):
-        for origin in (True, False):
-            members = np.flatnonzero((labels == label) & (real == origin))
-            count = min(max(1, round(share * len(members))), len(members) - 1)
-            held += rng.permutation(members)[: max(count, 0)].tolist()
-        if not any(labels[at] == label for at in held):
-            name = "defective" if label else "normal"
-            raise DataError(f"no {name} image can be held out: train on two at least, or set detector.checkpoint=last")
-    return np.setdiff1d(np.arange(len(rows)), held), np.sort(np.array(held, dtype=np.int64))
 
 
 def _trained(
@@ -149,6 +137,7 @@ def _trained(
     rows: Sequence[CatalogRow],
     watched: Sequence[CatalogRow],
     seed: int,
+    sources: Sources | None,
     recipe: Recipe,
     store: Store,
     progress: Progress,
@@ -157,7 +146,7 @@ def _trained(
     _require_both(pictures.rows)
     kept, held = np.arange(len(pictures.rows)), np.zeros(0, dtype=np.int64)
     if config.checkpoint == "validation":
-        kept, held = hold_out(pictures.rows, config.holdout, seed)
+        kept, held = hold_out(pictures.rows, config.holdout, seed, sources)
     batches = ShuffledBatches(len(kept), config.training.batch, seed)
     test = read_pictures(watched, config.features)
 
@@ -173,6 +162,7 @@ def _trained(
             "per_epoch": batches.per_epoch,
             "train": _counts(chosen),
             "held_out": len(held),
+            "mixed": len(pictures.rows) - len(kept) - len(held),
             "unreadable": dict(pictures.reasons),
         }
 
@@ -234,13 +224,33 @@ def _require_both(rows: Sequence[CatalogRow]) -> None:
     raise DataError(f"a classifier needs normal and defective images to train on: all {len(rows)} are {what}{remedy}")
 
 
-def _recipe(config: ClassifierConfig, rows: Sequence[CatalogRow], watched: Sequence[CatalogRow], seed: int) -> Recipe:
+def _recipe(
+    config: ClassifierConfig,
+    rows: Sequence[CatalogRow],
+    watched: Sequence[CatalogRow],
+    seed: int,
+    sources: Sources | None,
+) -> Recipe:
     how = config.model_dump(mode="json", include={"optimizer", "learning_rate", "epochs", "batchnorm", "checkpoint"})
     how["features"] = config.features.model_dump(mode="json", include=_FEATURES)
     how["training"], how["seed"] = training_recipe(config.training.model_copy(update={"validate_every": 1})), seed
     if config.checkpoint == "validation":
-        how |= {"holdout": config.holdout, "threshold": config.threshold}
+        how |= {"holdout": config.holdout, "threshold": config.threshold, "sources": _made_from(rows, sources)}
     return Recipe("train-classifier", VERSION, how, (weights_digest(config.features), *_contents([*rows, *watched])))
+
+
+def _made_from(rows: Sequence[CatalogRow], sources: Sources | None) -> dict[int, list[int]]:
+    """Position of a synthetic image -> positions of those it was made from."""
+    at: dict[str, list[int]] = {}
+    for position, row in enumerate(rows):
+        for file in filter(None, (row.image, row.mask)):
+            at.setdefault(file, []).append(position)
+    made = {position: (sources or {}).get(row.id) for position, row in enumerate(rows)}
+    return {
+        position: sorted({one for file in files for one in at.get(file, [])})
+        for position, files in made.items()
+        if files is not None
+    }
 
 
 def _contents(rows: Sequence[CatalogRow]) -> list[str]:
@@ -266,6 +276,7 @@ def _counts(rows: Sequence[CatalogRow]) -> tuple[int, int, int]:
     return len(rows) - len(defects), real, len(defects) - real
 
 
-def _remarks(config: ClassifierConfig) -> tuple[str, ...]:
+def _remarks(config: ClassifierConfig, mixed: int) -> tuple[str, ...]:
     leak = "leakage: the checkpoint was chosen by AP on the test images (checkpoint=test)"
-    return (leak,) * (config.checkpoint == "test")
+    torn = f"{mixed} synthetic images were made from a held-out image and from another one, and are left out"
+    return (leak,) * (config.checkpoint == "test") + (torn,) * (mixed > 0)

@@ -16,6 +16,7 @@ from exdd_ray.config.detector import Size
 from exdd_ray.detectors.pictures import Pictures
 from exdd_ray.errors import ConfigError
 from exdd_ray.features.backbone import Backbone, load_backbone
+from exdd_ray.training.gradients import no_memory_for
 from exdd_ray.training.loop import training_device
 
 _FORWARD = 16
@@ -71,11 +72,14 @@ def set_batchnorm(network: ImageClassifier, config: ClassifierConfig, epoch: int
 def logit_maps(
     network: ImageClassifier, pictures: Pictures, at: Iterable[int] | np.ndarray, config: ClassifierConfig
 ) -> np.ndarray:
-    """Maps of logits float32 [n x h x w] of the pictures at n positions, by a network in evaluation mode."""
+    """Maps of logits float32 [n x h x w] of the pictures at n positions, by a network in evaluation mode.
+
+    Raises TrainingError out of memory.
+    """
     device, positions = training_device(config.training), np.asarray(list(at), dtype=np.int64)
     half = torch.autocast(device, dtype=torch.bfloat16, enabled=config.training.precision == "bfloat16")
     maps = []
-    with torch.no_grad(), half:
+    with torch.no_grad(), half, no_memory_for("logits"):
         for start in range(0, len(positions), _FORWARD):
             images = pictures.batch(positions[start : start + _FORWARD])
             maps.append(network(images.to(device, memory_format=torch.channels_last)).cpu().numpy())

@@ -22,11 +22,12 @@ from exdd_ray.progress import Progress, silent
 from exdd_ray.scoring.maps import MapMaker
 from exdd_ray.store.artifact import Recipe, Store, file_digest
 from exdd_ray.synthesis.sources import texture_files
+from exdd_ray.synthesis.synthesize import VERSION as SYNTHESIS
 from exdd_ray.training.learner import ShuffledBatches
 from exdd_ray.training.loop import training_device
-from exdd_ray.training.stored import trained, training_recipe
+from exdd_ray.training.stored import memory_remark, trained, training_recipe
 
-VERSION = 1
+VERSION = 2
 LEAK = "leakage: the checkpoint was chosen by the AUROC of the test images (detector.checkpoint=test)"
 _HOLD_OUT = 2  # second word of the seed of who is held out
 _NOT_TRAINED_BY: dict[str, Any] = {
@@ -49,7 +50,8 @@ class FittedDiffusionAD:
         networks: in evaluation mode, on the device.
         seed: of the noise at test, where it is seeded.
         key: of the trained networks' artifact.
-        threshold: of the image score, with the largest F1 on what the checkpoint was chosen on; None for the last one.
+        threshold: of the image score, with the largest F1 on what the checkpoint was chosen on; None for the last one,
+            and for another mode than the one step that it is chosen with.
         train: normal images that were trained on, and held out of the training.
         unreadable: id -> why a training image could not be read.
         remarks: what a reader of the scores must know.
@@ -95,6 +97,7 @@ def fit_diffusionad(
     *,
     test: pa.Table | None = None,
     progress: Progress = silent,
+    elsewhere: Callable[[], None] | None = None,
 ) -> FittedDiffusionAD:
     """Train on the normal images of a catalog, or take the trained networks from the store.
 
@@ -102,6 +105,7 @@ def fit_diffusionad(
         train: its defective images are not used.
         seed: of the networks' weights and of all that is drawn.
         test: the test images; for `checkpoint: test` only.
+        elsewhere: trains what the store lacks, in other processes; None is this process.
 
     Raises:
         DataError: fewer readable normal images than a batch, or too few to hold some out of.
@@ -126,13 +130,14 @@ def fit_diffusionad(
         recipe=Recipe(
             "train-diffusionad",
             VERSION,
-            {**how, "seed": seed, "steps": steps, "loop": training_recipe(training)},
+            {**how, "seed": seed, "steps": steps, "loop": training_recipe(training), "synthesis": SYNTHESIS},
             (_digest(images.pixels), *_textures(config), *tested),
         ),
         store=store,
         validate=None if judge is None else lambda: judge().value,
         describe=lambda: {"threshold": None if judge is None else judge().threshold},
         progress=progress,
+        elsewhere=elsewhere,
     )
     for module in networks.modules.values():
         module.to(training_device(training))
@@ -142,10 +147,10 @@ def fit_diffusionad(
         seed=seed,
         progress=progress,
         key=artifact.key,
-        threshold=artifact.metadata["threshold"],
+        threshold=artifact.metadata["threshold"] if config.inference.mode == "one_step" else None,
         train=(len(normal), len(held_out)),
         unreadable=images.unreadable,
-        remarks=(LEAK,) if config.checkpoint == "test" else (),
+        remarks=(LEAK,) * (config.checkpoint == "test") + memory_remark(artifact, training),
     )
 
 

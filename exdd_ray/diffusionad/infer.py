@@ -11,6 +11,7 @@ from exdd_ray.config.diffusionad import DiffusionADConfig
 from exdd_ray.diffusionad.diffusion import reconstruct, reconstruct_ddim, reconstruct_single
 from exdd_ray.diffusionad.networks import CHANNELS, Networks
 from exdd_ray.progress import Advance
+from exdd_ray.training.gradients import no_memory_for
 
 TOP_PIXELS = 50
 
@@ -27,12 +28,13 @@ def scaled(pixels: np.ndarray, image_range: str) -> Tensor:
 def anomaly_maps(
     networks: Networks, pixels: np.ndarray, noise_of: NoiseOf, config: DiffusionADConfig, advance: Advance
 ) -> np.ndarray:
-    """Anomaly maps float32 [n x S x S] in 0..1 of images uint8 [n x S x S x 3]."""
+    """Anomaly maps float32 [n x S x S] in 0..1 of images uint8 [n x S x S x 3]. Raises TrainingError out of memory."""
     maps = []
     for start in range(0, len(pixels), config.inference.batch):
         part = pixels[start : start + config.inference.batch]
         noise = np.stack([noise_of(start + i) for i in range(len(part))], axis=1)
-        maps.append(_segmented(networks, part, noise, config))
+        with no_memory_for("anomaly maps", "lower detector.inference.batch"):
+            maps.append(_segmented(networks, part, noise, config))
         advance(len(part))
     return np.concatenate(maps)
 

@@ -108,7 +108,12 @@ def _draw(normal: np.ndarray, config: DiffusionADConfig, rng: np.random.Generato
 
 def _recipe(config: DiffusionADConfig) -> PerRegionConfig:
     anomalies = config.anomalies
-    return PerRegionConfig(preset="diffusionad", textures=anomalies.textures, foreground=anomalies.foreground)
+    return PerRegionConfig(
+        preset="diffusionad",
+        textures=anomalies.textures,
+        texture_share=anomalies.texture_share,
+        foreground=anomalies.foreground,
+    )
 
 
 def _read(row: CatalogRow, size: int) -> np.ndarray | str:

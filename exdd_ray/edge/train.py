@@ -1,16 +1,20 @@
 """Training on Ray Train: the loop of one process in every worker, each with its share of a batch."""
 
+import logging
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 
 import ray.train
 import torch
 from ray.train.torch import TorchTrainer
+from ray.util.queue import Queue
 
 from exdd_ray.config.training import TrainConfig
 from exdd_ray.device import CUDA
 from exdd_ray.edge.cluster import one_line, one_thread_workers, require_gpu
+from exdd_ray.edge.log import told_to, workers_log
 from exdd_ray.errors import UserError
 from exdd_ray.store.artifact import Store
 from exdd_ray.training.loop import training_device
@@ -21,7 +25,7 @@ def train_on_ray(fit: Callable[[], object], config: TrainConfig, store: Store) -
 
     What they train is then in the store, which every worker reaches by its path. The threads of this process are shared
     out among the workers, so that a single one computes what this process would, bit by bit. A run that was cut off
-    goes on.
+    goes on. Losses, rates and warnings of the first worker are logged here as they come.
 
     Raises UserError, on one line, for what a worker cannot do, or a GPU that the cluster does not have.
     """
@@ -31,28 +35,33 @@ def train_on_ray(fit: Callable[[], object], config: TrainConfig, store: Store) -
     threads = max(1, torch.get_num_threads() // config.workers)
     place = store.root.resolve() / "unfinished" / f"ray-train-{os.getpid()}"
 
-    def work() -> None:
-        torch.set_num_threads(threads)
-        try:
-            fit()
-        except Exception as error:  # not every error survives the way to this process
-            raise UserError(one_line(error)) from error
-
-    trainer = TorchTrainer(
-        work,
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=config.workers, use_gpu=device == CUDA, resources_per_worker={"CPU": cpus}
-        ),
-        run_config=ray.train.RunConfig(name="fit", storage_path=str(place)),
+    scaling = ray.train.ScalingConfig(
+        num_workers=config.workers, use_gpu=device == CUDA, resources_per_worker={"CPU": cpus}
     )
     try:
-        trainer.fit()
+        with workers_log() as log:
+            TorchTrainer(
+                partial(_work, fit, threads),
+                train_loop_config={"log": log},
+                scaling_config=scaling,
+                run_config=ray.train.RunConfig(name="fit", storage_path=str(place)),
+            ).fit()
     except ray.train.WorkerGroupError as error:
         raise UserError(f"a worker cannot train: {_cause(error)}") from error
     except ray.train.ControllerError as error:
         raise UserError(f"training on Ray failed: {one_line(error.controller_failure)}") from error
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _work(fit: Callable[[], object], threads: int, given: dict[str, Queue]) -> None:
+    torch.set_num_threads(threads)
+    first = ray.train.get_context().get_world_rank() == 0
+    try:
+        with told_to(given["log"], level=logging.INFO if first else logging.WARNING):
+            fit()
+    except Exception as error:  # not every error survives the way to the process that waits
+        raise UserError(one_line(error)) from error
 
 
 def _cause(error: ray.train.WorkerGroupError) -> str:

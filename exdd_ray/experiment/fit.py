@@ -1,7 +1,7 @@
 """The kinds of detectors, as a trial sees them: what each learns from, and how it is fitted."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from exdd_ray.config.training import TrainConfig
 from exdd_ray.data.catalog import REAL, select_rows
 from exdd_ray.detectors.classifier import fit_classifier
 from exdd_ray.detectors.diffusionad import fit_diffusionad
+from exdd_ray.detectors.holdout import Sources
 from exdd_ray.detectors.patch_bank import Predictions, fit_patch_bank
 from exdd_ray.errors import ConfigError
 from exdd_ray.experiment.workshop import Workshop
@@ -37,11 +38,19 @@ class Wants:
 
 @dataclass(frozen=True)
 class TrialImages:
-    """Images of a trial: all real ones of its category, those to train on (synthetic ones too), those to test."""
+    """Images of a trial.
+
+    Attributes:
+        universe: all real ones of its category.
+        train: those to train on, synthetic ones too.
+        test: those to test.
+        sources: id of a synthetic one -> files of the images and masks that it was made from.
+    """
 
     universe: pa.Table
     train: pa.Table
     test: pa.Table
+    sources: Sources = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,11 @@ def wants(config: DetectorConfig) -> Wants:
             return Wants(defects=True, masks=False, name="a classifier")
         case DiffusionADConfig():
             return Wants(defects=False, masks=False, name="DiffusionAD")
+
+
+def trains_alone(config: DetectorConfig) -> bool:
+    """Whether a detector trains networks, in one process."""
+    return not isinstance(config, PatchBankConfig) and config.training.workers == 1
 
 
 def faults(config: DetectorConfig, universe: pa.Table, workshop: Workshop) -> Mapping[str, str]:
@@ -107,27 +121,32 @@ def _fit_bank(config: PatchBankConfig, images: TrialImages, workshop: Workshop, 
 
 
 def _fit_classifier(config: ClassifierConfig, images: TrialImages, workshop: Workshop, seed: int) -> Fitted:
-    train = partial(fit_classifier, config, images.train, workshop.store, seed, test=images.test)
-    _train_on_cluster(train, config.training, workshop)
-    fitted = train(progress=workshop.progress)
+    train = partial(
+        fit_classifier, config, images.train, workshop.store, seed, test=images.test, sources=images.sources
+    )
+    fitted = train(progress=workshop.progress, elsewhere=_elsewhere(train, config.training, workshop))
     return Fitted(fitted.predict, fitted.train, threshold=fitted.threshold, remarks=fitted.remarks)
 
 
 def _fit_diffusionad(config: DiffusionADConfig, images: TrialImages, workshop: Workshop, seed: int) -> Fitted:
     train = partial(fit_diffusionad, config, images.train, workshop.store, seed, test=images.test)
-    _train_on_cluster(train, config.training, workshop)
-    fitted = train(progress=workshop.progress)
+    fitted = train(progress=workshop.progress, elsewhere=_elsewhere(train, config.training, workshop))
     # a threshold that was chosen on the test images is none to report beside the test's own
     threshold = fitted.threshold if config.checkpoint == "validation" else None
     return Fitted(fitted.predict, (fitted.train[0], 0, 0), threshold=threshold, remarks=fitted.remarks)
 
 
-def _train_on_cluster(train: Callable[[], object], config: TrainConfig, workshop: Workshop) -> None:
-    """Have the workshop's cluster put the trained artifact into the store, where there is one."""
-    if workshop.train is not None:
-        workshop.train(train, config, workshop.store)
-    elif config.workers > 1:
+def _elsewhere(train: Callable[[], object], config: TrainConfig, workshop: Workshop) -> Callable[[], None] | None:
+    """Has the workshop's cluster put the trained artifact into the store; None where there is no cluster.
+
+    Raises ConfigError where the config needs one.
+    """
+    trainer = workshop.train
+    if trainer is not None and (config.workers > 1 or workshop.ahead is None):
+        return lambda: trainer(train, config, workshop.store)
+    if config.workers > 1:
         raise ConfigError(f"training.workers={config.workers} needs a Ray cluster: --ray")
+    return None
 
 
 def _counts(train: pa.Table) -> tuple[int, int, int]:

@@ -1,14 +1,17 @@
 """What a trial gives, and the table of several."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
 
+from exdd_ray.config.classifier import ClassifierConfig
 from exdd_ray.config.load import Trial
 from exdd_ray.detectors.patch_bank import Predictions
 from exdd_ray.metrics.evaluate import ImageMetrics, PixelMetrics
-from exdd_ray.metrics.threshold import OperatingPoint
+from exdd_ray.metrics.threshold import OperatingPoint, f1_max_point
+from exdd_ray.synthesis.synthesize import Synthesis
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class TrialResult:
         test: number of normal and defective test images.
         remarks: what a reader must know: leakage, images left out.
         seconds: that this trial took beyond what earlier ones had made.
+        synthesis: the synthetic defects that it trained on.
     """
 
     trial: Trial
@@ -41,16 +45,30 @@ class TrialResult:
     remarks: tuple[str, ...]
     seconds: float
     held_out: OperatingPoint | None = None
+    synthesis: Synthesis = field(default_factory=lambda: Synthesis((), {}))
+
+    @property
+    def chosen_on_test(self) -> OperatingPoint:
+        """Threshold, precision and recall at the largest F1 on the test images, by the detector's threshold rule."""
+        detector = self.trial.config.detector
+        rule = detector.threshold if isinstance(detector, ClassifierConfig) else "score"
+        labels = np.array([row.label for row in self.predictions.rows])
+        return f1_max_point(labels, self.predictions.scores, rule)
 
 
 def results_table(results: Sequence[TrialResult]) -> pa.Table:
-    """One row a trial and category: its name, seed, counts and metrics (shares between 0 and 1)."""
+    """One row a trial and category: its name, seed, counts and metrics (shares between 0 and 1).
+
+    `image_f1`, `image_precision`, `image_recall` and `image_threshold` are chosen on the test images, `held_out_...` on
+    held-out training images.
+    """
     return pa.Table.from_pylist([_record(result) for result in results])
 
 
 def _record(result: TrialResult) -> dict[str, object]:
     image, pixel, config = result.image, result.pixel, result.trial.config
-    auroc, ap, held_out = image.auroc_interval, image.ap_interval, result.held_out
+    auroc, ap = image.auroc_interval, image.ap_interval
+    chosen, held_out = result.chosen_on_test, result.held_out
     return {
         "name": result.trial.name,
         "dataset": config.dataset.name,
@@ -65,7 +83,9 @@ def _record(result: TrialResult) -> dict[str, object]:
         "image_ap_low": ap.low if ap else None,
         "image_ap_high": ap.high if ap else None,
         "image_f1": image.detection.f1,
-        "image_threshold": image.detection.threshold,
+        "image_precision": chosen.precision,
+        "image_recall": chosen.recall,
+        "image_threshold": chosen.threshold,
         "held_out_threshold": held_out.threshold if held_out else None,
         "held_out_precision": held_out.precision if held_out else None,
         "held_out_recall": held_out.recall if held_out else None,

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,9 +13,11 @@ import yaml
 from exdd_ray.config.load import LoadedRun, Trial, resolved_yaml
 from exdd_ray.errors import UserError
 from exdd_ray.experiment.dataset import by_category, load_catalog
+from exdd_ray.experiment.fit import trains_alone
 from exdd_ray.experiment.result import TrialResult, results_table
 from exdd_ray.experiment.share import AssignedTrial, share
-from exdd_ray.experiment.trial import assign, run_trial
+from exdd_ray.experiment.synth import pinned_trial
+from exdd_ray.experiment.trial import assign, prepare_trial, run_trial
 from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.report.page import write_report
 
@@ -26,22 +29,34 @@ FILES = frozenset(
 def run_trials(trials: Sequence[Trial], workshop: Workshop, done: Callable[[TrialResult], None]) -> list[TrialResult]:
     """Run every trial on every category of its dataset; `done` is called after each.
 
-    All trials are checked against their data before the first one starts; what they have in common is made once.
+    All trials are checked against their data before the first one starts; what they have in common is made once. The
+    results' trials name the commit of a hub's model.
     """
     universes: dict[str, dict[str, pa.Table]] = {}
     pairs = []
-    for trial in trials:
+    for trial in map(pinned_trial, trials):
         dataset = trial.config.dataset
         key = dataset.model_dump_json(exclude={"split"})
         if key not in universes:
             universes[key] = by_category(load_catalog(dataset, workshop.store, workshop.progress))
         pairs += [(trial, universe) for universe in universes[key].values()]
-    share([AssignedTrial(trial, universe, assign(trial.config, universe)) for trial, universe in pairs], workshop)
+    assigned = [AssignedTrial(trial, universe, assign(trial.config, universe)) for trial, universe in pairs]
+    share(assigned, workshop)
+    _ahead([one for one in assigned if trains_alone(one.trial.config.detector)], workshop)
     results: list[TrialResult] = []
     for trial, universe in pairs:
         results.append(run_trial(trial, universe, workshop))
         done(results[-1])
     return results
+
+
+def _ahead(trials: Sequence[AssignedTrial], workshop: Workshop) -> None:
+    """Run trials side by side; what they synthesize is made before, as some of it is the same."""
+    if trials and workshop.ahead is not None:
+        for one in trials:
+            prepare_trial(one.trial.config, one.universe, workshop)
+        with workshop.progress("trials side by side", len(trials)) as advance:
+            workshop.ahead(trials, workshop.store, advance)
 
 
 def check_output(folder: Path) -> None:
@@ -64,6 +79,7 @@ def write_results(folder: Path, loaded: LoadedRun, results: Sequence[TrialResult
 
     Raises UserError where the folder cannot be written.
     """
+    trials = tuple({id(result.trial): result.trial for result in results}.values())
     unfinished, old = (folder.parent / f".{folder.name}.{state}" for state in ("unfinished", "old"))
     try:
         for leftover in (unfinished, old):
@@ -72,7 +88,7 @@ def write_results(folder: Path, loaded: LoadedRun, results: Sequence[TrialResult
         pq.write_table(results_table(results), unfinished / "results.parquet")
         pq.write_table(predictions_table(results), unfinished / "predictions.parquet")
         (unfinished / "config.yaml").write_text(yaml.safe_dump(loaded.raw, sort_keys=False), encoding="utf-8")
-        (unfinished / "resolved.yaml").write_text(resolved_yaml(loaded), encoding="utf-8")
+        (unfinished / "resolved.yaml").write_text(resolved_yaml(replace(loaded, trials=trials)), encoding="utf-8")
         (unfinished / "summary.json").write_text(json.dumps(summary(results), indent=1), encoding="utf-8")
         write_report(unfinished / "report.html", loaded.run, results)
         if folder.exists():
@@ -113,6 +129,6 @@ def summary(results: Sequence[TrialResult]) -> dict[str, object]:
 
 def _mean(results: Sequence[TrialResult]) -> dict[str, object]:
     table = results_table(results)
-    names = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro")
+    names = ("image_auroc", "image_ap", "image_precision", "image_recall", "pixel_auroc", "pixel_ap", "aupro")
     means = {name: None if table[name].null_count else pa.compute.mean(table[name]).as_py() for name in names}
     return {**means, "runs": table.num_rows, "seconds": round(sum(table["seconds"].to_pylist()), 3)}

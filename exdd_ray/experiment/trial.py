@@ -15,6 +15,7 @@ from exdd_ray.data.catalog import UNSPLIT, CatalogRow, select_rows
 from exdd_ray.data.datasets import DATASETS
 from exdd_ray.data.images import image_size
 from exdd_ray.data.split import positives_from_test, split_catalog
+from exdd_ray.detectors.holdout import same_file
 from exdd_ray.detectors.patch_bank import Predictions
 from exdd_ray.errors import ConfigError, DataError
 from exdd_ray.experiment.fit import TrialImages, Wants, faults, fit, wants
@@ -117,15 +118,9 @@ def run_trial(trial: Trial, universe: pa.Table, workshop: Workshop) -> TrialResu
     """
     started = time.perf_counter()
     config = trial.config
-    assignment = assign(config, universe)
-    readable, unreadable = _readable(config, universe, workshop)
-    whole, train, test = (
-        part.filter(pc.is_in(part["id"], readable)) for part in (universe, assignment.train, assignment.test)
-    )
-    synthesis = _synthetic(config, whole, train, workshop)
-    images = TrialImages(universe, pa.concat_tables([train, synthesis.catalog]), test)
-    fitted = fit(config.detector, images, workshop, config.seed)
-    predictions = fitted.predict(test)
+    prepared = prepare_trial(config, universe, workshop)
+    fitted = fit(config.detector, prepared.images, workshop, config.seed)
+    predictions = fitted.predict(prepared.images.test)
     labels = np.array([row.label for row in predictions.rows])
     image = image_metrics(labels, predictions.scores, resamples=config.evaluation.bootstrap, seed=config.seed)
     return TrialResult(
@@ -138,9 +133,34 @@ def run_trial(trial: Trial, universe: pa.Table, workshop: Workshop) -> TrialResu
         bank_sizes=fitted.bank_sizes,
         train=fitted.train,
         test=(int((labels == 0).sum()), int((labels == 1).sum())),
-        remarks=assignment.remarks + unreadable + synthesis.remark + fitted.remarks,
+        remarks=prepared.remarks + fitted.remarks,
         seconds=time.perf_counter() - started,
+        synthesis=prepared.synthesis,
     )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a trial's detector is fitted to and tested on, and what a reader must know about it."""
+
+    images: TrialImages
+    synthesis: Synthesis
+    remarks: tuple[str, ...]
+
+
+def prepare_trial(config: ExperimentConfig, universe: pa.Table, workshop: Workshop) -> Prepared:
+    """Split one category, leave out what cannot be read, synthesize.
+
+    Raises DataError as run_trial.
+    """
+    assignment = assign(config, universe)
+    readable, unreadable = _readable(config, universe, workshop)
+    whole, train, test = (
+        part.filter(pc.is_in(part["id"], readable)) for part in (universe, assignment.train, assignment.test)
+    )
+    synthesis = _synthetic(config, whole, train, workshop)
+    images = TrialImages(universe, pa.concat_tables([train, synthesis.catalog]), test, _sources(synthesis, train))
+    return Prepared(images, synthesis, assignment.remarks + unreadable + synthesis.remark)
 
 
 def _readable(config: ExperimentConfig, universe: pa.Table, workshop: Workshop) -> tuple[pa.Array, tuple[str, ...]]:
@@ -171,6 +191,15 @@ def _synthetic(config: ExperimentConfig, universe: pa.Table, train: pa.Table, wo
         run=workshop.paint,
         progress=workshop.progress,
     )
+
+
+def _sources(synthesis: Synthesis, train: pa.Table) -> dict[str, tuple[str, ...]]:
+    """Id of a synthetic image -> the training images and masks that it was made from."""
+    images, masks = ({file for file in train[name].to_pylist() if file} for name in ("image", "mask"))
+    return {
+        made.row.id: same_file(made.background, images) + same_file(made.mask_source, masks)
+        for made in synthesis.samples
+    }
 
 
 def _held_out(labels: np.ndarray, predictions: Predictions, threshold: float | None) -> OperatingPoint | None:

@@ -1,8 +1,9 @@
 """What the trials of a run share: the store, and what they have opened from it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +21,13 @@ from exdd_ray.progress import Progress, silent
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesis.chunk import ChunkRunner
 
+if TYPE_CHECKING:
+    from exdd_ray.experiment.share import AssignedTrial
+
 # Runs a fit in all the processes that its training config asks for; its artifacts are then in the store.
 Trainer = Callable[[Callable[[], object], TrainConfig, Store], None]
+# Runs trials side by side and tells how many have ended; their artifacts are then in the store.
+Ahead = Callable[[Sequence["AssignedTrial"], Store, Callable[[int], None]], None]
 
 _KEPT_MASKS = 4096
 _READERS = 8
@@ -36,6 +42,8 @@ class Workshop:
         paint: makes chunks of synthetic samples; None takes this process's threads.
         order, search: make coresets and search banks; None is this process.
         train: trains networks; None is this process.
+        device: where the cluster embeds; None is this process's device.
+        ahead: runs the trials that train networks beforehand, side by side; None is one after another.
     """
 
     store: Store
@@ -45,6 +53,8 @@ class Workshop:
     order: ImageOrderer | None = None
     search: Searcher | None = None
     train: Trainer | None = None
+    device: str | None = None
+    ahead: Ahead | None = None
     _embedders: dict[tuple[str, str], Embedder] = field(default_factory=dict)
     _masks: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
     _faults: dict[str, Mapping[str, str]] = field(default_factory=dict)
@@ -54,7 +64,7 @@ class Workshop:
         key = (features.model_dump_json(), universe["image"][0].as_py())
         if key not in self._embedders:
             self._embedders[key] = Embedder(
-                self.store, features, universe, self.run, self.progress, self.order, self.search
+                self.store, features, universe, self.run, self.progress, self.order, self.search, self.device
             )
         return self._embedders[key]
 

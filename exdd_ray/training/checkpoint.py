@@ -34,6 +34,7 @@ class Standing:
         micro_batch: in use.
         best_step: steps done at the best validation; None before the first.
         best_value: what it gave.
+        threads: of torch; 0 where it is not known.
     """
 
     steps: int
@@ -41,6 +42,7 @@ class Standing:
     micro_batch: int
     best_step: int | None = None
     best_value: float | None = None
+    threads: int = 0
 
 
 def checkpoint_folder(checkpoints: Path, steps: int) -> Path:
@@ -104,6 +106,15 @@ def write_modules(path: Path, modules: Mapping[str, nn.Module]) -> None:
     states = ((name, module.state_dict()) for name, module in modules.items())
     tensors = {f"{name}.{key}": _plain(value) for name, state in states for key, value in state.items()}
     save_file(tensors, path)
+
+
+def infinite_tensor(modules: Mapping[str, nn.Module]) -> str:
+    """The first parameter or buffer that has a value that is not finite; empty where all are."""
+    for name, module in modules.items():
+        for key, value in module.state_dict().items():
+            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                return f"{name}.{key}"
+    return ""
 
 
 def read_modules(path: Path, modules: Mapping[str, nn.Module]) -> None:

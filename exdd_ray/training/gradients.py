@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,7 +28,8 @@ def accumulate(accelerator: "Accelerator", learner: Learner[Sample], step: int, 
         The loss, and the micro-batch now in use.
 
     Raises:
-        TrainingError: a loss or gradient that is not finite; not enough memory for a micro-batch of one.
+        TrainingError: a loss or gradient that is not finite; not enough memory for a micro-batch of one; BatchNorm that
+            sees a single value.
     """
     from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
@@ -38,6 +40,13 @@ def accumulate(accelerator: "Accelerator", learner: Learner[Sample], step: int, 
         try:
             loss = _in_micro_batches(accelerator, learner, samples, step, micro_batch)
             break
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise TrainingError(
+                f"step {step}: BatchNorm has a single value to learn from: take another batch or larger images, or set "
+                "detector.batchnorm=frozen where there is such a key"
+            ) from error
         except RuntimeError as error:
             if not should_reduce_batch_size(error):
                 raise
@@ -51,6 +60,19 @@ def accumulate(accelerator: "Accelerator", learner: Learner[Sample], step: int, 
         for buffer, before in buffers:
             buffer.copy_(before)
     return _shared(accelerator, learner, loss, step), micro_batch
+
+
+@contextmanager
+def no_memory_for(what: str, remedy: str = "lower the size of the images, or of the network") -> Iterator[None]:
+    """Raises TrainingError for lack of memory."""
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    try:
+        yield
+    except RuntimeError as error:
+        if not should_reduce_batch_size(error):
+            raise
+        raise TrainingError(f"{what}: out of memory: {remedy}") from error
 
 
 def parameters_of(learner: Learner[Sample]) -> list[Tensor]:

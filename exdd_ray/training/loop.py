@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 from torch import nn
@@ -20,15 +20,18 @@ from exdd_ray.progress import Progress, silent
 from exdd_ray.training.checkpoint import (
     Standing,
     checkpoint_folder,
+    infinite_tensor,
     latest_checkpoint,
     load_checkpoint,
     save_checkpoint,
 )
-from exdd_ray.training.gradients import accumulate
+from exdd_ray.training.gradients import accumulate, no_memory_for
 from exdd_ray.training.learner import Learner, Sample, TrainingError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+Found = TypeVar("Found")
 
 _log = logging.getLogger(__name__)
 _SAY_EVERY_S = 20.0
@@ -67,23 +70,24 @@ def train(
     """Train until `steps` steps are done, from the latest checkpoint where there is one.
 
     On return the modules hold the chosen weights (averaged ones with `config.ema`), in evaluation mode. On a CPU a run
-    that was interrupted gives the same bits as one that was not. Where the processes of a distributed run call this
-    together, each takes its share of every batch. Loss, rate and time left are logged every 20 seconds.
+    that was interrupted gives the same bits as one that was not: it goes on with as many threads as it began with.
+    Where the processes of a distributed run call this together, each takes its share of every batch. Loss, rate and
+    time left are logged every 20 seconds.
 
     Args:
         checkpoints: folder of this run's checkpoints.
         validate: value of the modules' current weights, higher is better; the checkpoint with the best is chosen.
 
     Raises:
-        TrainingError: a loss that is not finite (the last good checkpoint stays), too little memory for one sample, a
-            checkpoint of another architecture.
+        TrainingError: a loss, gradient or weight that is not finite (the last good checkpoint stays), too little memory
+            for one sample, a checkpoint of another architecture.
         ConfigError: another number of processes than config.workers.
     """
     accelerator = _accelerator(config)
     if accelerator.num_processes != config.workers:
         raise ConfigError(f"training.workers={config.workers}, but {accelerator.num_processes} process(es) train")
     gpus = () if accelerator.device.type == CPU else (torch.cuda.current_device(),)
-    with torch.random.fork_rng(gpus), progress("training", steps) as advance:
+    with torch.random.fork_rng(gpus), _same_threads(), progress("training", steps) as advance:
         run = _Run(learner, config, checkpoints, validate, accelerator)
         if run.steps > steps:
             raise TrainingError(f"{checkpoints}: has {run.steps} steps already, more than {steps}")
@@ -113,6 +117,7 @@ class _Run(Generic[Sample]):
     micro_batch: int = 1
     best_step: int | None = None
     best_value: float | None = None
+    threads: int = field(default_factory=torch.get_num_threads)
 
     def __post_init__(self) -> None:
         """Moves the networks to the device, and goes on where the latest checkpoint is."""
@@ -130,6 +135,8 @@ class _Run(Generic[Sample]):
     def _take(self, standing: Standing) -> None:
         self.steps, self.losses, self.micro_batch = standing.steps, list(standing.losses), standing.micro_batch
         self.best_step, self.best_value = standing.best_step, standing.best_value
+        self.threads = standing.threads or self.threads
+        torch.set_num_threads(self.threads)  # sums in another order are other bits
 
     def step(self, *, last: bool) -> None:
         """One step of all optimisers, and the validation and the checkpoint that are due after it."""
@@ -139,6 +146,18 @@ class _Run(Generic[Sample]):
             loss, self.micro_batch = accumulate(self.accelerator, self.learner, self.steps, self.micro_batch)
         except TrainingError as error:
             raise TrainingError(f"{error}; {_kept(self.checkpoints)}") from error
+        with no_memory_for(f"step {self.steps}: the update of the weights"):
+            self._update()
+        self.losses.append(loss)
+        self.steps += 1
+        judged = self.validate is not None and (last or self.steps % self.config.validate_every == 0)
+        saved = last or self.steps % self.config.checkpoint_every == 0
+        if judged or saved:
+            self._require_finite()
+        if (judged and self._improved()) or saved:
+            self._save()
+
+    def _update(self) -> None:
         for optimizer in self.learner.optimizers:
             optimizer.step()
         for schedule in self.learner.schedulers:
@@ -146,16 +165,16 @@ class _Run(Generic[Sample]):
                 schedule.step()
         for name, average in self.averages.items():
             average.update_parameters(self.learner.modules[name])
-        self.losses.append(loss)
-        self.steps += 1
-        improved = self._validated(last)
-        if improved or last or self.steps % self.config.checkpoint_every == 0:
-            self._save()
 
-    def _validated(self, last: bool) -> bool:
-        """Validate if that is due; says whether it is the best so far."""
-        if self.validate is None or not (last or self.steps % self.config.validate_every == 0):
-            return False
+    def _require_finite(self) -> None:
+        """Raises TrainingError where a weight or a running statistic is not: a finite gradient may still burst one."""
+        found = self._from_main(lambda: infinite_tensor(self.learner.modules) or infinite_tensor(self.averages))
+        if found:
+            raise TrainingError(f"after step {self.steps - 1}: {found} is not finite; {_kept(self.checkpoints)}")
+
+    def _improved(self) -> bool:
+        """Validate; says whether it is the best so far."""
+        assert self.validate is not None
         value = self._on_main(self.validate)
         if not math.isfinite(value):
             raise TrainingError(f"after step {self.steps - 1}: validation gives {value}; {_kept(self.checkpoints)}")
@@ -166,18 +185,25 @@ class _Run(Generic[Sample]):
         return True
 
     def _on_main(self, validate: Callable[[], float]) -> float:
+        def found() -> float:
+            with _evaluating(self.learner, self.averages), no_memory_for(f"after step {self.steps - 1}: validation"):
+                return validate()
+
+        return self._from_main(found)
+
+    def _from_main(self, find: Callable[[], Found]) -> Found:
         """What the first process finds: the others' running statistics differ from its own."""
         from accelerate.utils import broadcast_object_list
 
-        found = [0.0]
-        if self.accelerator.is_main_process:
-            with _evaluating(self.learner, self.averages):
-                found = [validate()]
-        return broadcast_object_list(found)[0]
+        found = [find() if self.accelerator.is_main_process else None]
+        shared: Found = broadcast_object_list(found)[0]
+        return shared
 
     def _save(self) -> None:
         if self.accelerator.is_main_process:
-            standing = Standing(self.steps, tuple(self.losses), self.micro_batch, self.best_step, self.best_value)
+            standing = Standing(
+                self.steps, tuple(self.losses), self.micro_batch, self.best_step, self.best_value, self.threads
+            )
             save_checkpoint(self.checkpoints, self.learner, self.averages, standing)
         self.accelerator.wait_for_everyone()
 
@@ -191,6 +217,15 @@ class _Run(Generic[Sample]):
                 module.load_state_dict(self.averages[name].module.state_dict())
             module.eval()
         return TrainResult(self.steps, chosen, self.best_value, tuple(self.losses), folder, self.micro_batch)
+
+
+@contextmanager
+def _same_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager

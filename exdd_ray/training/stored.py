@@ -34,6 +34,7 @@ def trained(
     validate: Callable[[], float] | None = None,
     describe: Callable[[], Mapping[str, Any]] | None = None,
     progress: Progress = silent,
+    elsewhere: Callable[[], None] | None = None,
 ) -> Artifact:
     """The trained modules of a recipe: found in the store, or trained; they hold the chosen weights on return.
 
@@ -44,7 +45,10 @@ def trained(
     Args:
         recipe: must name all that the result depends on, the steps too: `training_recipe` has the loop's part.
         describe: what else the artifact's metadata shall hold, found with the chosen weights.
+        elsewhere: makes what the store lacks, in other processes; None is this one, or those that call this together.
     """
+    if elsewhere is not None and store.find(recipe.key) is None:
+        elsewhere()
     checkpoints = store.root / "unfinished" / recipe.key
 
     def run() -> TrainResult:
@@ -76,6 +80,13 @@ def restore(artifact: Artifact, modules: Mapping[str, nn.Module]) -> None:
     read_modules(artifact.file(WEIGHTS), modules)
     for module in modules.values():
         module.eval()
+
+
+def memory_remark(artifact: Artifact, config: TrainConfig) -> tuple[str, ...]:
+    """The remark on a training that had to halve its micro-batches."""
+    asked, used = config.micro_batch or config.batch, artifact.metadata["micro_batch"]
+    said = f"out of memory: trained with micro-batches of {used}, not {asked}; the batch is unchanged"
+    return (said,) * (used < asked)
 
 
 def training_recipe(config: TrainConfig) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from exdd_ray.detectors.classifier import fit_classifier
 from exdd_ray.detectors.diffusionad import fit_diffusionad
 from exdd_ray.edge.train import train_on_ray
 from exdd_ray.errors import ConfigError, UserError
+from exdd_ray.experiment.fit import TrialImages, fit
+from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.store.artifact import Store
 from exdd_ray.training.checkpoint import WEIGHTS
 
@@ -71,6 +73,24 @@ def test_one_worker_trains_what_this_process_would_bit_by_bit(catalog, tmp_path)
     assert not [path for path in (tmp_path / "there/unfinished").iterdir() if path.is_dir()]
     assert fit_diffusionad(config, images, there, 3).threshold is not None
     assert there.made == []
+
+
+def test_what_a_worker_logs_is_heard_here(catalog, tmp_path, caplog):
+    config, store = diffusionad(), Store(tmp_path)
+    with caplog.at_level("INFO", "exdd_ray.training"):
+        train_on_ray(partial(fit_diffusionad, config, catalog.slice(0, 16), store, 5), config.training, store)
+    assert [line.split(":")[0] for line in caplog.messages] == ["after 2 steps", "after 4 steps"]
+
+
+def test_no_worker_starts_for_what_the_store_has(catalog, tmp_path):
+    asked = []
+    workshop = Workshop(Store(tmp_path), train=lambda *given: asked.append(1) or train_on_ray(*given))
+    images = TrialImages(catalog, catalog.slice(0, 16), catalog.slice(16, 4))
+    for _ in range(2):
+        fitted = fit(diffusionad(), images, workshop, 6)
+    assert asked == [1]
+    assert workshop.store.made == []
+    assert fitted.threshold is not None
 
 
 def test_two_workers_share_every_batch(labelled, tmp_path):

@@ -13,8 +13,9 @@ from torch import nn
 
 from exdd_ray.config.classifier import ClassifierConfig
 from exdd_ray.data.catalog import CatalogRow, build_catalog, catalog_rows, select_rows
-from exdd_ray.detectors.classifier import fit_classifier, hold_out
+from exdd_ray.detectors.classifier import fit_classifier
 from exdd_ray.detectors.classifier_network import build_network, set_batchnorm
+from exdd_ray.detectors.holdout import hold_out, same_file
 from exdd_ray.detectors.pictures import read_pictures
 from exdd_ray.errors import ConfigError, DataError
 from exdd_ray.metrics.curves import detection
@@ -229,6 +230,83 @@ def test_hold_out_takes_a_share_of_each_class_and_origin(surfaces):
         hold_out(single, 0.25, 0)
 
 
+def made_from(rows, at: int, image: int, mask: str = "blob") -> tuple[CatalogRow, tuple[str, ...]]:
+    row = replace(rows[0], id=f"made-{at}", label=1, image=f"made-{at}.png", mask=f"made-{at}_mask.png", origin="s")
+    return row, (rows[image].image, mask)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_held_out_shares_no_source_with_what_is_trained_on(surfaces, seed):
+    rows = catalog_rows(select_rows(surfaces, split="train", label=0))
+    defects = catalog_rows(select_rows(surfaces, split="train", label=1))[:5]
+    defects = [replace(row, origin="real") for row in defects]
+    made = [made_from(rows, at, at % 16, defects[at % 5].mask) for at in range(40)]
+    synthetic, sources = [row for row, _ in made], {row.id: files for row, files in made}
+    everything = [*rows, *defects, *synthetic]
+    kept, held = hold_out(everything, 0.25, seed, sources)
+
+    def files(part):
+        chosen = [everything[at] for at in part]
+        real = {file for row in chosen if row.origin == "real" for file in (row.image, row.mask) if file}
+        return real | {file for row in chosen for file in sources.get(row.id, ())}
+
+    assert not files(kept) & files(held)
+    assert not set(kept) & set(held)
+    assert sum(everything[at].id in sources for at in held) >= 1
+    torn = [at for at in range(len(everything)) if at not in {*kept, *held}]
+    real_held = {file for at in held for file in (everything[at].image, everything[at].mask)}
+    assert torn
+    assert all(len(set(sources[everything[at].id]) & real_held) == 1 for at in torn)
+
+
+def test_a_single_background_of_all_defects_leaves_none_to_train_on(surfaces):
+    rows = catalog_rows(select_rows(surfaces, split="train", label=0))
+    made = [made_from(rows, at, 3) for at in range(6)]
+    with pytest.raises(DataError, match="no defective image can be left to train on"):
+        hold_out([*rows, *(row for row, _ in made)], 0.25, 0, {row.id: files for row, files in made})
+
+
+def test_sources_are_part_of_what_is_trained_and_torn_images_are_said(surfaces, tmp_path):
+    rows = catalog_rows(select_rows(surfaces, split="train"))
+    rows = [replace(row, origin="real") if row.label and row.id < "train-1-5" else row for row in rows]
+    normal, real = ([row for row in rows if row.label == label and row.origin == "real"] for label in (0, 1))
+    sources = {
+        row.id: (normal[at].image, real[at].mask) for at, row in enumerate(r for r in rows if r.origin != "real")
+    }
+    chosen = config(epochs=1, holdout=0.3)
+    store, train = Store(tmp_path), build_catalog(rows)
+    apart = fit_classifier(chosen, train, store, 0, sources=sources)
+    assert sum(apart.train) + apart.held_out < len(rows)
+    torn = len(rows) - sum(apart.train) - apart.held_out
+    assert apart.remarks[0].startswith(f"{torn} synthetic images were made from a held-out image and from another")
+    fit_classifier(chosen, train, store, 0)
+    assert len(store.made) == 2
+    fit_classifier(chosen, train, store, 0, sources=sources)
+    assert len(store.made) == 2
+
+
+def test_a_file_is_found_again_where_its_dataset_was_moved():
+    among = ["/new/mvtec/train/good/000.png", "/new/mvtec/test/hole/000.png", "/new/mvtec/train/good/001.png"]
+    assert same_file("/old/train/good/000.png", among) == (among[0],)
+    assert same_file(among[1], among) == (among[1],)
+    assert same_file("/old/000.png", among) == (among[0], among[1])
+    assert same_file("perlin", among) == ()
+
+
+def test_what_the_store_has_is_not_trained_elsewhere(surfaces, tmp_path):
+    store, train = Store(tmp_path), select_rows(surfaces, split="train")
+    asked = []
+
+    def elsewhere() -> None:
+        asked.append(1)
+        fit_classifier(config(epochs=1), train, Store(tmp_path), 0)
+
+    for _ in range(2):
+        fit_classifier(config(epochs=1), train, store, 0, elsewhere=elsewhere)
+    assert asked == [1]
+    assert store.made == []
+
+
 def test_released_freezes_batchnorm_from_the_second_epoch_on():
     released = config(preset="released", features={"backbone": "surface_resnet18"}, batchnorm="released")
     network, _ = build_network(released, 0)
@@ -295,6 +373,18 @@ def test_presets_have_the_published_constants():
 def test_contradictory_settings_are_refused():
     with pytest.raises(ValidationError, match="a leak, kept for preset=released"):
         ClassifierConfig(preset="diag", checkpoint="test")
+    for wrong, why in (
+        ({"training": {"validate_every": 5}}, "training.validate_every=5 is not used by a classifier"),
+        ({"features": {"layers": ["layer3"], "dtype": "float16"}}, "features.dtype=float16 is not used"),
+        ({"features": {"layers": ["layer3"], "precision": "bfloat16"}}, "training.precision is"),
+        ({"features": {"layers": ["layer3"], "aggregator": "exdd"}}, "features.aggregator=exdd is not used"),
+        ({"checkpoint": "last", "holdout": 0.3}, "holdout=0.3 is not used by a classifier unless"),
+        ({"preset": "released", "training": {"workers": 2}}, "batchnorm=released reads running statistics"),
+    ):
+        with pytest.raises(ValidationError, match=why):
+            ClassifierConfig.model_validate(wrong)
+    resolved = ClassifierConfig(preset="diag")
+    assert ClassifierConfig.model_validate(resolved.model_dump(mode="json")) == resolved
     with pytest.raises(ValidationError, match="reads one layer, not 2"):
         ClassifierConfig.model_validate({"features": {"layers": ["layer2", "layer3"]}})
 

@@ -310,6 +310,35 @@ def test_presets_have_their_oddities():
     assert small.reconstruction.base < best.reconstruction.base
 
 
+def test_a_small_scale_leaves_a_preset_what_it_is_about():
+    emas = {name: DiffusionADConfig(preset=name, scale="small").training.ema for name in ("paper", "released", "best")}
+    assert emas == {"paper": None, "released": None, "best": 0.99}
+    assert DiffusionADConfig(preset="paper", scale="small", training={"ema": 0.9}).training.ema == 0.9
+    assert DiffusionADConfig(scale="small").steps == 1500
+    by_epochs = DiffusionADConfig(scale="small", epochs=7)
+    assert (by_epochs.epochs, by_epochs.steps) == (7, None)
+    assert DiffusionADConfig(scale="small", epochs=7, steps=9).steps == 9
+    for chosen in (by_epochs, DiffusionADConfig(scale="small"), DiffusionADConfig(preset="released", scale="small")):
+        assert DiffusionADConfig.model_validate(chosen.model_dump(mode="json")) == chosen
+
+
+def test_the_test_images_choose_for_the_released_preset_alone():
+    for preset in ("paper", "best"):
+        with pytest.raises(ValidationError, match="a leak, kept for preset=released"):
+            DiffusionADConfig(preset=preset, checkpoint="test")
+    with pytest.raises(ValidationError, match="validate_every is not used where validate_epochs is given"):
+        DiffusionADConfig(validate_epochs=2, training={"validate_every": 7})
+
+
+def test_textures_alone_may_fill_the_anomalies(images, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("exdd_ray.synthesis.per_region.structure", lambda image, rng: drawn.append("own") or image)
+    for share, own in ((1.0, 0), (0.0, 8)):
+        drawn.clear()
+        draw_validation(images, tiny(anomalies={"texture_share": share}), 4)
+        assert len(drawn) == own
+
+
 def test_image_score_is_the_mean_of_the_top_fifty_pixels():
     maps = np.random.default_rng(0).random((3, 20, 20), dtype=np.float32)
     want = [np.sort(one.ravel())[::-1][:50].mean() for one in maps]
@@ -363,10 +392,42 @@ def test_checkpoint_of_the_released_preset_is_flagged(catalog, tmp_path):
     last = fit(catalog, store, preset="paper")
     assert last.remarks == ()
     assert last.threshold is None
+    released = tiny(preset="released")
     with pytest.raises(ConfigError, match="test images are not given"):
-        fit_diffusionad(tiny(checkpoint="test"), part(catalog, "train"), store, 0)
+        fit_diffusionad(released, part(catalog, "train"), store, 0)
     with pytest.raises(DataError, match="one class"):
-        fit_diffusionad(tiny(checkpoint="test"), part(catalog, "train"), store, 0, test=part(catalog, "train"))
+        fit_diffusionad(released, part(catalog, "train"), store, 0, test=part(catalog, "train"))
+
+
+@pytest.mark.parametrize("mode", ["ddim", "single_scale"])
+def test_another_mode_has_no_threshold_of_the_one_step(catalog, tmp_path, mode):
+    store = Store(tmp_path / "store")
+    assert fit(catalog, store).threshold is not None
+    other = fit(catalog, store, inference={"mode": mode, "ddim_steps": 4})
+    assert other.threshold is None
+    assert len(store.made) == 1
+
+
+def test_what_is_trained_names_the_code_that_paints_the_anomalies(catalog, tmp_path, monkeypatch):
+    first = fit(catalog, Store(tmp_path / "store")).key
+    monkeypatch.setattr("exdd_ray.detectors.diffusionad.SYNTHESIS", 10**6)
+    assert fit(catalog, Store(tmp_path / "store")).key != first
+
+
+def test_a_halved_micro_batch_is_said(catalog, tmp_path, monkeypatch):
+    from exdd_ray.diffusionad import learner
+
+    loss = learner.batch_loss
+
+    def hungry(networks, samples, chosen):
+        if len(samples) > 1:
+            torch.empty(1 << 60, dtype=torch.uint8)
+        return loss(networks, samples, chosen)
+
+    monkeypatch.setattr(learner, "batch_loss", hungry)
+    for _ in range(2):  # trained, and from the store
+        fitted = fit(catalog, Store(tmp_path / "store"))
+        assert fitted.remarks == ("out of memory: trained with micro-batches of 1, not 2; the batch is unchanged",)
 
 
 def test_what_cannot_be_done_is_refused(catalog, tmp_path):

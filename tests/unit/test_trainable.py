@@ -1,6 +1,7 @@
 """Detectors that are trained, as `exdd run` runs them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -8,9 +9,12 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from report_inputs import make_run
 
 from exdd_ray.cli.main import main
-from exdd_ray.metrics.threshold import point_at
+from exdd_ray.config.classifier import ClassifierConfig
+from exdd_ray.experiment.result import results_table
+from exdd_ray.metrics.threshold import f1_max_point, point_at
 from exdd_ray.procedural.defects import add_defect
 from exdd_ray.procedural.surfaces import make_surface
 
@@ -90,10 +94,10 @@ def fails(result, *words):
 def test_a_classifier_learns_zero_shot_from_synthetic_defects(run, tmp_path):
     code, out, err = run(CLASSIFIER, synthesizer=PAINTED)
     assert code == 0, err
-    assert "after 4 steps: validation" in err
+    assert "after 3 steps: validation" in err
     (record,) = results(tmp_path)
     assert (record["detector"], record["preset"]) == ("classifier", "best")
-    assert (record["train_normal"], record["train_defects"], record["train_synthetic"]) == (8, 0, 5)
+    assert (record["train_normal"], record["train_defects"], record["train_synthetic"]) == (8, 0, 4)
     assert (record["negative_bank"], record["positive_bank"]) == (0, 0)
     assert record["pixel_auroc"] is not None
     scores = pq.read_table(tmp_path / "runs/small/predictions.parquet").to_pylist()
@@ -134,7 +138,78 @@ def test_a_checkpoint_chosen_on_the_test_images_is_flagged(run, tmp_path):
     assert "note: leakage: the checkpoint was chosen by AP on the test images" in out
     (record,) = results(tmp_path)
     assert record["held_out_threshold"] is None
-    assert "At a threshold" not in (tmp_path / "runs/small/report.html").read_text()
+
+
+def test_the_threshold_that_is_chosen_on_test_follows_the_detectors_rule(tmp_path):
+    _, results = make_run(tmp_path, categories=("wood",), seeds=(0,))
+    result = results[0]
+    labels = np.array([row.label for row in result.predictions.rows])
+    found = {}
+    for rule in ("score", "midpoint"):
+        detector = ClassifierConfig(threshold=rule)
+        config = result.trial.config.model_copy(update={"detector": detector})
+        (record,) = results_table([replace(result, trial=replace(result.trial, config=config))]).to_pylist()
+        point = f1_max_point(labels, result.predictions.scores, rule)
+        names = ("image_threshold", "image_precision", "image_recall")
+        assert tuple(record[name] for name in names) == (point.threshold, point.precision, point.recall)
+        found[rule] = point.threshold
+    assert found["midpoint"] < found["score"]
+
+
+def test_precision_and_recall_are_given_where_nothing_is_held_out(run, tmp_path):
+    code, out, err = run({**CLASSIFIER, "checkpoint": "last"}, synthesizer=PAINTED)
+    assert code == 0, err
+    (record,) = results(tmp_path)
+    rows = pq.read_table(tmp_path / "runs/small/predictions.parquet").to_pylist()
+    labels, scores = np.array([row["label"] for row in rows]), np.array([row["score"] for row in rows])
+    point = f1_max_point(labels, scores, "midpoint")
+    names = ("image_threshold", "image_precision", "image_recall")
+    assert tuple(record[name] for name in names) == (point.threshold, point.precision, point.recall)
+    assert record["held_out_threshold"] is None
+    said = f"precision {100 * point.precision:.2f} and recall {100 * point.recall:.2f}"
+    assert f"small: {said}, at the F1-max threshold chosen on the test images" in out
+    summary = json.loads((tmp_path / "runs/small/summary.json").read_text())
+    assert (summary["image_precision"], summary["image_recall"]) == (point.precision, point.recall)
+    page = (tmp_path / "runs/small/report.html").read_text()
+    assert "it is chosen on test" in page
+    assert "Held-out threshold" not in page
+    assert f"<td>{point.threshold:.4g}</td><td>{point.precision:.3f}</td><td>{point.recall:.3f}</td>" in page
+
+
+def test_what_a_classifier_holds_out_is_not_a_background_of_what_it_trains_on(run, images, tmp_path, monkeypatch):
+    from exdd_ray.detectors import classifier
+
+    seen, hold_out = [], classifier.hold_out
+
+    def watched(rows, share, seed, sources):
+        parts = hold_out(rows, share, seed, sources)
+        seen.append((rows, sources, parts))
+        return parts
+
+    monkeypatch.setattr(classifier, "hold_out", watched)
+    code, _, err = run(CLASSIFIER, synthesizer={"kind": "per_region", "count": 20})
+    assert code == 0, err
+    ((rows, sources, parts),) = seen
+    backgrounds = [{file for at in part for file in sources.get(rows[at].id, (rows[at].image,))} for part in parts]
+    assert len(sources) > 10
+    assert all(sources.values())
+    assert not backgrounds[0] & backgrounds[1]
+    assert any(rows[at].id in sources for at in parts[1])
+
+
+def test_lines_of_progress_leave_out_what_an_earlier_run_had_done(capsys, monkeypatch):
+    from exdd_ray.cli import progress
+
+    now = iter([0.0, 0.0, 30.0, 60.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+    with progress.terminal_progress("training", 1000) as advance:
+        advance(900)  # resumed
+        advance(3)
+        advance(3)
+    assert capsys.readouterr().err.splitlines() == [
+        "training: 903/1000, 30 s, 0.1/s, 970 s left",
+        "training: 906/1000, 60 s, 0.1/s, 940 s left",
+    ]
 
 
 def test_diffusionad_trains_on_normal_images_alone(run, tmp_path):

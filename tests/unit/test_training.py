@@ -179,6 +179,74 @@ def test_a_nan_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path):
     assert_same_bits(kept, bits(good))
 
 
+def bursting_learner(at: int) -> Learner[int]:
+    """Its loss and its gradients stay finite; a rate of 1e38 bursts the weight in one step."""
+    layer = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        layer.weight.fill_(1.0)
+    sgd = torch.optim.SGD(layer.parameters(), lr=1e-3)
+
+    def loss(numbers: Sequence[int], step: int) -> Tensor:
+        sgd.param_groups[0]["lr"] = 1e38 if step >= at else 1e-3
+        return (layer.weight * -1e3).sum()
+
+    return Learner({"layer": layer}, [sgd], [None], lambda step: [0], loss)
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_weights_that_are_not_finite_never_replace_the_last_good_checkpoint(tmp_path, ema):
+    config = TrainConfig(batch=1, device="cpu", checkpoint_every=2, ema=ema)
+    with pytest.raises(TrainingError, match=r"after step 3: layer.weight is not finite; .*step-00000002"):
+        train(bursting_learner(at=3), 4, config=config, checkpoints=tmp_path)
+    kept = load_file(checkpoint_folder(tmp_path, 2) / WEIGHTS)
+    assert all(torch.isfinite(value).all() for value in kept.values())
+    assert [folder.name for folder in tmp_path.iterdir()] == ["step-00000002"]
+
+
+def test_weights_that_are_not_finite_are_found_before_validation(tmp_path):
+    config = TrainConfig(batch=1, device="cpu", validate_every=1)
+    with pytest.raises(TrainingError, match="after step 1: layer.weight is not finite"):
+        train(bursting_learner(at=1), 2, config=config, checkpoints=tmp_path, validate=lambda: 1.0)
+    assert [folder.name for folder in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_a_running_statistic_that_is_not_finite_is_not_kept(tmp_path):
+    run = learner()
+
+    def loss(numbers: Sequence[int], step: int) -> Tensor:
+        run.modules["network"][1].running_var.fill_(float("inf"))
+        return run.loss(numbers, step)
+
+    burst = Learner(run.modules, run.optimizers, run.schedulers, run.draw, loss)
+    with pytest.raises(TrainingError, match=r"network\.1\.running_var is not finite; there was no checkpoint"):
+        train(burst, 1, config=CONFIG, checkpoints=tmp_path)
+    assert latest_checkpoint(tmp_path) is None
+
+
+def test_a_resumed_run_has_the_threads_that_it_began_with(tmp_path):
+    def watched(fail_at: int) -> tuple[Learner[int], list[int]]:
+        run, seen = learner(fail_at=fail_at), []
+
+        def loss(numbers: Sequence[int], step: int) -> Tensor:
+            seen.append(torch.get_num_threads())
+            return run.loss(numbers, step)
+
+        return Learner(run.modules, run.optimizers, run.schedulers, run.draw, loss, seed=5), seen
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with pytest.raises(KeyboardInterrupt):
+            train(watched(8)[0], STEPS, config=CONFIG, checkpoints=tmp_path)
+        torch.set_num_threads(1)
+        run, seen = watched(-1)
+        train(run, STEPS, config=CONFIG, checkpoints=tmp_path)
+        assert set(seen) == {3}
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_gradient_that_is_not_finite_stops(tmp_path):
     layer = nn.Linear(1, 1)
     sgd = torch.optim.SGD(layer.parameters(), lr=0.1)
@@ -221,6 +289,27 @@ def test_out_of_memory_with_one_image_is_an_error(tmp_path):
     run = Learner(run.modules, run.optimizers, run.schedulers, run.draw, loss)
     with pytest.raises(TrainingError, match="step 0: out of memory with a micro-batch of one image"):
         train(run, 1, config=TrainConfig(batch=6, device="cpu"), checkpoints=tmp_path)
+
+
+def test_out_of_memory_beside_the_gradients_is_an_error(tmp_path):
+    def validate() -> float:
+        return float(torch.empty(1 << 60, dtype=torch.uint8).sum())
+
+    with pytest.raises(TrainingError, match="after step 0: validation: out of memory: lower the size"):
+        train(linear_learner(), 1, config=TrainConfig(batch=6), checkpoints=tmp_path, validate=validate)
+    run = linear_learner()
+    step = run.optimizers[0].step
+    run.optimizers[0].step = lambda: step(lambda: torch.empty(1 << 60, dtype=torch.uint8))
+    with pytest.raises(TrainingError, match="step 0: the update of the weights: out of memory"):
+        train(run, 1, config=TrainConfig(batch=6), checkpoints=tmp_path)
+
+
+def test_batchnorm_that_sees_a_single_value_is_an_error(tmp_path):
+    norm = nn.BatchNorm1d(4)
+    sgd = torch.optim.SGD(norm.parameters(), lr=0.1)
+    run = Learner({"norm": norm}, [sgd], [None], lambda step: [0], lambda x, step: norm(torch.ones(len(x), 4)).sum())
+    with pytest.raises(TrainingError, match="step 0: BatchNorm has a single value to learn from"):
+        train(run, 1, config=TrainConfig(batch=1, device="cpu"), checkpoints=tmp_path)
 
 
 def test_another_error_is_not_taken_for_lack_of_memory(tmp_path):

@@ -1,0 +1,70 @@
+"""Trials side by side on a Ray cluster: what they train and make is then in the store, for whoever reads them."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+import torch
+from ray.util.queue import Queue
+
+from exdd_ray.device import CUDA, compute_device
+from exdd_ray.edge.cluster import one_line, one_line_errors, one_thread_workers, require_gpu
+from exdd_ray.edge.log import told_to, workers_log
+from exdd_ray.errors import UserError
+from exdd_ray.experiment.share import AssignedTrial
+from exdd_ray.experiment.trial import run_trial
+from exdd_ray.experiment.workshop import Workshop
+from exdd_ray.store.artifact import Store
+
+
+@dataclass(frozen=True)
+class RayTrials:
+    """Runs trials on the connected cluster, several at a time; an `Ahead` for a workshop.
+
+    Attributes:
+        at_once: trials that run at the same time, each on an equal share of the CPUs and of the GPUs.
+    """
+
+    at_once: int
+
+    def __call__(self, trials: Sequence[AssignedTrial], store: Store, advance: Callable[[int], None]) -> None:
+        """Run every trial in a worker that reaches the store by its path; one whose worker dies is run again.
+
+        Raises UserError for the first trial that failed, after the others have ended.
+        """
+        device = compute_device()
+        require_gpu(device)
+        count, cpus = one_thread_workers(min(self.at_once, max(len(trials), 1)))
+        threads = max(1, int(ray.cluster_resources()["CPU"]) // count)
+        task = ray.remote(num_cpus=cpus, num_gpus=_gpus(count) if device == CUDA else 0)(_run)
+        waiting, faults = list(trials), []
+        running: list[ray.ObjectRef[str]] = []
+        with one_line_errors("a worker cannot run a trial"), workers_log() as log:
+            while waiting or running:
+                while waiting and len(running) < count:
+                    running.append(task.remote(waiting.pop(0), str(store.root.resolve()), threads, log))
+                done, running = ray.wait(running)
+                faults += [fault for fault in ray.get(done) if fault]
+                advance(len(done))
+        if faults:
+            more = f" (and {len(faults) - 1} more trials failed)" * (len(faults) > 1)
+            raise UserError(f"{faults[0]}{more}")
+
+
+def _gpus(count: int) -> float:
+    """Of a trial, where so many are to find a GPU, or a share of one, at the same time."""
+    return 1 / math.ceil(count / ray.cluster_resources()["GPU"])
+
+
+def _run(trial: AssignedTrial, root: str, threads: int, log: Queue) -> str:
+    """Run a trial: why it failed, or nothing. As an exception it would lose its cause on the way."""
+    torch.set_num_threads(threads)
+    name = f"{trial.trial.name}, seed {trial.trial.config.seed}"
+    try:
+        with told_to(log, f"{name}: "):
+            run_trial(trial.trial, trial.universe, Workshop(Store(Path(root))))
+    except Exception as error:
+        return f"{name}: {one_line(error)}"
+    return ""
