@@ -1,9 +1,11 @@
 """Results for the report's tests: made surfaces, a naive detector of local contrast, the real metrics."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
@@ -21,6 +23,8 @@ from exdd_ray.scoring.maps import MapMaker
 GRID = (14, 14)
 INPUT = (112, 112)
 LEAKAGE = "leakage: 4 training defects were taken from the test split (and are not tested)"
+
+Run = tuple[RunConfig, list[TrialResult]]
 
 
 @dataclass(frozen=True)
@@ -122,3 +126,12 @@ def make_run(
         for seed in seeds
         for category in categories
     ]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return make_run(tmp_path_factory.mktemp("images"))
+
+
+def path_points(path: str) -> np.ndarray:
+    return np.array([point.split(",") for point in re.findall(r"[-\d.e]+,[-\d.e]+", path)], dtype=float)
