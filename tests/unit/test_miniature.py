@@ -83,6 +83,17 @@ def test_samples_are_the_same_from_other_processes(samples):
         assert np.array_equal(array, getattr(spread, name)), name
 
 
+def test_defects_of_every_kind_stand_out():
+    for first in range(len(DEFECT_KINDS)):
+        strengths = []
+        for number in range(first, 8 * len(DEFECT_KINDS), len(DEFECT_KINDS)):
+            sample = draw_sample(SPEC, number)
+            if sample.defect.any():
+                change = np.abs(sample.image.astype(int) - sample.clean).max(axis=2)[sample.defect]
+                strengths.append(np.quantile(change, 0.75))
+        assert np.median(strengths) > 40
+
+
 def test_samples_differ_and_show_every_kind(samples):
     assert len({image.tobytes() for image in samples.images}) == SPEC.count
     assert {LABELS[kind] for kind in samples.kinds} >= set(DEFECT_KINDS) - {"scratch"}
