@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from exdd_ray.config.diffusionad import DiffusionADConfig, InferenceConfig
+from exdd_ray.config.training import TrainConfig
 from exdd_ray.data.catalog import catalog_rows, select_rows
 from exdd_ray.detectors.patch_bank import Predictions
 from exdd_ray.diffusionad.infer import anomaly_maps, image_scores, random_noise, seeded_noise
@@ -116,10 +117,7 @@ def fit_diffusionad(
     if not images.rows:
         raise DataError("no normal image to train on is readable")
     normal, held_out = _parted(images.pixels, config, seed)
-    steps, per_epoch = _steps(config, len(normal))
-    training = config.training
-    if config.validate_epochs is not None:
-        training = training.model_copy(update={"validate_every": config.validate_epochs * per_epoch})
+    training, steps = _loop(config, len(normal))
     networks = make_networks(config, seed)
     judge, tested = _judge(config, networks, held_out, test, seed)
     how = config.model_dump(mode="json", exclude=_NOT_TRAINED_BY)
@@ -176,10 +174,16 @@ def _parted(pixels: np.ndarray, config: DiffusionADConfig, seed: int) -> tuple[n
     return pixels[np.sort(order[count:])], pixels[np.sort(order[:count])]
 
 
-def _steps(config: DiffusionADConfig, normal: int) -> tuple[int, int]:
-    """Steps of the training, and of an epoch. Raises DataError for fewer images than a batch."""
-    per_epoch = ShuffledBatches(normal, config.training.batch, seed=0, drop_last=True).per_epoch
-    return config.steps or config.epochs * per_epoch, per_epoch
+def _loop(config: DiffusionADConfig, normal: int) -> tuple[TrainConfig, int]:
+    """How and for how many steps so many images are trained on, epochs counted in steps.
+
+    Raises DataError for fewer images than a batch.
+    """
+    training = config.training
+    per_epoch = ShuffledBatches(normal, training.batch, seed=0, drop_last=True).per_epoch
+    if config.validate_epochs is not None:
+        training = training.model_copy(update={"validate_every": config.validate_epochs * per_epoch})
+    return training, config.steps or config.epochs * per_epoch
 
 
 def _judge(

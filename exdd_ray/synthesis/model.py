@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from exdd_ray.config.synthesis import MINIATURE, DeviceConfig, InpaintConfig
-from exdd_ray.device import CPU, CUDA, compute_device
+from exdd_ray.device import CPU, CUDA, compute_device, out_of_memory
 from exdd_ray.errors import ConfigError, UserError
 from exdd_ray.store.artifact import digest, remembered_digest
-from exdd_ray.synthesis.memory import out_of_memory
 
 MINIATURE_FOLDER = Path(__file__).parents[1] / "miniature" / "weights"
 _SCHEDULERS = {

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from exdd_ray.config.synthesis import InpaintConfig
+from exdd_ray.device import out_of_memory
 from exdd_ray.errors import ConfigError, UserError
-from exdd_ray.synthesis.memory import out_of_memory
 from exdd_ray.synthesis.model import check_prompts, load_pipeline
 
 Scenes = TypeVar("Scenes")

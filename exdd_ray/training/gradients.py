@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
+from exdd_ray.device import out_of_memory
 from exdd_ray.store.artifact import digest
 from exdd_ray.training.learner import Learner, Sample, TrainingError
 
@@ -31,7 +32,7 @@ def accumulate(accelerator: "Accelerator", learner: Learner[Sample], step: int, 
         TrainingError: a loss or gradient that is not finite; not enough memory for a micro-batch of one; BatchNorm that
             sees a single value.
     """
-    from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+    from accelerate.utils.memory import clear_device_cache
 
     samples = learner.draw(step)
     buffers = _buffers(learner)
@@ -48,7 +49,7 @@ def accumulate(accelerator: "Accelerator", learner: Learner[Sample], step: int, 
                 "detector.batchnorm=frozen where there is such a key"
             ) from error
         except RuntimeError as error:
-            if not should_reduce_batch_size(error):
+            if not out_of_memory(error):
                 raise
             if micro_batch == 1:
                 raise TrainingError(
@@ -65,12 +66,10 @@ def accumulate(accelerator: "Accelerator", learner: Learner[Sample], step: int, 
 @contextmanager
 def no_memory_for(what: str, remedy: str = "lower the size of the images, or of the network") -> Iterator[None]:
     """Raises TrainingError for lack of memory."""
-    from accelerate.utils.memory import should_reduce_batch_size
-
     try:
         yield
     except RuntimeError as error:
-        if not should_reduce_batch_size(error):
+        if not out_of_memory(error):
             raise
         raise TrainingError(f"{what}: out of memory: {remedy}") from error
 
