@@ -28,10 +28,20 @@ class SplitConfig(Frozen):
     Attributes:
         train_fraction: of the normal images, where the dataset publishes no split.
         defects: defective images to train on; None takes all that the dataset's own split puts into train.
+        validation_fraction: of the normal training images, held out to choose between experiments.
+        validation_defects: defective images held out for the same: of the training ones where the dataset has any.
     """
 
     train_fraction: float = Field(0.8, gt=0, lt=1)
     defects: int | None = Field(None, ge=0)
+    validation_fraction: float = Field(0.0, ge=0, lt=1)
+    validation_defects: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _whole_validation(self) -> "SplitConfig":
+        if (self.validation_fraction > 0) != (self.validation_defects > 0):
+            raise ValueError("validation needs both kinds of images: set validation_fraction and validation_defects")
+        return self
 
 
 class ProceduralConfig(Frozen):

@@ -13,6 +13,7 @@ from exdd_ray.errors import DataError
 REAL = "real"
 GOOD = "good"
 UNSPLIT = "unsplit"
+VALIDATION = "validation"
 
 SCHEMA = pa.schema(
     [
@@ -37,7 +38,7 @@ class CatalogRow:
 
     Attributes:
         id: unique within the catalog, stable across machines (a path relative to the dataset's root).
-        split: `train`, `test`, or `unsplit` where the dataset publishes no split.
+        split: `train`, `validation`, `test`, or `unsplit` where the dataset publishes no split.
         label: 0 normal, 1 defective.
         defect: the defect type; `good` for a normal image.
         image: path of the image file.

@@ -1,4 +1,4 @@
-"""Who is trained on: a train/test split where the dataset publishes none, and a number of defects to train on."""
+"""Who is trained on, who is held out to choose by and who is tested, where the dataset does not say all of it."""
 
 import math
 from collections.abc import Sequence
@@ -7,37 +7,51 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from exdd_ray.data.catalog import UNSPLIT, CatalogRow, build_catalog, catalog_rows
+from exdd_ray.data.catalog import UNSPLIT, VALIDATION, CatalogRow, build_catalog, catalog_rows
 from exdd_ray.errors import DataError
 
 _DEFECT_DRAW = 1  # second word of the seed: the draw of defects does not depend on that of the normal images
+_VALIDATION_DRAW = 2
 
 
-def split_catalog(catalog: pa.Table, *, train_fraction: float, defects: int | None, seed: int) -> pa.Table:
-    """Catalog with every row in `train` or `test`; each category is split by itself, as if it were alone.
+def split_catalog(
+    catalog: pa.Table,
+    *,
+    train_fraction: float,
+    defects: int | None,
+    seed: int,
+    validation_fraction: float = 0.0,
+    validation_defects: int = 0,
+) -> pa.Table:
+    """Catalog with every row in `train`, `validation` or `test`; each category is split as if it were alone.
 
     Of the unsplit rows, a random train_fraction of the normal ones (rounded down) is for training; the other normal
     ones and all defects are for testing. Rows that the dataset itself has split stay where they are, but for defects:
     where the dataset has defects in train, a random `defects` of them stay and the others are left out; where it has
-    none, a random `defects` move from test to train. Draws are nested: those of 5 are among those of 20.
+    none, a random `defects` move from test to train. Draws are nested: those of 5 are among those of 20. The defects
+    for validation are drawn from the same, and are the same ones for every number of defects to train on.
 
     Args:
         catalog: of one or more categories.
         train_fraction: of the unsplit normal images.
         defects: to train on, in each category; None keeps the dataset's own.
-        seed: of both draws.
+        seed: of all draws.
+        validation_fraction: of the normal training images, rounded up.
+        validation_defects: in each category.
 
     Raises:
-        DataError: more defects asked for than there are; no normal image to train on.
+        DataError: more defects asked for than there are; no normal image left to train on.
     """
     rows = catalog_rows(catalog)
     placed: list[CatalogRow] = []
     for category in sorted({row.category for row in rows}):
         members = sorted((row for row in rows if row.category == category), key=lambda row: row.id)
-        members = _place_unsplit(members, train_fraction, seed)
+        members = _hold_out_normals(_place_unsplit(members, train_fraction, seed), validation_fraction, seed)
         if not any(row.split == "train" and row.label == 0 for row in members):
             raise DataError(f"category {category}: no normal image to train on (train_fraction {train_fraction})")
-        placed += members if defects is None else _choose_defects(members, defects, seed)
+        if defects is not None or validation_defects:
+            members = _choose_defects(members, defects, validation_defects, seed)
+        placed += members
     return build_catalog(placed)
 
 
@@ -54,20 +68,28 @@ def _place_unsplit(rows: Sequence[CatalogRow], train_fraction: float, seed: int)
     return [replace(row, split="train" if row.id in train else "test") if row.split == UNSPLIT else row for row in rows]
 
 
-def _choose_defects(rows: Sequence[CatalogRow], count: int, seed: int) -> list[CatalogRow]:
+def _hold_out_normals(rows: Sequence[CatalogRow], fraction: float, seed: int) -> list[CatalogRow]:
+    normal = [row.id for row in rows if row.split == "train" and row.label == 0]
+    order = np.random.default_rng([seed, _VALIDATION_DRAW]).permutation(len(normal))
+    held_out = {normal[i] for i in order[: math.ceil(fraction * len(normal) - 1e-9)]}
+    return [replace(row, split=VALIDATION) if row.id in held_out else row for row in rows]
+
+
+def _choose_defects(rows: Sequence[CatalogRow], defects: int | None, validation: int, seed: int) -> list[CatalogRow]:
+    """Train on the first of a random order of defects, validate on its last."""
     official = [row.id for row in rows if row.split == "train" and row.label == 1]
     available = official or [row.id for row in rows if row.split == "test" and row.label == 1]
-    if count > len(available):
-        where = "train" if official else "test"
+    count = len(official) - validation if defects is None and official else defects or 0
+    if count < 0 or count + validation > len(available):
+        where, held = "train" if official else "test", f" and {validation} to validate on" if validation else ""
         raise DataError(
-            f"category {rows[0].category}: {count} defects to train on, but the {where} split has {len(available)}"
+            f"category {rows[0].category}: {max(count, 0)} defects to train on{held}, but the {where} split has "
+            f"{len(available)}"
         )
-    order = np.random.default_rng([seed, _DEFECT_DRAW]).permutation(len(available))
-    chosen = {available[i] for i in order[:count]}
-    if official:
-        left_out = set(official) - chosen
-        return [row for row in rows if row.id not in left_out]
-    return [replace(row, split="train") if row.id in chosen else row for row in rows]
+    order = [available[i] for i in np.random.default_rng([seed, _DEFECT_DRAW]).permutation(len(available))]
+    split = dict.fromkeys(order[:count], "train") | dict.fromkeys(order[len(order) - validation :], VALIDATION)
+    left_out = set(official) - set(split)
+    return [replace(row, split=split.get(row.id, row.split)) for row in rows if row.id not in left_out]
 
 
 def _train_defects(catalog: pa.Table) -> set[str]:

@@ -7,10 +7,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from exdd_ray.config.experiment import DatasetConfig, ProceduralConfig
+from exdd_ray.config.experiment import DatasetConfig, ExperimentConfig, ProceduralConfig
 from exdd_ray.data.catalog import build_catalog
 from exdd_ray.data.datasets import DATASETS, default_root, find_dataset, load_dataset
 from exdd_ray.data.datasets.layout import scan_mvtec_like
+from exdd_ray.data.split import split_catalog
 from exdd_ray.data.weak_labels import apply_weak_labels
 from exdd_ray.errors import ConfigError, DataError
 from exdd_ray.procedural.dataset import ProceduralSpec, write_procedural_dataset
@@ -43,6 +44,22 @@ def by_category(catalog: pa.Table) -> dict[str, pa.Table]:
     """The catalog's categories, each a catalog of its own."""
     names = sorted(pc.unique(catalog["category"]).to_pylist())
     return {name: catalog.filter(pc.equal(catalog["category"], name)) for name in names}
+
+
+def split_universe(config: ExperimentConfig, universe: pa.Table) -> pa.Table:
+    """One category's images, each in `train`, `validation` or `test` as an experiment wants them.
+
+    Raises DataError as split_catalog.
+    """
+    split = config.dataset.split
+    return split_catalog(
+        universe,
+        train_fraction=split.train_fraction,
+        defects=split.defects,
+        seed=config.seed,
+        validation_fraction=split.validation_fraction,
+        validation_defects=split.validation_defects,
+    )
 
 
 def _procedural(config: DatasetConfig, store: Store, progress: Progress) -> pa.Table:

@@ -15,6 +15,15 @@ from exdd_ray.synthesis.synthesize import Synthesis
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """Predictions of labelled images and what they are worth; `pixel` is None where no defect has a mask."""
+
+    predictions: Predictions
+    image: ImageMetrics
+    pixel: PixelMetrics | None
+
+
+@dataclass(frozen=True)
 class TrialResult:
     """One experiment on one category.
 
@@ -32,6 +41,7 @@ class TrialResult:
         remarks: what a reader must know: leakage, images left out.
         seconds: that this trial took beyond what earlier ones had made.
         synthesis: the synthetic defects that it trained on.
+        validation: of the images held out of training to choose between trials; None where there are none.
     """
 
     trial: Trial
@@ -46,6 +56,7 @@ class TrialResult:
     seconds: float
     held_out: OperatingPoint | None = None
     synthesis: Synthesis = field(default_factory=lambda: Synthesis((), {}))
+    validation: Evaluation | None = None
 
     @property
     def chosen_on_test(self) -> OperatingPoint:
@@ -62,10 +73,11 @@ def results_table(results: Sequence[TrialResult]) -> pa.Table:
     `image_f1`, `image_precision`, `image_recall` and `image_threshold` are chosen on the test images, `held_out_...` on
     held-out training images.
     """
-    return pa.Table.from_pylist([_record(result) for result in results])
+    return pa.Table.from_pylist([result_record(result) for result in results])
 
 
-def _record(result: TrialResult) -> dict[str, object]:
+def result_record(result: TrialResult) -> dict[str, object]:
+    """The row of a result in `results_table`."""
     image, pixel, config = result.image, result.pixel, result.trial.config
     auroc, ap = image.auroc_interval, image.ap_interval
     chosen, held_out = result.chosen_on_test, result.held_out

@@ -15,10 +15,9 @@ from exdd_ray.config.load import Trial
 from exdd_ray.config.quality import QualityConfig
 from exdd_ray.config.synthesis import InpaintConfig
 from exdd_ray.data.catalog import catalog_rows, select_rows
-from exdd_ray.data.split import split_catalog
 from exdd_ray.device import compute_device
 from exdd_ray.errors import ConfigError, UserError
-from exdd_ray.experiment.dataset import by_category, load_catalog
+from exdd_ray.experiment.dataset import by_category, load_catalog, split_universe
 from exdd_ray.experiment.trial import mask_givers, mask_leak
 from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.synthesis.model import pinned, strange_prompts
@@ -131,9 +130,7 @@ def write_samples(folder: Path, results: Sequence[SynthesisResult]) -> None:
 def _run(trial: Trial, category: str, universe: pa.Table, workshop: Workshop) -> SynthesisResult:
     config = trial.config
     assert config.synthesizer is not None
-    split = config.dataset.split
-    catalog = split_catalog(universe, train_fraction=split.train_fraction, defects=split.defects, seed=config.seed)
-    train = select_rows(catalog, split="train")
+    train = select_rows(split_universe(config, universe), split="train")
     started = perf_counter()
     synthesis = synthesize(
         config.synthesizer,

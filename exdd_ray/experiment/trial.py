@@ -11,16 +11,17 @@ import pyarrow.compute as pc
 from exdd_ray.config.experiment import ExperimentConfig
 from exdd_ray.config.load import Trial
 from exdd_ray.config.synthesis import InpaintConfig
-from exdd_ray.data.catalog import UNSPLIT, CatalogRow, select_rows
+from exdd_ray.data.catalog import UNSPLIT, VALIDATION, CatalogRow, select_rows
 from exdd_ray.data.datasets import DATASETS
 from exdd_ray.data.images import image_size
-from exdd_ray.data.split import positives_from_test, split_catalog
+from exdd_ray.data.split import positives_from_test
 from exdd_ray.detectors.holdout import same_file
 from exdd_ray.detectors.patch_bank import Predictions
 from exdd_ray.errors import ConfigError, DataError
-from exdd_ray.experiment.fit import TrialImages, Wants, faults, fit, wants
+from exdd_ray.experiment.dataset import split_universe
+from exdd_ray.experiment.fit import Fitted, TrialImages, Wants, faults, fit, wants
 from exdd_ray.experiment.pixels import stored_pixel_metrics
-from exdd_ray.experiment.result import TrialResult
+from exdd_ray.experiment.result import Evaluation, TrialResult
 from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.metrics.evaluate import PixelMetrics, image_metrics, pixel_metrics
 from exdd_ray.metrics.threshold import OperatingPoint, point_at
@@ -32,9 +33,10 @@ _BLOCK = 32
 
 @dataclass(frozen=True)
 class Assignment:
-    """Who trains and who is tested in a trial, and what a reader must know about it."""
+    """Who trains, who is held out to choose by and who is tested in a trial, and what a reader must know about it."""
 
     train: pa.Table
+    validation: pa.Table
     test: pa.Table
     remarks: tuple[str, ...]
 
@@ -44,13 +46,11 @@ def assign(config: ExperimentConfig, universe: pa.Table) -> Assignment:
 
     Raises DataError for a test set of one class, no normal image, or no defect for a detector that needs some.
     """
-    split = config.dataset.split
-    catalog = split_catalog(universe, train_fraction=split.train_fraction, defects=split.defects, seed=config.seed)
-    train, test = select_rows(catalog, split="train"), select_rows(catalog, split="test")
-    for label, name in ((0, "normal"), (1, "defective")):
-        if select_rows(test, label=label).num_rows == 0:
-            where = universe["category"][0].as_py()
-            raise DataError(f"{where}: AUROC and AP are undefined: the test set has nothing {name}")
+    catalog = split_universe(config, universe)
+    train, validation, test = (select_rows(catalog, split=name) for name in ("train", VALIDATION, "test"))
+    _require_both_classes(test, "test")
+    if validation.num_rows:
+        _require_both_classes(validation, VALIDATION)
     if isinstance(config.synthesizer, InpaintConfig):
         model_digest(config.synthesizer)  # refuses a model that cannot be had, before anything is computed
     normal, defects = select_rows(train, label=0), select_rows(train, label=1)
@@ -58,7 +58,15 @@ def assign(config: ExperimentConfig, universe: pa.Table) -> Assignment:
     synthetic = config.synthesizer is not None and config.synthesizer.count > 0
     if wants(config.detector).defects and usable.num_rows == 0 and not synthetic:
         raise DataError(_no_defects(wants(config.detector), defects.num_rows))
-    return Assignment(pa.concat_tables([normal, usable]), test, _leakage(config, universe, catalog) + left_out)
+    remarks = _leakage(config, universe, catalog) + left_out
+    return Assignment(pa.concat_tables([normal, usable]), validation, test, remarks)
+
+
+def _require_both_classes(images: pa.Table, split: str) -> None:
+    for label, name in ((0, "normal"), (1, "defective")):
+        if select_rows(images, label=label).num_rows == 0:
+            where = f"{images['category'][0].as_py()}: " if images.num_rows else ""
+            raise DataError(f"{where}AUROC and AP are undefined: the {split} set has nothing {name}")
 
 
 def _usable(defects: pa.Table, wanted: Wants) -> tuple[pa.Table, tuple[str, ...]]:
@@ -120,30 +128,41 @@ def run_trial(trial: Trial, universe: pa.Table, workshop: Workshop) -> TrialResu
     config = trial.config
     prepared = prepare_trial(config, universe, workshop)
     fitted = fit(config.detector, prepared.images, workshop, config.seed)
-    predictions = fitted.predict(prepared.images.test)
-    labels = np.array([row.label for row in predictions.rows])
-    image = image_metrics(labels, predictions.scores, resamples=config.evaluation.bootstrap, seed=config.seed)
+    test = _evaluate(fitted, prepared.images.test, config, workshop, config.evaluation.bootstrap)
+    validation = _evaluate(fitted, prepared.validation, config, workshop, 0) if prepared.validation.num_rows else None
+    labels = np.array([row.label for row in test.predictions.rows])
     return TrialResult(
         trial=trial,
         category=universe["category"][0].as_py(),
-        predictions=predictions,
-        image=image,
-        pixel=_pixel_metrics(predictions, config, workshop),
-        held_out=_held_out(labels, predictions, fitted.threshold),
+        predictions=test.predictions,
+        image=test.image,
+        pixel=test.pixel,
+        held_out=_held_out(labels, test.predictions, fitted.threshold),
         bank_sizes=fitted.bank_sizes,
         train=fitted.train,
         test=(int((labels == 0).sum()), int((labels == 1).sum())),
         remarks=prepared.remarks + fitted.remarks,
         seconds=time.perf_counter() - started,
         synthesis=prepared.synthesis,
+        validation=validation,
     )
+
+
+def _evaluate(
+    fitted: Fitted, images: pa.Table, config: ExperimentConfig, workshop: Workshop, resamples: int
+) -> Evaluation:
+    predictions = fitted.predict(images)
+    labels = np.array([row.label for row in predictions.rows])
+    image = image_metrics(labels, predictions.scores, resamples=resamples, seed=config.seed)
+    return Evaluation(predictions, image, _pixel_metrics(predictions, config, workshop))
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a trial's detector is fitted to and tested on, and what a reader must know about it."""
+    """What a trial's detector is fitted to, chosen by and tested on, and what a reader must know about it."""
 
     images: TrialImages
+    validation: pa.Table
     synthesis: Synthesis
     remarks: tuple[str, ...]
 
@@ -155,12 +174,13 @@ def prepare_trial(config: ExperimentConfig, universe: pa.Table, workshop: Worksh
     """
     assignment = assign(config, universe)
     readable, unreadable = _readable(config, universe, workshop)
-    whole, train, test = (
-        part.filter(pc.is_in(part["id"], readable)) for part in (universe, assignment.train, assignment.test)
+    whole, train, validation, test = (
+        part.filter(pc.is_in(part["id"], readable))
+        for part in (universe, assignment.train, assignment.validation, assignment.test)
     )
     synthesis = _synthetic(config, whole, train, workshop)
     images = TrialImages(universe, pa.concat_tables([train, synthesis.catalog]), test, _sources(synthesis, train))
-    return Prepared(images, synthesis, assignment.remarks + unreadable + synthesis.remark)
+    return Prepared(images, validation, synthesis, assignment.remarks + unreadable + synthesis.remark)
 
 
 def _readable(config: ExperimentConfig, universe: pa.Table, workshop: Workshop) -> tuple[pa.Array, tuple[str, ...]]:

@@ -104,3 +104,36 @@ def test_more_defects_than_there_are() -> None:
 def test_no_normal_image_to_train_on() -> None:
     with pytest.raises(DataError, match="no normal image to train on"):
         split_catalog(build_catalog(rows(UNSPLIT, 0, 1)), train_fraction=0.8, defects=None, seed=0)
+
+
+def validated(catalog, seed=0, **wanted):
+    return split_catalog(catalog, train_fraction=0.8, seed=seed, validation_fraction=0.25, **wanted)
+
+
+def test_validation_images_are_held_out_of_training_and_of_the_test():
+    split = validated(UNSPLIT_CATALOG, defects=5, validation_defects=3)
+    plain = split_catalog(UNSPLIT_CATALOG, train_fraction=0.8, defects=5, seed=0)
+    normal, defects = ids(split, "validation", 0), ids(split, "validation", 1)
+    assert normal | ids(split, "train", 0) == ids(plain, "train", 0)
+    assert len(normal) == -(-len(ids(plain, "train", 0)) // 4)
+    assert len(defects) == 3
+    assert ids(split, "train", 1) == ids(plain, "train", 1)
+    assert not defects & (ids(split, "train", 1) | ids(split, "test", 1))
+
+
+def test_validation_defects_are_the_same_for_every_number_to_train_on():
+    few, many = (validated(UNSPLIT_CATALOG, defects=n, validation_defects=3) for n in (1, 7))
+    assert ids(few, "validation", 1) == ids(many, "validation", 1)
+
+
+def test_official_training_defects_are_what_is_validated_on():
+    official = ids(OFFICIAL_CATALOG, "train", 1)
+    split = validated(OFFICIAL_CATALOG, defects=None, validation_defects=2)
+    assert len(ids(split, "validation", 1)) == 2
+    assert ids(split, "validation", 1) | ids(split, "train", 1) == official
+    assert ids(split, "test", 1) == ids(OFFICIAL_CATALOG, "test", 1)
+
+
+def test_more_defects_than_there_are_to_train_and_validate_on():
+    with pytest.raises(DataError, match=r"defects to train on and 3 to validate on, but the train split has"):
+        validated(OFFICIAL_CATALOG, defects=len(ids(OFFICIAL_CATALOG, "train", 1)) - 2, validation_defects=3)
