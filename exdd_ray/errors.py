@@ -24,3 +24,9 @@ class ConfigError(UserError):
 
 class ArtifactError(UserError):
     """An artifact whose files are missing, truncated or not what its manifest says."""
+
+
+def one_line(error: BaseException) -> str:
+    """An error's first line; with its type, where it is none of a user's."""
+    text = (str(error).strip().splitlines() or [""])[0]
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"

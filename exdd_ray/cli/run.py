@@ -117,19 +117,29 @@ def _workshop(store: "Store", address: str | None, at_once: int | None) -> "Work
         if at_once is not None:
             raise ConfigError("--at-once needs a Ray cluster: --ray")
         return Workshop(store, terminal_progress)
+    from exdd_ray.edge.cluster import connect
+    from exdd_ray.edge.trials import RayTrials
+
+    connect(address)
+    workshop = cluster_workshop(store)
+    workshop.ahead = None if at_once is None else RayTrials(at_once)
+    return workshop
+
+
+def cluster_workshop(store: "Store") -> "Workshop":
+    """A workshop whose work is done on the connected Ray cluster."""
+    from exdd_ray.cli.progress import terminal_progress
     from exdd_ray.device import CPU, compute_device
     from exdd_ray.edge.bank import RaySearch
-    from exdd_ray.edge.cluster import cluster_device, connect
+    from exdd_ray.edge.cluster import cluster_device
     from exdd_ray.edge.embed import RaySlices
     from exdd_ray.edge.orders import RayOrders
     from exdd_ray.edge.synthesis import RayChunks
     from exdd_ray.edge.train import train_on_ray
-    from exdd_ray.edge.trials import RayTrials
+    from exdd_ray.experiment.workshop import Workshop
 
-    connect(address)
     workshop = Workshop(store, terminal_progress, run=RaySlices(), paint=RayChunks(), train=train_on_ray)
     workshop.device = cluster_device()
-    workshop.ahead = None if at_once is None else RayTrials(at_once)
     if compute_device() == CPU:  # banks on Ray are the CPUs' work: this process's GPU is not to wait for them
         workshop.order, workshop.search = RayOrders(), RaySearch()
     return workshop

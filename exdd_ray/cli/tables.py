@@ -13,6 +13,11 @@ from exdd_ray.metrics.threshold import OperatingPoint
 _METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro")
 
 
+def console() -> Console:
+    """Standard output, wide enough for tables where it is no terminal."""
+    return Console(width=None if sys.stdout.isatty() else 120)
+
+
 def print_results(results: Sequence[TrialResult]) -> None:
     """One line a trial: the mean over categories and seeds, in percent, with the deviation over seeds."""
     table = Table(title="percent; mean over categories, ± standard deviation over seeds")
@@ -23,7 +28,7 @@ def print_results(results: Sequence[TrialResult]) -> None:
     for name in dict.fromkeys(record["name"] for record in records):
         mine = [record for record in records if record["name"] == name]
         table.add_row(name, *(_cell(mine, metric) for metric in _METRICS))
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    console().print(table)
     for name in dict.fromkeys(record["name"] for record in records):
         mine = [record for record in records if record["name"] == name]
         at = " and ".join(f"{metric} {_cell(mine, f'image_{metric}')}" for metric in ("precision", "recall"))

@@ -15,10 +15,11 @@ from pydantic_core import ErrorDetails
 from exdd_ray.config.base import merge
 from exdd_ray.config.experiment import ExperimentConfig, RunConfig
 from exdd_ray.config.keys import key_at, resolve_key, set_key
+from exdd_ray.config.sweep import SweepConfig
 from exdd_ray.errors import ConfigError
 
+_BEYOND = frozenset(SweepConfig.model_fields)  # keys of runs and sweeps, those of their experiments among them
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
-_RUN_ONLY = ("name", "seeds", "variants", "grid", "quality", "store", "output")
 
 Raw = dict[str, Any]
 Config = TypeVar("Config", bound=ExperimentConfig)
@@ -97,15 +98,15 @@ def _variable(match: re.Match[str], path: Path) -> str:
     return value
 
 
-def parse_overrides(arguments: Iterable[str]) -> Raw:
-    """`key=value` arguments as full dotted key -> value; values are YAML, so `[1, 2]` and `null` work."""
+def parse_overrides(arguments: Iterable[str], model: type[RunConfig] = RunConfig) -> Raw:
+    """`key=value` arguments as full dotted key of the model -> value, which is YAML: `[1, 2]` and `null` work."""
     overrides: Raw = {}
     for argument in arguments:
         key, separator, text = argument.partition("=")
         if not separator:
             raise ConfigError(f"{argument!r} is not key=value")
         try:
-            overrides[resolve_key(key, RunConfig)] = yaml.safe_load(text)
+            overrides[resolve_key(key, model)] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"{argument!r}: the value is not valid YAML") from error
     return overrides
@@ -119,8 +120,8 @@ def load_run(path: Path, overrides: Sequence[str] = ()) -> LoadedRun:
     wanted = parse_overrides(overrides)
     if "seed" in wanted:
         wanted.setdefault("seeds", None)
-    raw = _apply(_without(read_raw(path), wanted, path), wanted)
-    run = _validate(RunConfig, raw, path)
+    raw = apply_changes(without(read_raw(path), wanted, path), wanted)
+    run = validate(RunConfig, raw, path)
     return LoadedRun(run, tuple(expand_run(raw, run, path)), raw)
 
 
@@ -135,20 +136,25 @@ def resolved_yaml(loaded: LoadedRun) -> str:
 
 def expand_run(raw: Raw, run: RunConfig, path: Path) -> list[Trial]:
     """The product of variants, grid points and seeds as experiments; equal ones are kept once."""
-    common = {key: value for key, value in raw.items() if key not in _RUN_ONLY}
+    common = experiment_part(raw)
     axes = [[(key, value) for value in values] for key, values in run.grid.items()]
     trials: dict[str, Trial] = {}
     for (variant, patch), point in itertools.product((run.variants or {"": {}}).items(), itertools.product(*axes)):
-        changes = {**_resolved(patch), **_resolved(dict(point))}
+        changes = {**full_keys(patch), **full_keys(dict(point))}
         label = ", ".join(filter(None, [variant, *(f"{key.rsplit('.')[-1]}={value}" for key, value in point)]))
         for seed in run.seeds or (run.seed,):
-            config = _validate(ExperimentConfig, _apply({**common, "seed": seed}, changes), path)
+            config = validate(ExperimentConfig, apply_changes({**common, "seed": seed}, changes), path)
             trials.setdefault(config.model_dump_json(), Trial(label or run.name, config))
     return list(trials.values())
 
 
-def _without(raw: Raw, wanted: Mapping[str, Any], path: Path) -> Raw:
-    """The raw run with the overridden keys taken out of its variants and its grid."""
+def experiment_part(raw: Raw) -> Raw:
+    """Of a raw run or sweep what its experiments have in common: without the keys that are not an experiment's."""
+    return {key: value for key, value in raw.items() if key in ExperimentConfig.model_fields or key not in _BEYOND}
+
+
+def without(raw: Raw, wanted: Mapping[str, Any], path: Path) -> Raw:
+    """The raw run or sweep with the overridden keys taken out of its variants, its grid and its space."""
     kept = dict(raw)
     try:
         if raw.get("variants"):
@@ -156,10 +162,11 @@ def _without(raw: Raw, wanted: Mapping[str, Any], path: Path) -> Raw:
                 name: {key: value for key, value in (patch or {}).items() if _full(key) not in wanted}
                 for name, patch in raw["variants"].items()
             }
-        if raw.get("grid"):
-            kept["grid"] = {key: values for key, values in raw["grid"].items() if _full(key) not in wanted}
+        for axes in ("grid", "space"):
+            if raw.get(axes):
+                kept[axes] = {key: values for key, values in raw[axes].items() if _full(key) not in wanted}
     except AttributeError as error:
-        raise ConfigError(f"{path}: variants and grid hold keys and values") from error
+        raise ConfigError(f"{path}: variants, grid and space hold keys and values") from error
     return kept
 
 
@@ -167,17 +174,20 @@ def _full(key: str) -> str:
     return resolve_key(key, ExperimentConfig)
 
 
-def _resolved(patch: Mapping[str, Any]) -> Raw:
+def full_keys(patch: Mapping[str, Any]) -> Raw:
+    """A mapping by shortened keys of an experiment as one by full keys. Raises ConfigError as resolve_key."""
     return {_full(key): value for key, value in patch.items()}
 
 
-def _apply(raw: Raw, changes: Mapping[str, Any]) -> Raw:
+def apply_changes(raw: Raw, changes: Mapping[str, Any]) -> Raw:
+    """A raw config with values at dotted paths replaced."""
     for path, value in changes.items():
         raw = set_key(raw, path, value)
     return raw
 
 
-def _validate(model: type[Config], raw: Raw, path: Path) -> Config:
+def validate(model: type[Config], raw: Raw, path: Path) -> Config:
+    """The config of a raw one; the first fault as a ConfigError that names file, key and reason."""
     try:
         return model.model_validate(raw)
     except ValidationError as error:

@@ -1,14 +1,17 @@
 """Connecting to Ray, how its workers are sized and started, and their errors as one line each."""
 
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import ray
 from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from exdd_ray.device import CPU, CUDA
-from exdd_ray.errors import ConfigError, UserError
+from exdd_ray.errors import ConfigError, UserError, one_line
 
 LOCAL = "local"
 START_SECONDS = 600  # a cloud's new machine comes within
@@ -105,7 +108,20 @@ def one_line_errors(what: str) -> Iterator[None]:
         raise UserError(f"{what}: {one_line(cause)}") from error
 
 
-def one_line(error: BaseException) -> str:
-    """An error's first line; with its type, where it is none of a user's."""
-    text = (str(error).strip().splitlines() or [""])[0]
-    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
+def require_shared(root: Path) -> None:
+    """Raise UserError where a node of the cluster does not reach a folder of this process by its path."""
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    with tempfile.NamedTemporaryFile(dir=root, prefix="reached-by-all-") as token:
+        look = ray.remote(num_cpus=0)(os.path.exists)
+        asked = [
+            look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+                token.name
+            )
+            for node in nodes
+        ]
+        done, _ = ray.wait(asked, num_returns=len(asked), timeout=START_SECONDS)
+        blind = len(nodes) - sum(ray.get(done))
+    if blind:
+        raise UserError(
+            f"{root}: {blind} of {len(nodes)} nodes of the Ray cluster do not reach this folder: use shared storage"
+        )

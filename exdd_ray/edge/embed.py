@@ -9,8 +9,8 @@ import ray
 import torch
 
 from exdd_ray.device import CPU
-from exdd_ray.edge.cluster import one_line, one_line_errors, one_thread_workers, require_gpu
-from exdd_ray.errors import UserError
+from exdd_ray.edge.cluster import one_line_errors, one_thread_workers, require_gpu
+from exdd_ray.errors import UserError, one_line
 from exdd_ray.features.embed import SliceJob, make_slice
 from exdd_ray.store.artifact import Store
 

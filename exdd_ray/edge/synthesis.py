@@ -14,12 +14,11 @@ from exdd_ray.device import CPU
 from exdd_ray.edge.cluster import (
     START_SECONDS,
     cluster_device,
-    one_line,
     one_line_errors,
     one_thread_workers,
     require_gpus,
 )
-from exdd_ray.errors import UserError
+from exdd_ray.errors import UserError, one_line
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesis.chunk import CHUNK, ChunkJob, in_groups, make_chunks
 from exdd_ray.synthesis.model import device_of

@@ -13,9 +13,9 @@ from ray.util.queue import Queue
 
 from exdd_ray.config.training import TrainConfig
 from exdd_ray.device import CUDA
-from exdd_ray.edge.cluster import one_line, one_thread_workers, require_gpu
+from exdd_ray.edge.cluster import one_thread_workers, require_gpu
 from exdd_ray.edge.log import told_to, workers_log
-from exdd_ray.errors import UserError
+from exdd_ray.errors import UserError, one_line
 from exdd_ray.store.artifact import Store
 from exdd_ray.training.loop import training_device
 

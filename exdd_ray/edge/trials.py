@@ -10,13 +10,41 @@ import torch
 from ray.util.queue import Queue
 
 from exdd_ray.device import CUDA, compute_device
-from exdd_ray.edge.cluster import one_line, one_line_errors, one_thread_workers, require_gpu
+from exdd_ray.edge.cluster import one_line_errors, one_thread_workers, require_gpu
 from exdd_ray.edge.log import told_to, workers_log
-from exdd_ray.errors import UserError
+from exdd_ray.errors import UserError, one_line
 from exdd_ray.experiment.share import AssignedTrial
 from exdd_ray.experiment.trial import run_trial
 from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.store.artifact import Store
+
+
+@dataclass(frozen=True)
+class TrialShare:
+    """What each of `count` trials at the same time has of the cluster: reserved CPUs and GPUs, and threads."""
+
+    count: int
+    cpus: float
+    gpus: float
+    threads: int
+
+
+def trial_share(at_once: int | None = None) -> TrialShare:
+    """Equal shares of the connected cluster for so many trials, by default one a CPU.
+
+    Raises UserError where trials are to run on a GPU and there is none, ConfigError for more than the cluster holds.
+    """
+    device = compute_device()
+    require_gpu(device)
+    count, cpus = one_thread_workers(at_once)
+    return TrialShare(
+        count, cpus, _gpus(count) if device == CUDA else 0.0, max(1, int(ray.cluster_resources()["CPU"]) // count)
+    )
+
+
+def _gpus(count: int) -> float:
+    """Of a trial, where so many are to find a GPU, or a share of one, at the same time."""
+    return 1 / math.ceil(count / ray.cluster_resources()["GPU"])
 
 
 @dataclass(frozen=True)
@@ -34,28 +62,20 @@ class RayTrials:
 
         Raises UserError for the first trial that failed, after the others have ended.
         """
-        device = compute_device()
-        require_gpu(device)
-        count, cpus = one_thread_workers(min(self.at_once, max(len(trials), 1)))
-        threads = max(1, int(ray.cluster_resources()["CPU"]) // count)
-        task = ray.remote(num_cpus=cpus, num_gpus=_gpus(count) if device == CUDA else 0)(_run)
+        share = trial_share(min(self.at_once, max(len(trials), 1)))
+        task = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus)(_run)
         waiting, faults = list(trials), []
         running: list[ray.ObjectRef[str]] = []
         with one_line_errors("a worker cannot run a trial"), workers_log() as log:
             while waiting or running:
-                while waiting and len(running) < count:
-                    running.append(task.remote(waiting.pop(0), str(store.root.resolve()), threads, log))
+                while waiting and len(running) < share.count:
+                    running.append(task.remote(waiting.pop(0), str(store.root.resolve()), share.threads, log))
                 done, running = ray.wait(running)
                 faults += [fault for fault in ray.get(done) if fault]
                 advance(len(done))
         if faults:
             more = f" (and {len(faults) - 1} more trials failed)" * (len(faults) > 1)
             raise UserError(f"{faults[0]}{more}")
-
-
-def _gpus(count: int) -> float:
-    """Of a trial, where so many are to find a GPU, or a share of one, at the same time."""
-    return 1 / math.ceil(count / ray.cluster_resources()["GPU"])
 
 
 def _run(trial: AssignedTrial, root: str, threads: int, log: Queue) -> str:

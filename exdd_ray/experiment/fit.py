@@ -1,8 +1,10 @@
 """The kinds of detectors, as a trial sees them: what each learns from, and how it is fitted."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,9 +18,11 @@ from exdd_ray.data.catalog import REAL, select_rows
 from exdd_ray.detectors.classifier import fit_classifier
 from exdd_ray.detectors.diffusionad import fit_diffusionad
 from exdd_ray.detectors.holdout import Sources
-from exdd_ray.detectors.patch_bank import Predictions, fit_patch_bank
+from exdd_ray.detectors.patch_bank import FittedPatchBank, Predictions, fit_patch_bank
+from exdd_ray.detectors.samples import Embedder
 from exdd_ray.errors import ConfigError
 from exdd_ray.experiment.workshop import Workshop
+from exdd_ray.store.artifact import Store
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class Fitted:
 
     Attributes:
         predict: scores and maps of a catalog's images.
+        afresh: the same, computed from the image files with nothing read from the store: to be timed.
         train: normal, real defective and synthetic images trained on.
         bank_sizes: vectors in the negative and in the positive bank; 0 without one.
         threshold: of the image score, chosen on held-out training images; None where none were held out.
@@ -66,6 +71,7 @@ class Fitted:
     """
 
     predict: Callable[[pa.Table], Predictions]
+    afresh: Callable[[pa.Table], Predictions]
     train: tuple[int, int, int]
     bank_sizes: tuple[int, int] = (0, 0)
     threshold: float | None = None
@@ -115,9 +121,15 @@ def _fit_bank(config: PatchBankConfig, images: TrialImages, workshop: Workshop, 
     positive = 0 if fitted.positive is None else len(fitted.positive.vectors)
     return Fitted(
         predict=fitted.predict,
+        afresh=partial(_predict_afresh, fitted),
         train=_counts(images.train),
         bank_sizes=(len(fitted.negative.vectors), positive),
     )
+
+
+def _predict_afresh(fitted: FittedPatchBank, images: pa.Table) -> Predictions:
+    with TemporaryDirectory() as folder:
+        return replace(fitted, embedder=Embedder(Store(Path(folder)), fitted.config.features)).predict(images)
 
 
 def _fit_classifier(config: ClassifierConfig, images: TrialImages, workshop: Workshop, seed: int) -> Fitted:
@@ -125,7 +137,7 @@ def _fit_classifier(config: ClassifierConfig, images: TrialImages, workshop: Wor
         fit_classifier, config, images.train, workshop.store, seed, test=images.test, sources=images.sources
     )
     fitted = train(progress=workshop.progress, elsewhere=_elsewhere(train, config.training, workshop))
-    return Fitted(fitted.predict, fitted.train, threshold=fitted.threshold, remarks=fitted.remarks)
+    return Fitted(fitted.predict, fitted.predict, fitted.train, threshold=fitted.threshold, remarks=fitted.remarks)
 
 
 def _fit_diffusionad(config: DiffusionADConfig, images: TrialImages, workshop: Workshop, seed: int) -> Fitted:
@@ -133,7 +145,7 @@ def _fit_diffusionad(config: DiffusionADConfig, images: TrialImages, workshop: W
     fitted = train(progress=workshop.progress, elsewhere=_elsewhere(train, config.training, workshop))
     # a threshold that was chosen on the test images is none to report beside the test's own
     threshold = fitted.threshold if config.checkpoint == "validation" else None
-    return Fitted(fitted.predict, (fitted.train[0], 0, 0), threshold=threshold, remarks=fitted.remarks)
+    return Fitted(fitted.predict, fitted.predict, (fitted.train[0], 0, 0), threshold=threshold, remarks=fitted.remarks)
 
 
 def _elsewhere(train: Callable[[], object], config: TrainConfig, workshop: Workshop) -> Callable[[], None] | None:

@@ -12,7 +12,6 @@ import yaml
 
 from exdd_ray.config.load import LoadedRun, Trial, resolved_yaml
 from exdd_ray.errors import UserError
-from exdd_ray.experiment.dataset import by_category, load_catalog
 from exdd_ray.experiment.fit import trains_alone
 from exdd_ray.experiment.result import TrialResult, results_table
 from exdd_ray.experiment.share import AssignedTrial, share
@@ -32,14 +31,11 @@ def run_trials(trials: Sequence[Trial], workshop: Workshop, done: Callable[[Tria
     All trials are checked against their data before the first one starts; what they have in common is made once. The
     results' trials name the commit of a hub's model.
     """
-    universes: dict[str, dict[str, pa.Table]] = {}
-    pairs = []
-    for trial in map(pinned_trial, trials):
-        dataset = trial.config.dataset
-        key = dataset.model_dump_json(exclude={"split"})
-        if key not in universes:
-            universes[key] = by_category(load_catalog(dataset, workshop.store, workshop.progress))
-        pairs += [(trial, universe) for universe in universes[key].values()]
+    pairs = [
+        (trial, universe)
+        for trial in map(pinned_trial, trials)
+        for universe in workshop.categories(trial.config.dataset).values()
+    ]
     assigned = [AssignedTrial(trial, universe, assign(trial.config, universe)) for trial, universe in pairs]
     share(assigned, workshop)
     _ahead([one for one in assigned if trains_alone(one.trial.config.detector)], workshop)

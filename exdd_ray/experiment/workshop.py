@@ -9,13 +9,15 @@ import numpy as np
 import pyarrow as pa
 
 from exdd_ray.config.detector import FeaturesConfig
-from exdd_ray.config.experiment import EvaluationConfig
+from exdd_ray.config.experiment import DatasetConfig, EvaluationConfig
 from exdd_ray.config.training import TrainConfig
 from exdd_ray.data.catalog import CatalogRow, catalog_rows
 from exdd_ray.data.images import read_pair, read_row_mask
 from exdd_ray.detectors.samples import Embedder, ImageOrderer, Searcher
+from exdd_ray.device import compute_device
 from exdd_ray.errors import ImageError
-from exdd_ray.features.embed import SliceRunner
+from exdd_ray.experiment.dataset import by_category, load_catalog
+from exdd_ray.features.embed import SliceRunner, plan_slices
 from exdd_ray.features.prepare import prepare_mask
 from exdd_ray.progress import Progress, silent
 from exdd_ray.store.artifact import Store
@@ -58,6 +60,23 @@ class Workshop:
     _embedders: dict[tuple[str, str], Embedder] = field(default_factory=dict)
     _masks: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
     _faults: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    _slices: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    _categories: dict[str, dict[str, pa.Table]] = field(default_factory=dict)
+
+    def categories(self, config: DatasetConfig) -> dict[str, pa.Table]:
+        """The images of a dataset, category by category. Raises DataError as load_catalog."""
+        key = config.model_dump_json(exclude={"split"})
+        if key not in self._categories:
+            self._categories[key] = by_category(load_catalog(config, self.store, self.progress))
+        return self._categories[key]
+
+    def slices(self, features: FeaturesConfig, universe: pa.Table) -> list[str]:
+        """Keys of the embedding slices of a dataset's category; nothing is computed, images are hashed."""
+        key = (features.model_dump_json(), universe["image"][0].as_py())
+        if key not in self._slices:
+            jobs = plan_slices(universe, features, self.device or compute_device())
+            self._slices[key] = [job.recipe.key for job in jobs]
+        return self._slices[key]
 
     def embedder(self, features: FeaturesConfig, universe: pa.Table) -> Embedder:
         """The embedder of a dataset's category; embeds all of it once."""

@@ -1,7 +1,7 @@
 """What several seeds say of a metric: means with intervals, and differences from a baseline, paired seed by seed."""
 
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -35,9 +35,8 @@ class Difference:
 
     @property
     def within_noise(self) -> bool:
-        """Whether the interval holds zero, or is unknown."""
-        half = self.mean.half
-        return half is None or not abs(self.mean.value) > half
+        """Whether the test does not tell the difference from zero at the 5 % level, or cannot be made."""
+        return self.p is None or self.p >= 1 - CONFIDENCE
 
 
 def mean_of(values: np.ndarray) -> Mean:
@@ -65,3 +64,13 @@ def difference(values: Mapping[Run, float], baseline: Mapping[Run, float]) -> Di
     if not np.ptp(apart):  # the t statistic of equal differences is infinite, or 0 / 0
         return Difference(mean, 1.0 if apart[0] == 0 else 0.0)
     return Difference(mean, float(stats.ttest_1samp(apart, 0.0).pvalue))
+
+
+def holm(differences: Sequence[Difference]) -> list[Difference]:
+    """Differences of several from one baseline, their p corrected for being several (Holm, 1979)."""
+    tested = sorted((each.p, i) for i, each in enumerate(differences) if each.p is not None)
+    corrected, least = list(differences), 0.0
+    for rank, (p, i) in enumerate(tested):
+        least = max(least, min(1.0, (len(tested) - rank) * p))
+        corrected[i] = replace(differences[i], p=least)
+    return corrected

@@ -8,12 +8,14 @@ import re
 import shutil
 import socket
 import zlib
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from exdd_ray.errors import ArtifactError, UserError
 
@@ -102,6 +104,16 @@ class Store:
         self.made: list[str] = []
         self.reused: list[str] = []
         self._opened: dict[str, Artifact] = {}
+        self._recorded: set[str] = set()
+
+    @contextmanager
+    def recording(self) -> Iterator[set[str]]:
+        """Collects the keys of the artifacts that are made or opened meanwhile, by any thread."""
+        before, self._recorded = self._recorded, set()
+        try:
+            yield self._recorded
+        finally:
+            self._recorded = before | self._recorded
 
     def folder(self, key: str) -> Path:
         """Where the artifact of a key lies, or would. Raises ArtifactError for what is no artifact's key."""
@@ -122,6 +134,7 @@ class Store:
 
         Raises UserError where it cannot be read for another reason.
         """
+        self._recorded.add(key)
         if key in self._opened:
             return self._opened[key]
         folder = self.folder(key)
@@ -139,10 +152,17 @@ class Store:
     def make(self, recipe: Recipe, build: Callable[[Path], Mapping[str, Any] | None]) -> Artifact:
         """The artifact of a recipe: found, or built by `build(folder)`, which may return metadata.
 
-        Nothing is published when `build` raises. Raises UserError where the disk is full or not writable.
+        Of all threads and processes that share the folder one builds it, and the others wait; where that one dies, the
+        next one does. Nothing is published when `build` raises.
+
+        Raises UserError where the disk is full or not writable.
         """
         if (found := self.find(recipe.key)) is not None:
             return found
+        with self._alone(recipe.key):
+            return self.find(recipe.key) or self._made(recipe, build)
+
+    def _made(self, recipe: Recipe, build: Callable[[Path], Mapping[str, Any] | None]) -> Artifact:
         temporary = self._temporary(recipe.key)
         try:
             metadata = dict(build(temporary) or {})
@@ -158,6 +178,21 @@ class Store:
         artifact = Artifact(recipe.key, self.folder(recipe.key), metadata)
         self._opened[recipe.key] = artifact
         return artifact
+
+    @contextmanager
+    def _alone(self, key: str) -> Iterator[None]:
+        file = self.root / "unfinished" / f"{key}.lock"
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(file)
+            lock.acquire()
+        except OSError as error:
+            raise UserError(f"{self.root}: cannot write to the store: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)  # who waits has it open; it finds the artifact, or builds as well as another
+            lock.release()
 
     def _temporary(self, key: str) -> Path:
         place = self.root / "unfinished"

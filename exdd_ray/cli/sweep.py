@@ -1,0 +1,201 @@
+"""`exdd sweep`, and what the scripts in `sweeps/` share: plan, run, compare."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from exdd_ray.experiment.workshop import Workshop
+    from exdd_ray.progress import Advance
+    from exdd_ray.sweep.plan import Plan
+    from exdd_ray.sweep.results import SweepResults
+    from exdd_ray.sweep.run import TrialRunner
+    from exdd_ray.sweep.space import LoadedSweep, Point
+
+LOCAL = "local"
+
+
+def add_sweep_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `sweep` to the command line."""
+    parser = subparsers.add_parser("sweep", help="run an experiment at many points, compare them, and report")
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file with a space (configs/sweeps/ has examples)")
+    add_sweep_options(parser)
+    parser.set_defaults(run=run_sweep_file)
+
+
+def add_sweep_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every sweep takes: how it is run, and overrides of its config."""
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as dataset.name=ksdd2 or seeds=[0,1,2]")
+    parser.add_argument("--plan", action="store_true", help="print what would be made and what the store has, and stop")
+    parser.add_argument("--resume", action="store_true", help="go on with an adaptive search that was cut off")
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="a Ray cluster: `auto` or an address (default: that of the job or of RAY_ADDRESS, else one started here)",
+    )
+    parser.add_argument("--here", action="store_true", help="without Ray: one trial after another in this process")
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object on the last line")
+
+
+def run_sweep_file(arguments: argparse.Namespace) -> int:
+    """Run the sweep that the arguments name."""
+    return run_sweep_with(Path(arguments.config), arguments)
+
+
+def add_script_options(parser: argparse.ArgumentParser, config: str) -> None:
+    """Add what every script takes: the sweep's file, by default one of `configs/sweeps/`, and the common options."""
+    default = Path(__file__).resolve().parents[2] / "configs" / "sweeps" / config
+    parser.add_argument("--config", type=Path, metavar="FILE", default=default, help=f"the sweep (default: {config})")
+    add_sweep_options(parser)
+
+
+def run_script(arguments: argparse.Namespace, over: Mapping[str, Any]) -> int:
+    """Run a script's sweep, `over` merged over its file; the exit code is that of `exdd`."""
+    from exdd_ray.cli.main import run_command
+
+    return run_command(lambda: run_sweep_with(arguments.config, arguments, over))
+
+
+def run_sweep_with(path: Path, arguments: argparse.Namespace, over: Mapping[str, Any] | None = None) -> int:
+    """Plan a sweep, print the plan, run it, write and print the results."""
+    from exdd_ray.cli.progress import terminal_progress
+    from exdd_ray.report.sweep_page import write_sweep_report
+    from exdd_ray.sweep.results import check_folder, digest_of, remove_unfinished, results_folder, write_sweep
+    from exdd_ray.sweep.space import load_sweep
+    from exdd_ray.sweep.sweep import plan_sweep, run_sweep
+    from exdd_ray.tracking.sweep import check_tracking, track_sweep
+
+    loaded = load_sweep(path, arguments.overrides, dict(over or {}))
+    folder = results_folder(loaded)
+    workshop, run = _workshop(loaded, folder, arguments)
+    plan = plan_sweep(loaded, workshop)
+    _print_plan(plan, loaded)
+    if arguments.plan:
+        return 0
+    check_folder(folder)
+    check_tracking(loaded.sweep.tracking)
+    remove_unfinished(folder, keep_search=arguments.resume)
+    search = None if arguments.here else _search(folder, arguments)
+    results = run_sweep(loaded, plan, workshop, run=run, search=search)
+    write_sweep(folder, results)
+    places = track_sweep(folder)
+    with terminal_progress("writing the report", 1) as advance:
+        write_sweep_report(folder)
+        advance(1)
+    print_sweep(results)
+    for place in places:
+        print(f"logged: {place}")
+    print(f"{results.seconds:.1f} s; report: {folder / 'report.html'}")
+    if arguments.json:
+        print(json.dumps({**digest_of(results), "seconds": round(results.seconds, 3)}))
+    return 0 if results.chosen else 1
+
+
+def _workshop(
+    loaded: "LoadedSweep", folder: Path, arguments: argparse.Namespace
+) -> tuple["Workshop", "TrialRunner | None"]:
+    """Where stages are made, and who runs the trials: this process, or a Ray cluster."""
+    from exdd_ray.cli.progress import terminal_progress
+    from exdd_ray.cli.run import cluster_workshop
+    from exdd_ray.experiment.workshop import Workshop
+    from exdd_ray.store.artifact import Store
+
+    store = Store(loaded.sweep.store.expanduser().absolute())
+    if arguments.here:
+        return Workshop(store, terminal_progress), None
+    from exdd_ray.edge.cluster import connect, require_shared
+    from exdd_ray.edge.tune import TuneTrials
+
+    runner = TuneTrials(folder, loaded.sweep.searcher.at_once)
+    address = _address(arguments)
+    if address == LOCAL:  # a cluster of this machine alone has nothing to add to the stages: it is started for trials
+
+        def run(trials: Any, workshop: "Workshop", advance: "Advance") -> Mapping[str, str]:
+            connect(LOCAL)
+            return runner(trials, workshop, advance)
+
+        return Workshop(store, terminal_progress), run
+    connect(address)
+    store.root.mkdir(parents=True, exist_ok=True)
+    require_shared(store.root)
+    return cluster_workshop(store), runner
+
+
+def _address(arguments: argparse.Namespace) -> str | None:
+    """None is what the environment says, as inside of a job."""
+    return arguments.ray or (None if os.environ.get("RAY_ADDRESS") else LOCAL)
+
+
+def _search(folder: Path, arguments: argparse.Namespace) -> Any:
+    def search(loaded: "LoadedSweep", workshop: "Workshop", advance: "Advance") -> "list[Point]":
+        from exdd_ray.edge.cluster import connect
+        from exdd_ray.edge.search import search_asha, search_tpe
+
+        connect(_address(arguments))
+        kinds = {"tpe": search_tpe, "asha": search_asha}
+        return kinds[loaded.sweep.searcher.kind](loaded, workshop, folder, advance)
+
+    return search
+
+
+def _print_plan(plan: "Plan", loaded: "LoadedSweep") -> None:
+    from rich.table import Table
+
+    from exdd_ray.cli.tables import console
+
+    table = Table(title=f"{loaded.sweep.name}: {plan.headline}")
+    for name in ("stage", "distinct", "in the store", "asked for", "about"):
+        table.add_column(name, justify="left" if name == "stage" else "right")
+    for stage in plan.stages:
+        about = "" if stage.seconds is None else f"{stage.seconds:.0f} s"
+        table.add_row(f"{stage.stage} ({stage.what})", str(stage.distinct), str(stage.in_store), str(stage.uses), about)
+    console().print(table)
+    if any(stage.seconds is None for stage in plan.stages):
+        print("(stages without a time were not timed on this machine yet, or are part of the trials)")
+    if loaded.sweep.searcher.kind in ("tpe", "asha"):
+        print(f"(the baseline alone: {loaded.sweep.searcher.kind} chooses the other points as it goes)")
+    for reason in dict.fromkeys(planned.error for planned in plan.trials if planned.error):
+        print(f"note: some trials cannot be run: {reason}", file=sys.stderr)
+
+
+def print_sweep(results: "SweepResults") -> None:
+    """One line a point: means with intervals in percent, and what differs from the baseline."""
+    from rich.table import Table
+
+    from exdd_ray.cli.tables import console
+    from exdd_ray.sweep.summary import judged_by
+
+    sweep = results.loaded.sweep
+    shown = dict.fromkeys([judged_by(sweep.objectives[0], sweep), "image_auroc", "pixel_auroc", "pixel_ap"])
+    table = Table(title="percent: mean ± half of the 95 % interval; difference from the baseline in image AUROC")
+    for name in ("point", "runs", *(name.replace("_", " ") for name in shown), "difference", ""):
+        table.add_column(name, justify="left" if name in ("point", "") else "right")
+    for point in results.points:
+        marks = ", ".join(filter(None, ["baseline" * point.baseline, "chosen" * point.chosen]))
+        runs = f"{point.runs}" + f" ({point.failed} failed)" * bool(point.failed)
+        cells = (_cell(point.means.get(name)) for name in shown)
+        table.add_row(point.name, runs, *cells, _difference(point.differences.get("image_auroc")), marks)
+    console().print(table)
+    for reason, count in results.reasons.items():
+        print(f"{count} failed: {reason}")
+    if sweep.select == "test":
+        print("warning: the best trial was chosen on the test images (select=test)")
+
+
+def _cell(mean: Any) -> str:
+    if mean is None:
+        return "-"
+    if mean.value > 1.5:  # a count, or milliseconds
+        return f"{mean.value:.1f}"
+    return f"{100 * mean.value:.2f}" + (f" ± {100 * mean.half:.2f}" if mean.half is not None else "")
+
+
+def _difference(apart: Any) -> str:
+    if apart is None:
+        return ""
+    noise = " (noise)" if apart.within_noise else f" (p {apart.p:.3f})"
+    return f"{100 * apart.mean.value:+.2f}{noise}"

@@ -1,0 +1,129 @@
+"""Searches that choose as they go: Optuna's TPE over one objective or several, and successive halving (ASHA)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from exdd_ray.config.sweep import LESS_IS_BETTER, RangeConfig
+from exdd_ray.edge.tune import fit, workshop_of
+from exdd_ray.experiment.workshop import Workshop
+from exdd_ray.progress import Advance
+from exdd_ray.sweep.objectives import objective_means
+from exdd_ray.sweep.space import LoadedSweep, Point, baseline, points_ahead, rounded
+
+STUDY = "optuna.log"
+_FACTOR = 3  # of ASHA: of three trials one goes on to the next rung
+_EFFORT = "effort"
+
+
+def search_tpe(loaded: LoadedSweep, workshop: Workshop, folder: Path, advance: Advance) -> list[Point]:
+    """Points that the tree-structured Parzen estimator chose, in their order; their trials are in the store.
+
+    Goes on with the study in `folder`, if there is one.
+    """
+    import optuna
+    from optuna.storages.journal import JournalFileBackend, JournalStorage
+
+    searcher, modes = loaded.sweep.searcher, [_mode(metric) for metric in loaded.sweep.objectives]
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = JournalStorage(JournalFileBackend(str(folder / STUDY)))
+    several, done = len(modes) > 1, len(_chosen(loaded, storage))
+    algorithm = OptunaSearch(
+        space=_distributions(loaded),
+        metric=list(loaded.sweep.objectives) if several else loaded.sweep.objectives[0],
+        mode=modes if several else modes[0],
+        sampler=optuna.samplers.TPESampler(seed=searcher.seed + done, constant_liar=True),
+        study_name=loaded.sweep.name,
+        storage=storage,
+    )
+    assert searcher.points is not None
+    left = searcher.points - 1 - done  # the baseline is a point too, and was run before
+    if left > 0:
+        work = tune.with_parameters(_run_settings, loaded=loaded, root=str(workshop.store.root.resolve()))
+        # Tune's own limit of trials at once is not for searchers that it did not make
+        config = tune.TuneConfig(search_alg=algorithm, num_samples=left)
+        fit(work, {}, config, folder, searcher.at_once, advance)
+    return [loaded.point(number, settings) for number, settings in enumerate(_chosen(loaded, storage), start=1)]
+
+
+def _mode(metric: str) -> str:
+    return "min" if metric in LESS_IS_BETTER else "max"
+
+
+def _distributions(loaded: LoadedSweep) -> dict[str, Any]:
+    """Lists are searched by position, in order where they are numbers; ranges by value."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    found: dict[str, Any] = {}
+    for short, values in loaded.axes.items():
+        if isinstance(values, RangeConfig):
+            whole = isinstance(values.low, int) and isinstance(values.high, int)
+            kind = IntDistribution if whole else FloatDistribution
+            found[short] = kind(values.low, values.high, log=values.log)
+        elif all(isinstance(value, int | float) for value in values) and list(values) == sorted(values):
+            found[short] = IntDistribution(0, len(values) - 1)
+        else:
+            found[short] = CategoricalDistribution(range(len(values)))
+    return found
+
+
+def _settings(loaded: LoadedSweep, params: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        short: rounded(params[short], values) if isinstance(values, RangeConfig) else values[params[short]]
+        for short, values in loaded.axes.items()
+    }
+
+
+def _chosen(loaded: LoadedSweep, storage: Any) -> list[dict[str, Any]]:
+    """Settings of the study's finished trials."""
+    import optuna
+
+    if loaded.sweep.name not in optuna.get_all_study_names(storage):
+        return []
+    study = optuna.load_study(study_name=loaded.sweep.name, storage=storage)
+    ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.FAIL)
+    return [_settings(loaded, trial.params) for trial in study.get_trials(states=ended)]
+
+
+def _run_settings(config: Mapping[str, Any], loaded: LoadedSweep, root: str) -> None:
+    workshop = workshop_of(root, int(config["threads"]))
+    tune.report(objective_means(loaded, loaded.point(0, _settings(loaded, config)), workshop))
+
+
+def search_asha(loaded: LoadedSweep, workshop: Workshop, folder: Path, advance: Advance) -> list[Point]:
+    """Points at the rung that each has reached; their trials are in the store."""
+    searcher, metric = loaded.sweep.searcher, loaded.sweep.objectives[0]
+    assert searcher.fidelity is not None
+    rungs, first = searcher.fidelity.rungs, baseline(loaded)
+    points = [point for point in points_ahead(loaded) if dict(point.settings) != first]
+    work = tune.with_parameters(_climb, loaded=loaded, points=points, root=str(workshop.store.root.resolve()))
+    # one unit of effort a rung would leave some without a decision: Tune decides at powers of the factor
+    scheduler = ASHAScheduler(
+        time_attr=_EFFORT, max_t=_FACTOR ** (len(rungs) - 1), grace_period=1, reduction_factor=_FACTOR
+    )
+    config = tune.TuneConfig(metric=metric, mode=_mode(metric), scheduler=scheduler)
+    space = {"job": tune.grid_search(list(range(len(points))))}
+    reached = []
+    for one in fit(work, space, config, folder, searcher.at_once, advance):
+        rung = rungs[round(math.log(one.metrics.get(_EFFORT, 1), _FACTOR))]
+        reached.append(at_rung(loaded, points[one.config["job"]], rung))
+    return sorted(reached, key=lambda point: point.number)
+
+
+def at_rung(loaded: LoadedSweep, point: Point, rung: int | float) -> Point:
+    """A point with the searcher's fidelity set."""
+    short = list(loaded.keys.values())[-1]
+    return loaded.point(point.number, {**point.settings, short: rung})
+
+
+def _climb(config: Mapping[str, Any], loaded: LoadedSweep, points: Sequence[Point], root: str) -> None:
+    workshop, fidelity = workshop_of(root, int(config["threads"])), loaded.sweep.searcher.fidelity
+    assert fidelity is not None
+    for number, rung in enumerate(fidelity.rungs):
+        found = objective_means(loaded, at_rung(loaded, points[config["job"]], rung), workshop)
+        tune.report({**found, _EFFORT: _FACTOR**number})

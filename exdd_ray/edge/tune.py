@@ -1,0 +1,132 @@
+"""A sweep's trials on Ray Tune: light readers of what was made before them, several at a time on equal shares."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# read when Tune runs: its own files of each trial would repeat what the store holds, and Ctrl-C is the caller's
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+
+import torch
+from ray import tune
+from ray.tune.experiment import Trial
+
+from exdd_ray.edge.cluster import one_line_errors
+from exdd_ray.edge.trials import TrialShare, trial_share
+from exdd_ray.experiment.workshop import Workshop
+from exdd_ray.progress import Advance
+from exdd_ray.store.artifact import Store
+from exdd_ray.sweep.plan import PlannedTrial
+from exdd_ray.sweep.run import run_planned
+
+RETRIES = 3  # of a trial whose worker or node is lost
+FOLDER = "tune"
+_workshops: dict[str, Workshop] = {}
+
+
+def workshop_of(root: str, threads: int) -> Workshop:
+    """This worker's own workshop on a store, kept from trial to trial."""
+    torch.set_num_threads(threads)
+    if root not in _workshops:
+        _workshops[root] = Workshop(Store(Path(root)))
+    return _workshops[root]
+
+
+@dataclass(frozen=True)
+class TuneTrials:
+    """Runs trials on the connected cluster; a TrialRunner.
+
+    Attributes:
+        folder: of the sweep's results, where every node reaches it.
+        at_once: trials at the same time; None is one a CPU.
+    """
+
+    folder: Path
+    at_once: int | None = None
+
+    def __call__(self, trials: Sequence[PlannedTrial], workshop: Workshop, advance: Advance) -> Mapping[str, str]:
+        """Run every trial in a worker that reaches the store by its path; tells why those failed that did."""
+        jobs = list(trials)
+        work = tune.with_parameters(_run, jobs=jobs, root=str(workshop.store.root.resolve()))
+        config = tune.TuneConfig(num_samples=1)
+        space = {"job": tune.grid_search(list(range(len(jobs))))}
+        ended = fit(work, space, config, self.folder, self.at_once, advance)
+        errors = {jobs[one.config["job"]].key: one.error or one.metrics["error"] for one in ended}
+        return {key: error for key, error in errors.items() if error}
+
+
+def _run(config: Mapping[str, Any], jobs: Sequence[PlannedTrial], root: str) -> None:
+    threads = int(config["threads"])
+    tune.report({"error": run_planned(jobs[config["job"]], workshop_of(root, threads))})
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A trial of Tune's: its config, what it reported last, and why it was lost in the end, if it was."""
+
+    config: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    error: str = ""
+
+
+class _Log(tune.Callback):  # type: ignore[misc]
+    """Keeps what trials reported, which Tune reads from files that are not written, and tells how many have ended."""
+
+    def __init__(self, advance: Advance) -> None:
+        self.ended: list[Ended] = []
+        self._advance = advance
+
+    def on_trial_complete(self, iteration: int, trials: Sequence[Trial], trial: Trial, **_: object) -> None:
+        del iteration, trials
+        self.ended.append(Ended(trial.config, trial.last_result))
+        self._advance(1)
+
+    def on_trial_error(self, iteration: int, trials: Sequence[Trial], trial: Trial, **_: object) -> None:
+        del iteration, trials
+        lost = f"its worker was lost {trial.num_failures} times: {_last_line(trial.get_error())}"
+        self.ended.append(Ended(trial.config, trial.last_result, lost))
+        self._advance(1)
+
+
+def fit(
+    work: Any,
+    space: Mapping[str, Any],
+    config: tune.TuneConfig,
+    folder: Path,
+    at_once: int | None,
+    advance: Advance,
+) -> list[Ended]:
+    """What Tune's trials of a function of a config gave; the config says how many `threads` it has, too.
+
+    Raises UserError where Tune itself fails.
+    """
+    share: TrialShare = trial_share(at_once)
+    config.max_concurrent_trials, config.reuse_actors = share.count, True
+    resources = {"cpu": share.cpus, "gpu": share.gpus}
+    log = _Log(advance)
+    run = tune.RunConfig(
+        name=FOLDER,
+        storage_path=str(folder),
+        failure_config=tune.FailureConfig(max_failures=RETRIES),
+        callbacks=[log],
+        verbose=0,
+    )
+    tuner = tune.Tuner(
+        tune.with_resources(work, resources),
+        param_space={**space, "threads": share.threads},
+        tune_config=config,
+        run_config=run,
+    )
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it misses the files, and says so trial by trial
+    with one_line_errors("Ray Tune cannot run the trials"), redirect_stdout(None):
+        tuner.fit()
+    return log.ended
+
+
+def _last_line(error: BaseException | None) -> str:
+    return (str(error).strip().splitlines() or [""])[-1]

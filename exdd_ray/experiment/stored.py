@@ -1,0 +1,168 @@
+"""Trials as artifacts: metrics, predictions and curves, named by all that decides them, so that none is run twice."""
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel
+
+from exdd_ray import __version__
+from exdd_ray.config.detector import PatchBankConfig
+from exdd_ray.config.experiment import ExperimentConfig
+from exdd_ray.config.load import Trial
+from exdd_ray.data.catalog import catalog_rows, select_rows
+from exdd_ray.detectors import bank, classifier, diffusionad, nearest
+from exdd_ray.errors import ConfigError
+from exdd_ray.experiment import pixels
+from exdd_ray.experiment.fit import wants
+from exdd_ray.experiment.result import Evaluation, TrialResult, result_record
+from exdd_ray.experiment.trial import assign, mask_givers, run_trial
+from exdd_ray.experiment.workshop import Workshop
+from exdd_ray.features import embed
+from exdd_ray.features.backbone import weights_digest
+from exdd_ray.metrics.curves import Curve
+from exdd_ray.store.arrays import write_arrays
+from exdd_ray.store.artifact import Artifact, Recipe, digest, remembered_digest
+from exdd_ray.synthesis import synthesize
+
+VERSION = 1
+CONFIG, CURVES, PREDICTIONS = "config.json", "curves.arrow", "predictions.parquet"
+_CURVE_POINTS = 200
+_READERS = 8
+# What decides a trial's numbers beside its own code: a stage whose results change makes every trial new.
+_STAGES = {
+    stage.__name__: stage.VERSION for stage in (bank, classifier, diffusionad, embed, nearest, pixels, synthesize)
+}
+
+
+def trial_recipe(config: ExperimentConfig, universe: pa.Table) -> Recipe:
+    """Names the result of an experiment on one category, wherever its files lie; images are hashed, not decoded.
+
+    Raises DataError as run_trial for data that do not allow it.
+    """
+    how = config.model_dump(mode="json", exclude={"dataset": {"root"}})
+    return Recipe(
+        "trial", VERSION, {"experiment": how, "stages": _STAGES, "version": __version__}, _inputs(config, universe)
+    )
+
+
+def stored_trial(trial: Trial, universe: pa.Table, workshop: Workshop) -> Artifact:
+    """Run an experiment on one category unless the store has its result; its metadata are the results' record.
+
+    Raises UserError as run_trial.
+    """
+    store, recipe = workshop.store, trial_recipe(trial.config, universe)
+
+    def build(folder: Path) -> dict[str, Any]:
+        with store.recording() as stages:
+            result = run_trial(trial, universe, workshop)
+        return {**_write(folder, result), "stages": sorted(stages)}
+
+    return store.make(recipe, build)
+
+
+def _inputs(config: ExperimentConfig, universe: pa.Table) -> tuple[str, ...]:
+    """Contents of all images, masks and other files that the experiment reads."""
+    files = [(row.id, row.image, row.mask, row.mask_threshold, row.region) for row in catalog_rows(universe)]
+    with ThreadPoolExecutor(_READERS) as pool:
+        images = list(pool.map(_content, [image for _, image, *_ in files]))
+        masks = list(pool.map(_content, [mask for _, _, mask, *_ in files]))
+    rows = [[name, *rest] for (name, _, _, *rest) in files]
+    inputs = [digest([rows, images, masks]), *(_content(str(file)) for path in _paths(config) for file in _files(path))]
+    if isinstance(config.detector, PatchBankConfig):
+        inputs.append(weights_digest(config.detector.features))
+    return (*inputs, *synthesis_keys(config, universe, assign(config, universe).train))
+
+
+def synthesis_keys(config: ExperimentConfig, universe: pa.Table, train: pa.Table) -> list[str]:
+    """Keys of the chunks of synthetic samples that an experiment trains on; none is made."""
+    if config.synthesizer is None or not wants(config.detector).defects:
+        return []
+    normal, givers = select_rows(train, label=0), mask_givers(universe, train)
+    return [job.recipe.key for job in synthesize.plan_chunks(config.synthesizer, normal, givers, config.seed)]
+
+
+def _paths(model: BaseModel) -> Iterator[Path]:
+    """Every file and folder that a config names, but for the dataset, whose images are known one by one."""
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            yield from _paths(value)
+        elif isinstance(value, Path) and name != "root":
+            yield value
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.exists():
+        raise ConfigError(f"{path}: no such file or folder")
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+
+
+def _content(file: str | None) -> str:
+    try:
+        return "" if file is None else remembered_digest(Path(file))
+    except OSError as error:
+        return f"unreadable: {error.strerror}"  # the trial counts it
+
+
+def _write(folder: Path, result: TrialResult) -> dict[str, Any]:
+    (folder / CONFIG).write_text(result.trial.config.model_dump_json(), encoding="utf-8")
+    evaluations = {"test": Evaluation(result.predictions, result.image, result.pixel)}
+    if result.validation is not None:
+        evaluations["validation"] = result.validation
+    pq.write_table(_predictions(evaluations), folder / PREDICTIONS)
+    write_arrays(folder / CURVES, _curves(evaluations["test"]))
+    record = result_record(result)
+    return {**{key: value for key, value in record.items() if key != "name"}, **_validation(result.validation)}
+
+
+def _predictions(evaluations: Mapping[str, Evaluation]) -> pa.Table:
+    return pa.Table.from_pylist(
+        [
+            {
+                "id": row.id,
+                "split": split,
+                "label": row.label,
+                "defect": row.defect,
+                "image": row.image,
+                "mask": row.mask,
+                "mask_threshold": row.mask_threshold,
+                "region": list(row.region) if row.region else None,
+                "score": float(score),
+            }
+            for split, evaluation in evaluations.items()
+            for row, score in zip(evaluation.predictions.rows, evaluation.predictions.scores, strict=True)
+        ]
+    )
+
+
+def _curves(test: Evaluation) -> dict[str, np.ndarray]:
+    curves = {"image_roc": test.image.detection.roc, "image_pr": test.image.detection.pr}
+    if test.pixel is not None:
+        found = test.pixel.detection
+        curves |= {"pixel_roc": found.roc, "pixel_pr": found.pr, "pro": test.pixel.pro}
+    return {f"{name}_{axis}": _thinned(curve, axis) for name, curve in curves.items() for axis in ("x", "y")}
+
+
+def _thinned(curve: Curve, axis: str) -> np.ndarray:
+    values = np.asarray(getattr(curve, axis), dtype=float)
+    return values[np.linspace(0, len(values) - 1, _CURVE_POINTS).round().astype(int)]
+
+
+def _validation(evaluation: Evaluation | None) -> dict[str, Any]:
+    image = None if evaluation is None else evaluation.image.detection
+    pixel = None if evaluation is None else evaluation.pixel
+    labels = [] if evaluation is None else [row.label for row in evaluation.predictions.rows]
+    return {
+        "validation_image_auroc": image.auroc if image else None,
+        "validation_image_ap": image.ap if image else None,
+        "validation_pixel_auroc": pixel.detection.auroc if pixel else None,
+        "validation_pixel_ap": pixel.detection.ap if pixel else None,
+        "validation_aupro": pixel.aupro if pixel else None,
+        "validation_normal": labels.count(0),
+        "validation_defects": labels.count(1),
+    }

@@ -1,0 +1,257 @@
+"""A sweep's results as its report reads them from their folder: points, their metrics, the rows of every trial."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from pydantic import ValidationError
+
+from exdd_ray.config.experiment import ExperimentConfig
+from exdd_ray.config.keys import resolve_key
+from exdd_ray.config.load import read_raw
+from exdd_ray.config.sweep import LESS_IS_BETTER, SweepConfig
+from exdd_ray.errors import ArtifactError, ConfigError
+from exdd_ray.sweep.results import CONFIG, DIGEST, PLAN, RESOLVED, SUMMARY, TRIALS
+from exdd_ray.sweep.summary import judged_by
+
+FILES = (CONFIG, RESOLVED, PLAN, TRIALS, SUMMARY, DIGEST)
+MISSING = "–"
+VALIDATION = "validation_"
+_TITLES = {
+    "image_auroc": "Image AUROC",
+    "pixel_auroc": "Pixel AUROC",
+    "image_ap": "Image AP",
+    "pixel_ap": "Pixel AP",
+    "aupro": "AUPRO",
+    "image_f1": "Image F1",
+    "pixel_f1": "Pixel F1",
+    "bank_vectors": "Bank vectors",
+    "milliseconds": "Milliseconds an image",
+}
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric: its column in the tables, its title, and whether less of it is better."""
+
+    key: str
+    title: str
+    less: bool = False
+
+    @property
+    def percent(self) -> bool:
+        """Whether it is a share, shown in percent."""
+        return not self.less
+
+    def scaled(self, value: float) -> float:
+        """The value in the unit that it is shown in."""
+        return 100 * value if self.percent else value
+
+    def text(self, value: float | None, *, unit: bool = False) -> str:
+        """The value as it is printed; a dash where there is none."""
+        if value is None:
+            return MISSING
+        if not self.percent:
+            return f"{value:.3g}" if self.key == "milliseconds" and value < 100 else f"{value:,.0f}"
+        return f"{100 * value:.2f}{' %' if unit else ''}"
+
+
+@dataclass(frozen=True)
+class Value:
+    """A metric of a point, and its difference from the baseline's.
+
+    Attributes:
+        mean: over seeds and categories.
+        half: half width of its 95 % interval; None with one run.
+        difference, difference_half: from the baseline, and half width; None where there is none.
+        p: of the difference.
+        within_noise: None where there is no difference.
+    """
+
+    mean: float
+    half: float | None = None
+    difference: float | None = None
+    difference_half: float | None = None
+    p: float | None = None
+    within_noise: bool | None = None
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of the swept space: its settings by dotted key, and its metrics by column; absent ones were not measured.
+
+    Attributes:
+        runs, failed: trials that are done, and that failed.
+    """
+
+    number: int
+    name: str
+    settings: Mapping[str, Any]
+    runs: int
+    failed: int
+    baseline: bool
+    chosen: bool
+    pareto: bool
+    values: Mapping[str, Value] = field(default_factory=dict)
+
+    def mean(self, metric: Metric) -> float | None:
+        """The mean of a metric, if it was measured."""
+        value = self.values.get(metric.key)
+        return None if value is None else value.mean
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """All of a sweep's results that the report shows.
+
+    Attributes:
+        points: in the order that they were planned in.
+        rows: of trials.parquet.
+        summary, plan: of the JSON files.
+    """
+
+    folder: Path
+    config: SweepConfig
+    points: tuple[Point, ...]
+    rows: tuple[Row, ...]
+    summary: Mapping[str, Any]
+    plan: Mapping[str, Any]
+
+    @property
+    def chosen(self) -> Point | None:
+        """The best point by the selection metric."""
+        return next((point for point in self.points if point.chosen), None)
+
+    @property
+    def baseline(self) -> Point | None:
+        """The point that the others are compared with."""
+        return next((point for point in self.points if point.baseline), None)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The swept dotted keys, in order."""
+        return tuple(dict.fromkeys(key for point in self.points for key in point.settings))
+
+    @property
+    def on_test(self) -> bool:
+        """Whether the best point was chosen on the test images."""
+        return self.config.select == "test"
+
+    def done(self, point: Point) -> list[Row]:
+        """The rows of a point's trials that did not fail."""
+        return [row for row in self.rows if row["name"] == point.name and row["state"] == "done"]
+
+    def objectives(self) -> tuple[Metric, ...]:
+        """The objectives as measured on the images that the best point was chosen on; those of cost know no images."""
+        return tuple(known_metric(judged_by(metric, self.config)) for metric in self.config.objectives)
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """Metrics on the test images that any point has; the objectives first, and in any case."""
+        found = {key for point in self.points for key in point.values}
+        others = [key for key in _TITLES if key in found]
+        return tuple(map(known_metric, dict.fromkeys([*self.config.objectives, *others])))
+
+    def title(self, key: str) -> str:
+        """A swept key as a reader knows it: `count` as `synthesizer count`, by the last two parts of the full key."""
+        found = next((name for name in self._swept if f".{name}".endswith(f".{key}")), key)
+        return " ".join(found.split(".")[-max(2, key.count(".") + 1) :]).replace("_", " ")
+
+    @cached_property
+    def _swept(self) -> tuple[str, ...]:
+        """The swept keys in full."""
+        fidelity = self.config.searcher.fidelity
+        keys = [*self.config.space, *([fidelity.key] if fidelity else [])]
+        return tuple(resolve_key(key, ExperimentConfig) for key in keys)
+
+
+def known_metric(column: str) -> Metric:
+    """The metric of a table's column, on the test images or the validation ones."""
+    key = column.removeprefix(VALIDATION)
+    images = "" if key == column else ", validation"
+    return Metric(column, f"{_TITLES.get(key, key)}{images}", key in LESS_IS_BETTER)
+
+
+def read_sweep(folder: Path) -> SweepFolder:
+    """Read a sweep's results.
+
+    Raises:
+        ConfigError: the folder holds no sweep's results, or its sweep.yaml is not one's config.
+        ArtifactError: a file is damaged.
+    """
+    if missing := [name for name in FILES if not (folder / name).is_file()]:
+        raise ConfigError(f"{folder}: not the results of a sweep (it has no {missing[0]})")
+    try:
+        config = SweepConfig.model_validate(read_raw(folder / CONFIG))
+    except ValidationError as error:
+        raise ConfigError(f"{folder / CONFIG}: not a sweep's config: {error.errors()[0]['msg']}") from error
+    try:
+        points = [_point(row) for row in _rows(folder / SUMMARY)]
+        return SweepFolder(
+            folder=folder,
+            config=config,
+            points=tuple(sorted(points, key=lambda point: point.number)),
+            rows=tuple(_rows(folder / TRIALS)),
+            summary=json.loads((folder / DIGEST).read_text(encoding="utf-8")),
+            plan=json.loads((folder / PLAN).read_text(encoding="utf-8")),
+        )
+    except (pa.ArrowInvalid, OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{folder}: damaged results of a sweep ({error})") from error
+
+
+def _rows(path: Path) -> list[Row]:
+    """A table's rows; what is not a number is None."""
+    return [
+        {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
+        for row in pq.read_table(path).to_pylist()
+    ]
+
+
+def _point(row: Row) -> Point:
+    metrics = [
+        key.removesuffix("_half") for key in row if key.endswith("_half") and not key.endswith("_difference_half")
+    ]
+    return Point(
+        **{key: row[key] for key in ("number", "name", "runs", "failed", "baseline", "chosen", "pareto")},
+        settings=json.loads(row["settings"]),
+        values={metric: _value(row, metric) for metric in metrics if row[metric] is not None},
+    )
+
+
+def _value(row: Row, metric: str) -> Value:
+    names = ("half", "difference", "difference_half", "p", "within_noise")
+    return Value(row[metric], **{name: row.get(f"{metric}_{name}") for name in names})
+
+
+def setting_text(value: Any) -> str:
+    """A setting's value on one line."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping | list):
+        return str(yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf)).strip().strip("{}")
+    return str(value)
+
+
+def setting_of(point: Point, key: str) -> str:
+    """A point's setting on one line; a dash where it has none."""
+    return setting_text(point.settings[key]) if key in point.settings else MISSING
+
+
+def number_of(value: Any) -> float | None:
+    """A setting as a number, if it is one."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def numeric_keys(points: Sequence[Point], keys: Sequence[str]) -> tuple[str, ...]:
+    """The keys that are set to two numbers or more."""
+    return tuple(key for key in keys if len({number_of(point.settings.get(key)) for point in points} - {None}) > 1)

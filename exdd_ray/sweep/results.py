@@ -1,0 +1,147 @@
+"""The results' folder of a sweep: tables, plan, summary, written whole."""
+
+import json
+import shutil
+from collections import Counter
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from exdd_ray.errors import UserError
+from exdd_ray.sweep.plan import Plan
+from exdd_ray.sweep.rates import machine
+from exdd_ray.sweep.space import LoadedSweep
+from exdd_ray.sweep.summary import PointSummary, summarize, summary_table
+
+CONFIG, RESOLVED, PLAN = "sweep.yaml", "resolved.yaml", "plan.json"
+TRIALS, SUMMARY, DIGEST = "trials.parquet", "summary.parquet", "summary.json"
+REPORT = "report.html"
+# What a folder of results may hold: files and folders of trackers and of the search beside the tables.
+_TRACKERS = ("wandb", "tensorboard", "mlflow", "mlflow.db")
+KNOWN = frozenset({CONFIG, RESOLVED, PLAN, TRIALS, SUMMARY, DIGEST, REPORT, "tune", "optuna.log", *_TRACKERS})
+
+
+@dataclass(frozen=True)
+class SweepResults:
+    """A finished sweep.
+
+    Attributes:
+        trials: as `trials_table` gives them.
+        seconds: that the sweep took.
+    """
+
+    loaded: LoadedSweep
+    plan: Plan
+    trials: pa.Table
+    points: tuple[PointSummary, ...]
+    seconds: float
+
+    @property
+    def baseline(self) -> PointSummary:
+        """The point that the others are compared with."""
+        return next(point for point in self.points if point.baseline)
+
+    @property
+    def chosen(self) -> PointSummary | None:
+        """The best point by the first objective; None where no point has all of its trials."""
+        return next((point for point in self.points if point.chosen), None)
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Why trials failed -> how many."""
+        return dict(Counter(row for row in self.trials["error"].to_pylist() if row))
+
+
+def results_of(loaded: LoadedSweep, plan: Plan, trials: pa.Table, baseline: str, seconds: float) -> SweepResults:
+    """The results of a table of trials."""
+    return SweepResults(loaded, plan, trials, tuple(summarize(trials, loaded.sweep, baseline)), seconds)
+
+
+def results_folder(loaded: LoadedSweep) -> Path:
+    """Where the sweep's results are written."""
+    return (loaded.sweep.output or Path("runs") / loaded.sweep.name).expanduser().absolute()
+
+
+def check_folder(folder: Path) -> None:
+    """Raise UserError where results cannot be written to a folder, or it holds anything but a sweep's."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        others = sorted({path.name for path in folder.iterdir()} - KNOWN)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write the results: {error.strerror}") from error
+    if others:
+        raise UserError(f"{folder}: holds {others[0]!r}, which is no sweep's result: choose another (output=...)")
+
+
+def write_sweep(folder: Path, results: SweepResults) -> None:
+    """Write the tables, each whole, over those of an earlier sweep. Raises UserError where that cannot be done."""
+    loaded = results.loaded
+    try:
+        raw = {**loaded.raw, "store": str(loaded.sweep.store.expanduser().absolute())}  # read from other folders too
+        _write(folder / CONFIG, yaml.safe_dump(raw, sort_keys=False))
+        _write(folder / RESOLVED, _resolved(results))
+        _write(folder / PLAN, json.dumps(_plan(results), indent=1))
+        for name, table in ((TRIALS, results.trials), (SUMMARY, summary_table(results.points))):
+            pq.write_table(table, folder / f".{name}")
+            (folder / f".{name}").replace(folder / name)
+        _write(folder / DIGEST, json.dumps(digest_of(results), indent=1))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write the results: {error.strerror or error}") from error
+
+
+def _write(path: Path, text: str) -> None:
+    unfinished = path.with_name(f".{path.name}")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
+
+
+def _resolved(results: SweepResults) -> str:
+    trials = {id(one.trial): one.trial for one in results.plan.trials}.values()
+    documents = ({"name": trial.name, **trial.config.model_dump(mode="json")} for trial in trials)
+    return "---\n".join(yaml.safe_dump(values, sort_keys=False) for values in documents)
+
+
+def _plan(results: SweepResults) -> dict[str, Any]:
+    return {
+        "trials": len(results.plan.trials),
+        "stages": [asdict(stage) for stage in results.plan.stages],
+        "seconds": round(results.seconds, 3),
+        "machine": machine(),
+        "written": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+
+
+def digest_of(results: SweepResults) -> dict[str, Any]:
+    """The sweep in a few JSON values."""
+    sweep, chosen = results.loaded.sweep, results.chosen
+    metric = sweep.objectives[0]
+    remarks = filter(None, results.trials["remarks"].to_pylist())
+    return {
+        "name": sweep.name,
+        "objectives": list(sweep.objectives),
+        "select": sweep.select,
+        "baseline": results.baseline.name,
+        "chosen": chosen.name if chosen else None,
+        "chosen_means": {name: mean.value for name, mean in chosen.means.items()} if chosen else None,
+        "within_noise": _noise(chosen, metric),
+        "trials": results.trials.num_rows,
+        "failed": sum(results.reasons.values()),
+        "reasons": results.reasons,
+        "remarks": list(dict.fromkeys(remarks)),
+    }
+
+
+def _noise(chosen: PointSummary | None, metric: str) -> bool | None:
+    return chosen.differences[metric].within_noise if chosen and metric in chosen.differences else None
+
+
+def remove_unfinished(folder: Path, *, keep_search: bool) -> None:
+    """Remove what Tune left of an earlier sweep; and, unless it is gone on with, the state of an adaptive search."""
+    shutil.rmtree(folder / "tune", ignore_errors=True)
+    if not keep_search:
+        (folder / "optuna.log").unlink(missing_ok=True)

@@ -1,0 +1,73 @@
+"""Running a sweep's trials: what they share first, then each for itself; one that fails does so alone."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from exdd_ray.errors import one_line
+from exdd_ray.experiment.stored import stored_trial
+from exdd_ray.experiment.workshop import Workshop
+from exdd_ray.progress import Advance
+from exdd_ray.store.artifact import Artifact
+from exdd_ray.sweep.plan import TRIALS, Plan, PlannedTrial
+from exdd_ray.sweep.rates import keep_rates
+from exdd_ray.sweep.shared import make_shared
+
+# Puts the results of trials into the store; tells why those failed that did, by key.
+TrialRunner = Callable[[Sequence[PlannedTrial], Workshop, Advance], Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial of a sweep gave: its artifact, or why there is none."""
+
+    planned: PlannedTrial
+    artifact: Artifact | None
+    error: str
+
+
+def run_plan(plan: Plan, workshop: Workshop, run: TrialRunner | None = None) -> list[Outcome]:
+    """Run the trials of a plan that the store has no result of.
+
+    Args:
+        run: runs them side by side; None is one after another in this process.
+    """
+    store = workshop.store
+    measured = make_shared(plan, workshop)
+    waiting = list({one.key: one for one in plan.trials if one.assigned and store.peek(one.key) is None}.values())
+    started = time.perf_counter()
+    errors: Mapping[str, str] = {}
+    if waiting:
+        with workshop.progress("trials", len(waiting)) as advance:
+            errors = (run or run_here)(waiting, workshop, advance)
+        measured[TRIALS] = (time.perf_counter() - started) / len(waiting)
+        keep_rates(store.root, measured)
+    return [outcome_of(one, workshop, errors) for one in plan.trials]
+
+
+def run_here(trials: Sequence[PlannedTrial], workshop: Workshop, advance: Advance) -> dict[str, str]:
+    """Run trials one after another in this process; a TrialRunner."""
+    errors = {}
+    for planned in trials:
+        if error := run_planned(planned, workshop):
+            errors[planned.key] = error
+        advance(1)
+    return errors
+
+
+def run_planned(planned: PlannedTrial, workshop: Workshop) -> str:
+    """Put a trial's result into the store: why that failed, or nothing."""
+    assert planned.assigned is not None
+    try:
+        stored_trial(planned.trial, planned.assigned.universe, workshop)
+    except Exception as error:  # whatever it is, the other trials go on
+        return one_line(error)
+    return ""
+
+
+def outcome_of(planned: PlannedTrial, workshop: Workshop, errors: Mapping[str, str]) -> Outcome:
+    """A trial's result in the store, or why there is none."""
+    artifact = workshop.store.find(planned.key) if planned.key else None
+    lost = "its result is not in the store: do the workers reach it by this path?"
+    error = "" if artifact else planned.error or errors.get(planned.key) or lost
+    return Outcome(planned, artifact, error)

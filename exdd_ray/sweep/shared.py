@@ -1,0 +1,82 @@
+"""What the trials of a sweep have in common, made once and at full width before the first of them starts."""
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from exdd_ray.config.detector import PatchBankConfig
+from exdd_ray.data.catalog import select_rows
+from exdd_ray.errors import UserError
+from exdd_ray.experiment.fit import wants
+from exdd_ray.experiment.share import AssignedTrial, share
+from exdd_ray.experiment.trial import mask_givers
+from exdd_ray.experiment.workshop import Workshop
+from exdd_ray.store.artifact import digest
+from exdd_ray.sweep.plan import EMBEDDING, ORDERS, SYNTHESIS, Plan
+from exdd_ray.synthesis.synthesize import synthesize
+
+
+def make_shared(plan: Plan, workshop: Workshop) -> dict[str, float]:
+    """Puts embeddings, synthetic defects, coreset orders and searches of trials that have no result into the store.
+
+    What cannot be made is left to the trials, each of which then fails with the reason.
+
+    Returns:
+        Seconds that an artifact of each stage took, of the stages that lacked some.
+    """
+    store = workshop.store
+    trials = [one.assigned for one in plan.trials if one.assigned is not None and store.peek(one.key) is None]
+    seconds = {}
+    for stage, work in ((EMBEDDING, _embed), (SYNTHESIS, _synthesize), (ORDERS, _order)):
+        started = time.perf_counter()
+        work(trials, workshop)
+        if missing := plan.missing(stage):
+            seconds[stage] = (time.perf_counter() - started) / missing
+    return seconds
+
+
+def _embed(trials: Sequence[AssignedTrial], workshop: Workshop) -> None:
+    for one in trials:
+        if isinstance(one.trial.config.detector, PatchBankConfig):
+            with suppress(UserError):
+                workshop.embedder(one.trial.config.detector.features, one.universe).embedding(one.universe)
+
+
+def _synthesize(trials: Sequence[AssignedTrial], workshop: Workshop) -> None:
+    """The largest counts first: smaller ones are beginnings of them."""
+    distinct: dict[str, AssignedTrial] = {}
+    for one in trials:
+        config, images = one.trial.config, [one.assignment.train[name].to_pylist() for name in ("image", "mask")]
+        if config.synthesizer is not None and wants(config.detector).defects:
+            features = config.detector.geometry.model_dump(mode="json")
+            how = config.synthesizer.model_dump(mode="json")
+            distinct.setdefault(digest([how, features, images, config.seed]), one)
+    for one in sorted(distinct.values(), key=_count, reverse=True):
+        with suppress(UserError):
+            _synthesize_for(one, workshop)
+
+
+def _count(one: AssignedTrial) -> int:
+    return 0 if one.trial.config.synthesizer is None else one.trial.config.synthesizer.count
+
+
+def _synthesize_for(one: AssignedTrial, workshop: Workshop) -> None:
+    """Synthetic defects, and their patch vectors where a bank takes them whole."""
+    config, train = one.trial.config, one.assignment.train
+    assert config.synthesizer is not None
+    made = synthesize(
+        config.synthesizer,
+        select_rows(train, label=0),
+        mask_givers(one.universe, train),
+        config.seed,
+        workshop.store,
+        run=workshop.paint,
+        progress=workshop.progress,
+    )
+    if isinstance(config.detector, PatchBankConfig) and config.detector.positives.source == "mask" and made.samples:
+        workshop.embedder(config.detector.features, one.universe).samples(made.catalog)
+
+
+def _order(trials: Sequence[AssignedTrial], workshop: Workshop) -> None:
+    with suppress(UserError):
+        share(trials, workshop)

@@ -1,0 +1,175 @@
+"""What a sweep says: means with intervals, differences from the baseline, the best trial, the Pareto front."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from exdd_ray.config.sweep import LESS_IS_BETTER, Metric, SweepConfig
+from exdd_ray.metrics.seeds import Difference, Mean, difference, holm, mean_of
+from exdd_ray.sweep.tables import Row
+
+MEANS = (
+    "image_auroc",
+    "image_ap",
+    "pixel_auroc",
+    "pixel_ap",
+    "aupro",
+    "validation_image_auroc",
+    "validation_image_ap",
+    "validation_pixel_auroc",
+    "validation_pixel_ap",
+    "validation_aupro",
+    "bank_vectors",
+    "milliseconds",
+)
+_SPLITLESS = frozenset({"bank_vectors", "milliseconds"})
+
+
+@dataclass(frozen=True)
+class PointSummary:
+    """All trials of a point.
+
+    Attributes:
+        means: by metric; a metric that some trial lacks is absent.
+        differences: from the baseline, by metric; their p are corrected by Holm's method over the points.
+        chosen: the best by the first objective on the images that the sweep selects by.
+        pareto: no other point is better in one objective and at least as good in all others.
+    """
+
+    number: int
+    name: str
+    settings: str
+    runs: int
+    failed: int
+    means: Mapping[str, Mean]
+    differences: Mapping[str, Difference]
+    baseline: bool
+    chosen: bool
+    pareto: bool
+
+
+def judged_by(metric: Metric, sweep: SweepConfig) -> str:
+    """The column of an objective on the images that the sweep selects by."""
+    return metric if metric in _SPLITLESS or sweep.select == "test" else f"validation_{metric}"
+
+
+def summarize(trials: pa.Table, sweep: SweepConfig, baseline: str) -> list[PointSummary]:
+    """Every point of a table of trials, in its order.
+
+    Only points with all of their trials done are chosen from.
+
+    Args:
+        baseline: name of the point that the others are compared with.
+    """
+    rows = trials.to_pylist()
+    by_point = {name: [row for row in rows if row["name"] == name] for name in dict.fromkeys(r["name"] for r in rows)}
+    means = {name: _means(members) for name, members in by_point.items()}
+    compared = _differences(by_point, baseline)
+    columns = [judged_by(metric, sweep) for metric in sweep.objectives]
+    signs = [-1 if metric in LESS_IS_BETTER else 1 for metric in sweep.objectives]
+    complete = [
+        name
+        for name, members in by_point.items()
+        if all(row["state"] == "done" for row in members) and all(column in means[name] for column in columns)
+    ]
+    values = np.array([[sign * means[n][c].value for c, sign in zip(columns, signs, strict=True)] for n in complete])
+    best = complete[int(np.argmax(values[:, 0]))] if complete else None
+    front = {name for name, on in zip(complete, pareto_front(values), strict=True) if on} if complete else set()
+    return [
+        PointSummary(
+            number=members[0]["number"],
+            name=name,
+            settings=members[0]["settings"],
+            runs=sum(row["state"] == "done" for row in members),
+            failed=sum(row["state"] != "done" for row in members),
+            means=means[name],
+            differences=compared.get(name, {}),
+            baseline=name == baseline,
+            chosen=name == best,
+            pareto=name in front,
+        )
+        for name, members in by_point.items()
+    ]
+
+
+def pareto_front(values: np.ndarray) -> np.ndarray:
+    """Which of N points [N x objectives], larger being better, no other one dominates: bool [N]."""
+    at_least = (values[:, None] >= values[None]).all(axis=2)
+    better = (values[:, None] > values[None]).any(axis=2)
+    return np.asarray(~(at_least & better).any(axis=0))
+
+
+def _means(rows: Sequence[Row]) -> dict[str, Mean]:
+    done = [row for row in rows if row["state"] == "done"]
+    columns = {metric: [row[metric] for row in done] for metric in MEANS}
+    return {
+        metric: mean_of(np.array(values, dtype=float))
+        for metric, values in columns.items()
+        if values and None not in values
+    }
+
+
+def _differences(by_point: Mapping[str, Sequence[Row]], baseline: str) -> dict[str, dict[str, Difference]]:
+    """Of every point but the baseline, by metric, paired by seed, dataset and category."""
+    found: dict[str, dict[str, Difference]] = {name: {} for name in by_point}
+    for metric in MEANS:
+        theirs = _values(by_point[baseline], metric)
+        mine = {name: _values(rows, metric) for name, rows in by_point.items() if name != baseline}
+        of_metric = {name: difference(values, theirs) for name, values in mine.items() if values.keys() & theirs.keys()}
+        for name, corrected in zip(of_metric, holm(list(of_metric.values())), strict=True):
+            found[name][metric] = corrected
+    return found
+
+
+def _values(rows: Sequence[Row], metric: str) -> dict[tuple[int, str, str], float]:
+    return {(row["seed"], row["dataset"], row["category"]): row[metric] for row in rows if row[metric] is not None}
+
+
+def summary_table(points: Sequence[PointSummary]) -> pa.Table:
+    """One row a point; columns `<metric>`, `_half`, `_difference`, `_difference_half`, `_p`, `_within_noise`."""
+    metric_fields = [
+        field
+        for metric in MEANS
+        for field in (
+            (metric, pa.float64()),
+            (f"{metric}_half", pa.float64()),
+            (f"{metric}_difference", pa.float64()),
+            (f"{metric}_difference_half", pa.float64()),
+            (f"{metric}_p", pa.float64()),
+            (f"{metric}_within_noise", pa.bool_()),
+        )
+    ]
+    schema = pa.schema(
+        [
+            ("number", pa.int32()),
+            ("name", pa.string()),
+            ("settings", pa.string()),
+            ("runs", pa.int32()),
+            ("failed", pa.int32()),
+            *metric_fields,
+            ("baseline", pa.bool_()),
+            ("chosen", pa.bool_()),
+            ("pareto", pa.bool_()),
+        ]
+    )
+    return pa.Table.from_pylist([_summary_row(point) for point in points], schema=schema)
+
+
+def _summary_row(point: PointSummary) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        name: getattr(point, name)
+        for name in ("number", "name", "settings", "runs", "failed", "baseline", "chosen", "pareto")
+    }
+    for metric, mean in point.means.items():
+        row |= {metric: mean.value, f"{metric}_half": mean.half}
+    for metric, apart in point.differences.items():
+        row |= {
+            f"{metric}_difference": apart.mean.value,
+            f"{metric}_difference_half": apart.mean.half,
+            f"{metric}_p": apart.p,
+            f"{metric}_within_noise": apart.within_noise,
+        }
+    return row

@@ -1,0 +1,73 @@
+"""A sweep from its points to its results."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from exdd_ray.errors import ConfigError
+from exdd_ray.experiment.workshop import Workshop
+from exdd_ray.progress import Advance
+from exdd_ray.sweep.plan import Plan, lay_out, make_plan
+from exdd_ray.sweep.rates import read_rates
+from exdd_ray.sweep.results import SweepResults, results_of
+from exdd_ray.sweep.run import Outcome, TrialRunner, run_plan
+from exdd_ray.sweep.space import LoadedSweep, Point, baseline, points_ahead
+from exdd_ray.sweep.speed import milliseconds
+from exdd_ray.sweep.tables import trials_table
+
+# Chooses points as it goes; their trials are in the store then, and their results told of as they come.
+Search = Callable[[LoadedSweep, Workshop, Advance], Sequence[Point]]
+
+
+def plan_sweep(loaded: LoadedSweep, workshop: Workshop) -> Plan:
+    """The plan of all points that are known before anything runs; of an adaptive search that is the baseline's.
+
+    Raises UserError where a dataset is not there.
+    """
+    first = points_ahead(loaded) if loaded.sweep.searcher.kind in ("grid", "random") else [_baseline(loaded)]
+    return make_plan(lay_out(first, workshop), workshop, read_rates(workshop.store.root))
+
+
+def run_sweep(
+    loaded: LoadedSweep,
+    plan: Plan,
+    workshop: Workshop,
+    *,
+    run: TrialRunner | None = None,
+    search: Search | None = None,
+) -> SweepResults:
+    """Run what the store lacks of a planned sweep, and compare all of it.
+
+    Args:
+        run: runs trials side by side; None is one after another in this process.
+        search: chooses the points of an adaptive searcher after the baseline.
+
+    Raises ConfigError for an adaptive searcher without a `search`.
+    """
+    started = time.perf_counter()
+    searcher = loaded.sweep.searcher
+    outcomes = run_plan(plan, workshop, run)
+    if searcher.kind in ("tpe", "asha"):
+        if search is None:
+            raise ConfigError(f"searcher.kind={searcher.kind} needs Ray (not --here)")
+        with workshop.progress(f"{searcher.kind} search", (searcher.points or 1) - 1) as advance:
+            points = search(loaded, workshop, advance)
+        # a search may come to a point twice
+        trials = {(one.point.name, one.dataset, one.category, one.trial.config.seed): one for one in plan.trials}
+        for one in lay_out(points, workshop):
+            trials.setdefault((one.point.name, one.dataset, one.category, one.trial.config.seed), one)
+        plan = make_plan(tuple(trials.values()), workshop, read_rates(workshop.store.root))
+        outcomes = run_plan(plan, workshop, run)
+    table = trials_table(outcomes, _speeds(loaded, outcomes, workshop))
+    seconds = time.perf_counter() - started
+    return results_of(loaded, plan, table, outcomes[0].planned.point.name, seconds)
+
+
+def _speeds(loaded: LoadedSweep, outcomes: Sequence[Outcome], workshop: Workshop) -> dict[str, float]:
+    return milliseconds(outcomes, workshop) if "milliseconds" in loaded.sweep.objectives else {}
+
+
+def _baseline(loaded: LoadedSweep) -> Point:
+    settings, fidelity = baseline(loaded), loaded.sweep.searcher.fidelity
+    if fidelity is not None:
+        settings[list(loaded.keys.values())[-1]] = fidelity.rungs[-1]
+    return loaded.point(0, settings)

@@ -1,0 +1,15 @@
+"""How many synthetic defects help? Image and pixel metrics against their number (of each prompt), seed by seed."""
+
+import argparse
+import sys
+
+from exdd_ray.cli.sweep import add_script_options, run_script
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--counts", type=int, nargs="+", metavar="N", default=[0, 50, 100, 150])
+add_script_options(parser, "synth_count.yaml")
+
+if __name__ == "__main__":
+    arguments = parser.parse_args()
+    counts = {"synthesizer.count": arguments.counts}
+    sys.exit(run_script(arguments, {"space": counts, "baseline": {"synthesizer.count": arguments.counts[0]}}))

@@ -1,0 +1,128 @@
+"""Sweeps on Ray Tune: the tables that one process would make, whatever becomes of the workers."""
+
+import json
+import os
+import signal
+import time
+
+import ray
+from ray import tune
+from sweep_small import small_sweep
+
+from exdd_ray.edge import search
+from exdd_ray.edge.cluster import require_shared
+from exdd_ray.edge.search import search_asha, search_tpe
+from exdd_ray.edge.tune import TuneTrials, fit
+from exdd_ray.experiment.workshop import Workshop
+from exdd_ray.store.artifact import Recipe, Store
+from exdd_ray.sweep.sweep import plan_sweep, run_sweep
+
+
+def swept(loaded, folder, *, search=None, run=None):
+    workshop = Workshop(Store(folder / "store"))
+    (folder / "out").mkdir(exist_ok=True)
+    results = run_sweep(loaded, plan_sweep(loaded, workshop), workshop, run=run, search=search)
+    return results, workshop.store
+
+
+def test_tune_gives_the_table_of_one_process(tmp_path):
+    loaded = small_sweep(tmp_path, seeds=[0], space={"count": [0, 4], "dataset.split.defects": [3, 500]})
+    here, _ = swept(loaded, tmp_path)
+    (tmp_path / "ray").mkdir()
+    there, store = swept(loaded, tmp_path / "ray", run=TuneTrials(tmp_path / "ray/out"))
+    assert there.trials.equals(here.trials)
+    assert there.reasons
+    assert not [key for key in store.made if key.startswith("trial-")]  # the workers made them
+
+
+def test_a_trial_whose_worker_is_killed_is_run_again(tmp_path):
+    told, marker = [], tmp_path / "marker"
+
+    def dies_once(config):
+        if config["job"] == 1 and not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        tune.report({"error": f"job {config['job']} ran"})
+
+    ended = fit(dies_once, {"job": tune.grid_search([0, 1, 2])}, tune.TuneConfig(), tmp_path, 2, told.append)
+    assert marker.exists()
+    assert sorted(one.metrics["error"] for one in ended) == ["job 0 ran", "job 1 ran", "job 2 ran"]
+    assert not any(one.error for one in ended)
+    assert sum(told) == 3
+
+
+def test_a_trial_whose_worker_dies_each_time_fails_alone(tmp_path):
+    def work(config):
+        if config["job"] == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        tune.report({"error": ""})
+
+    ended = fit(work, {"job": tune.grid_search([0, 1])}, tune.TuneConfig(), tmp_path, 2, lambda _: None)
+    lost = {one.config["job"]: one.error for one in ended}
+    assert lost[0] == ""
+    assert lost[1].startswith("its worker was lost 4 times: ")
+
+
+TPE = {
+    "seeds": [0],
+    "searcher": {"kind": "tpe", "points": 5, "at_once": 2, "seed": 1},
+    "space": {"bank.negative.rate": {"low": 0.02, "high": 0.5, "log": True}, "synthesizer.count": [0, 4]},
+    "objectives": ["image_auroc", "bank_vectors"],
+}
+
+
+def test_tpe_over_two_objectives_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
+    loaded = small_sweep(tmp_path, **TPE)
+    cut_off = small_sweep(tmp_path, **{**TPE, "searcher": {**TPE["searcher"], "points": 3}})
+
+    def tpe(sweep, workshop, advance):
+        return search_tpe(sweep, workshop, tmp_path / "out", advance)
+
+    first, _ = swept(cut_off, tmp_path, search=tpe)
+    assert len(first.points) == 3
+    whole, _ = swept(loaded, tmp_path, search=tpe)
+    assert len(whole.points) == 5
+    assert whole.trials.slice(0, 3).equals(first.trials)
+    assert 1 <= sum(point.pareto for point in whole.points) <= 5
+    assert len({point.settings for point in whole.points}) == 5
+    monkeypatch.setattr(search, "fit", None)  # a finished search starts nothing
+    again, _ = swept(loaded, tmp_path, search=tpe)
+    assert again.trials.equals(whole.trials)
+
+
+def test_asha_gives_few_points_much(tmp_path):
+    searcher = {"kind": "asha", "points": 7, "fidelity": {"key": "synthesizer.count", "rungs": [2, 6, 18]}}
+    space = {"bank.negative.rate": {"low": 0.02, "high": 0.9}}
+    loaded = small_sweep(tmp_path, seeds=[0], searcher=searcher, space=space, objectives=["bank_vectors"])
+
+    def asha(sweep, workshop, advance):
+        return search_asha(sweep, workshop, tmp_path / "out", advance)
+
+    results, _ = swept(loaded, tmp_path, search=asha)
+    rows = results.trials.to_pylist()
+    reached = [json.loads(row["settings"])["count"] for row in rows]
+    assert [row["train_synthetic"] for row in rows] == reached
+    assert len(reached) == 7
+    assert reached[0] == 18  # the baseline has all
+    assert set(reached) <= {2, 6, 18}
+    assert reached.count(18) < 7
+
+
+def test_workers_that_need_one_artifact_make_it_once(tmp_path):
+    @ray.remote(num_cpus=0.1)
+    def make():
+        def build(folder):
+            with (tmp_path / "log").open("a") as file:
+                file.write("built\n")
+            time.sleep(1)
+            (folder / "x").write_text("x")
+
+        return Store(tmp_path / "store").make(Recipe("slow", 1, {}), build).key
+
+    assert len(set(ray.get([make.remote() for _ in range(3)]))) == 1
+    assert (tmp_path / "log").read_text() == "built\n"
+
+
+def test_every_node_reaches_a_folder_of_this_machine(tmp_path):
+    require_shared(tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,136 @@
+"""Sweeps in this process, from a file to tables."""
+
+import json
+import math
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from sweep_small import small_sweep
+
+from exdd_ray.errors import ConfigError
+from exdd_ray.experiment.run import run_trials
+from exdd_ray.experiment.workshop import Workshop
+from exdd_ray.store.artifact import Store
+from exdd_ray.sweep.results import write_sweep
+from exdd_ray.sweep.space import points_ahead
+from exdd_ray.sweep.sweep import plan_sweep, run_sweep
+from exdd_ray.sweep.tables import METRICS
+
+
+def run(loaded, store):
+    workshop = Workshop(store)
+    return run_sweep(loaded, plan_sweep(loaded, workshop), workshop)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("swept")
+    loaded, store = small_sweep(folder), Store(folder / "store")
+    return loaded, run(loaded, store), store
+
+
+def test_every_trials_metrics_are_those_of_an_independent_run(swept, tmp_path):
+    loaded, results, _ = swept
+    rows = {(row["name"], row["seed"]): row for row in results.trials.to_pylist()}
+    for point in points_ahead(loaded):
+        for number, (_, trial) in enumerate(point.trials):
+            store = Store(tmp_path / f"{point.number}-{number}")
+            (alone,) = run_trials([trial], Workshop(store), lambda _: None)
+            row = rows[point.name, trial.config.seed]
+            assert row["image_auroc"] == alone.image.detection.auroc
+            assert row["pixel_ap"] == alone.pixel.detection.ap
+            assert row["validation_image_ap"] == alone.validation.image.detection.ap
+            assert (row["negative_bank"], row["positive_bank"]) == alone.bank_sizes
+
+
+def test_what_trials_share_is_made_once(swept):
+    _, results, store = swept
+    stages = {stage.stage: stage for stage in results.plan.stages}
+    assert (stages["embedding"].distinct, stages["embedding"].uses) == (2, 16)
+    assert (stages["synthesis"].distinct, stages["synthesis"].uses) == (2, 4)  # a chunk a seed
+    assert (stages["coreset orders"].distinct, stages["coreset orders"].uses) == (2, 8)
+    assert (stages["trials"].distinct, stages["trials"].in_store) == (8, 0)
+    made = [key.split("-")[0] for key in store.made]
+    assert made.count("synthesis") == 2
+    assert made.count("trial") == 8
+    assert len(store.made) == len(set(store.made))
+
+
+def test_a_second_sweep_computes_nothing_and_says_the_same(swept):
+    loaded, first, store = swept
+    again = Store(store.root)
+    second = run(loaded, again)
+    assert again.made == []
+    assert second.trials.equals(first.trials)
+    assert second.plan.missing("trials") == 0
+    assert all(stage.in_store == stage.distinct for stage in second.plan.stages)
+
+
+def test_the_next_plan_knows_how_long_things_take(swept):
+    _, results, store = swept
+    longer = small_sweep(store.root.parent, space={"synthesizer.count": [0, 4], "bank.negative.rate": [0.05, 0.2]})
+    plan = plan_sweep(longer, Workshop(Store(store.root)))
+    seconds = {stage.stage: stage.seconds for stage in plan.stages}
+    assert seconds["trials"] > 0
+    assert seconds["embedding"] == 0
+    assert all(stage.seconds is None for stage in results.plan.stages if stage.distinct)
+
+
+def test_the_tables_are_written_and_read_by_others(swept, tmp_path):
+    loaded, results, _ = swept
+    write_sweep(tmp_path, results)
+    trials, summary = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("trials", "summary"))
+    assert trials.num_rows == 8
+    assert summary["name"].to_pylist() == [point.name for point in points_ahead(loaded)]
+    assert json.loads(trials["settings"][0].as_py()) == {"count": 0, "rate": 0.05}
+    assert sum(summary["chosen"].to_pylist()) == 1
+    by_hand = [row["image_auroc"] for row in trials.to_pylist() if row["name"] == "count=4, rate=0.1"]
+    assert summary["image_auroc"][3].as_py() == pytest.approx(np.mean(by_hand))
+    written = json.loads((tmp_path / "summary.json").read_text())
+    assert written["trials"] == 8
+    assert written["chosen"] == summary["name"][summary["chosen"].to_pylist().index(True)].as_py()
+
+
+def test_a_failing_trial_fails_alone_with_its_reason(tmp_path):
+    loaded = small_sweep(tmp_path, space={"dataset.split.defects": [3, 500]})
+    results = run(loaded, Store(tmp_path / "store"))
+    assert [row["state"] for row in results.trials.to_pylist()] == ["done", "done", "failed", "failed"]
+    ((reason, count),) = results.reasons.items()
+    assert "500 defects to train on and 3 to validate on" in reason
+    assert count == 2
+    assert results.chosen.name == "defects=3"
+    assert results.trials["image_auroc"].to_pylist()[2:] == [None, None]
+
+
+def test_one_that_fails_as_it_runs_fails_alone_too(tmp_path):
+    loaded = small_sweep(tmp_path, seeds=[0], space={"detector.features.crop": [None, [48, 48]], "count": [0]})
+    overridden = small_sweep(tmp_path, "evaluation.resolution=native", seeds=[0], space=loaded.raw["space"])
+    results = run(overridden, Store(tmp_path / "store"))
+    assert [row["state"] for row in results.trials.to_pylist()] == ["done", "failed"]
+    assert results.trials["error"][1].as_py().startswith("evaluation.resolution=native needs maps of the whole image")
+
+
+def test_all_metrics_are_shares(swept):
+    _, results, _ = swept
+    for name in METRICS:
+        values = [value for value in results.trials[name].to_pylist() if value is not None]
+        assert all(0 <= value <= 1 and not math.isnan(value) for value in values), name
+    assert results.trials["milliseconds"].null_count == 8
+
+
+def test_milliseconds_are_measured_where_they_are_an_objective(tmp_path):
+    loaded = small_sweep(
+        tmp_path, seeds=[0], space={"bank.negative.rate": [0.1]}, objectives=["image_auroc", "milliseconds"]
+    )
+    store = Store(tmp_path / "store")
+    results = run(loaded, store)
+    (found,) = results.trials["milliseconds"].to_pylist()
+    assert 0.1 < found < 10_000
+    assert run(loaded, Store(store.root)).trials["milliseconds"].to_pylist() == [found]
+
+
+def test_an_adaptive_search_needs_ray(tmp_path):
+    loaded = small_sweep(tmp_path, searcher={"kind": "tpe", "points": 3}, seeds=[0])
+    with pytest.raises(ConfigError, match="searcher.kind=tpe needs Ray"):
+        run(loaded, Store(tmp_path / "store"))
