@@ -2,11 +2,15 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 
 from exdd_ray import __version__
 from exdd_ray.cli.data import add_data_parser
+from exdd_ray.cli.report import add_report_parser
 from exdd_ray.cli.run import add_config_parser, add_run_parser
+from exdd_ray.cli.sweep import add_sweep_parser
 from exdd_ray.cli.synth import add_synth_parser
+from exdd_ray.cli.track import add_track_parser
 from exdd_ray.errors import UserError
 
 USER_MISTAKE = 2
@@ -22,7 +26,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_run_parser(subparsers)
+    add_report_parser(subparsers)
     add_synth_parser(subparsers)
+    add_sweep_parser(subparsers)
+    add_track_parser(subparsers)
     add_config_parser(subparsers)
     add_data_parser(subparsers)
     for name, command in subparsers.choices.items():
@@ -46,10 +53,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Run a command; the exit code is 0, the command's own, 2 for a user's mistake, 130 when interrupted."""
     arguments = parse(argv)
+    return run_command(lambda: arguments.run(arguments), debug=arguments.debug)
+
+
+def run_command(command: Callable[[], int], *, debug: bool = False) -> int:
+    """A command's exit code, or that of its error, which is told in one line."""
     try:
-        return int(arguments.run(arguments))
+        return int(command())
     except UserError as error:
-        if arguments.debug:
+        if debug:
             raise
         print(f"exdd: {error}", file=sys.stderr)
         return USER_MISTAKE

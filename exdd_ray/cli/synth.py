@@ -48,7 +48,8 @@ def run_synth(arguments: argparse.Namespace) -> int:
     from exdd_ray.experiment.workshop import Workshop
     from exdd_ray.report.contact_sheet import write_contact_sheet
     from exdd_ray.store.artifact import Store
-    from exdd_ray.tracking.synthesis import log_synthesis, tracking_mode
+    from exdd_ray.tracking.synthesis import log_synthesis
+    from exdd_ray.tracking.wandb_runs import tracking_mode
 
     loaded = load_run(*config_and_overrides(arguments))
     folder = (loaded.run.output or Path("runs") / f"{loaded.run.name}-synthesis").expanduser().absolute()

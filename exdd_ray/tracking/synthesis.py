@@ -1,27 +1,18 @@
 """Synthetic defects in Weights & Biases: a run for each set, its samples as a table of images."""
 
-import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from exdd_ray.errors import ConfigError, UserError
 from exdd_ray.report.contact_sheet import SynthesisSet, count_samples
 from exdd_ray.report.samples import read_sample
 from exdd_ray.report.strips import prompts_of
 from exdd_ray.synthesis.synthesize import Made
+from exdd_ray.tracking.wandb_runs import Mode, Place, address, picture, start_run, tracking_mode, wandb_session
 
 MAX_EACH = 50
 COLUMNS = ("sample", "prompt", "seed", "background", "mask", "result")
 TABLE = "samples"
-_SIDE = 512
-_TAG_LENGTH = 64
-Mode = Literal["online", "offline", "disabled"]
 
 
 def log_synthesis(
@@ -41,35 +32,12 @@ def log_synthesis(
         ConfigError: an unknown WANDB_MODE, or online without a key.
         UserError: wandb refuses the project, or its server does not answer.
     """
-    import wandb
-
     mode = mode or tracking_mode()
     if mode == "disabled":
         return ()
-    try:
-        if mode != "offline" and not wandb.login(prompt=False, verify=False):
-            raise ConfigError("WANDB_MODE=online needs WANDB_API_KEY, or `wandb login` before")
-        folder.mkdir(parents=True, exist_ok=True)
-        with _images_inside(folder if mode == "offline" else None):
-            return tuple(_log_set(project, name, entry, folder, mode) for entry in sets)
-    except wandb.errors.Error as error:
-        raise UserError(f"wandb: {' '.join(str(error).split())}") from error
-
-
-def tracking_mode() -> Mode:
-    """The mode that the environment asks for; offline, with a line to say so, where it has neither mode nor key.
-
-    Raises ConfigError for an unknown one.
-    """
-    mode = os.environ.get("WANDB_MODE", "")
-    if mode in ("online", "offline", "disabled"):
-        return cast(Mode, mode)
-    if mode:
-        raise ConfigError(f"WANDB_MODE={mode} is not online, offline or disabled")
-    if os.environ.get("WANDB_API_KEY"):
-        return "online"
-    print("wandb: no WANDB_API_KEY, so the runs stay offline; `wandb sync` uploads them", file=sys.stderr)
-    return "offline"
+    place = Place(project, name, folder, mode)
+    with wandb_session(place):
+        return tuple(_log_set(place, entry) for entry in sets)
 
 
 def summary_of(entry: SynthesisSet) -> dict[str, float]:
@@ -89,38 +57,15 @@ def summary_of(entry: SynthesisSet) -> dict[str, float]:
     return found
 
 
-def _log_set(project: str, group: str, entry: SynthesisSet, folder: Path, mode: Mode) -> str:
+def _log_set(place: Place, entry: SynthesisSet) -> str:
     import wandb
 
-    # Neither the terminal's output nor facts about the machine belong to what a synthesizer made.
-    settings = wandb.Settings(
-        console="off",
-        silent=mode == "offline",
-        save_code=False,
-        disable_git=True,
-        x_disable_stats=True,
-        x_disable_machine_info=True,
-    )
-    with (
-        wandb.init(
-            project=project,
-            entity=os.environ.get("WANDB_ENTITY"),  # wandb itself reads it once a process
-            dir=folder,
-            mode=mode,
-            group=group,
-            job_type="synthesis",
-            name=entry.title,
-            notes="\n".join(entry.remarks) or None,
-            tags=[tag[:_TAG_LENGTH] for tag in dict.fromkeys((entry.dataset, entry.category)) if tag],
-            config=_config(entry),
-            settings=settings,
-            reinit="create_new",
-        ) as run
-    ):
+    tags, notes = (entry.dataset, entry.category), "\n".join(entry.remarks)
+    with start_run(place, "synthesis", entry.title, _config(entry), tags, notes) as run:
         shown = _first_of_each(entry)
         run.log({TABLE: wandb.Table(columns=list(COLUMNS), data=[_table_row(made) for made in shown])})
         run.summary.update({**summary_of(entry), "shown": len(shown)})
-        return str(run.settings.sync_dir if mode == "offline" else run.url)
+        return address(run)
 
 
 def _config(entry: SynthesisSet) -> dict[str, Any]:
@@ -134,36 +79,13 @@ def _first_of_each(entry: SynthesisSet) -> list[Made]:
 
 
 def _table_row(made: Made) -> list[Any]:
-    import wandb
-
     background, result, mask, _ = read_sample(made)
-    overlay = {"defect": {"mask_data": _small(mask.astype(np.uint8)), "class_labels": {1: made.row.defect}}}
     # 56 bits do not fit the numbers of JSON.
     return [
         made.row.id,
         made.prompt,
         str(made.seed),
-        wandb.Image(_small(background)),
-        wandb.Image(_small(background), masks=overlay),
-        wandb.Image(_small(result)),
+        picture(background),
+        picture(background, mask, made.row.defect),
+        picture(result),
     ]
-
-
-def _small(pixels: np.ndarray) -> np.ndarray:
-    """At most _SIDE pixels on the longer side; a mask keeps its values."""
-    image = Image.fromarray(pixels)
-    image.thumbnail((_SIDE, _SIDE), Image.Resampling.NEAREST if pixels.ndim == 2 else Image.Resampling.LANCZOS)
-    return np.asarray(image)
-
-
-@contextmanager
-def _images_inside(folder: Path | None) -> Iterator[None]:
-    """Wandb keeps the images of tables in the user's home until they are uploaded; here they stay with the run."""
-    if folder is None or "WANDB_DATA_DIR" in os.environ:
-        yield
-        return
-    os.environ["WANDB_DATA_DIR"] = str(folder.resolve() / "wandb" / "data")
-    try:
-        yield
-    finally:
-        del os.environ["WANDB_DATA_DIR"]

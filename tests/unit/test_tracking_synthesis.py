@@ -1,6 +1,5 @@
 import json
 import os
-import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,15 +8,14 @@ import numpy as np
 import pytest
 from contact_sheet_inputs import DUPLICATE, LEAKAGE, PROMPTS, make_sets
 from PIL import Image
+from tracking_inputs import KEY, of_kind, summary
 
 from exdd_ray.errors import ConfigError, UserError
 from exdd_ray.report.contact_sheet import SynthesisSet
 from exdd_ray.report.samples import read_sample
 from exdd_ray.tracking import synthesis as tracking
-from exdd_ray.tracking.synthesis import COLUMNS, log_synthesis, summary_of, tracking_mode
-
-_BLOCK = 32768
-_KEY = "0123456789abcdef" * 2 + "01234567"
+from exdd_ray.tracking.synthesis import COLUMNS, log_synthesis, summary_of
+from exdd_ray.tracking.wandb_runs import tracking_mode
 
 
 @pytest.fixture(autouse=True)
@@ -44,34 +42,9 @@ def logged(project: str, name: str, sets: list[SynthesisSet], folder: Path) -> t
     return runs
 
 
-def records(run: str) -> list[Any]:
-    """What an offline run holds: records in LevelDB's log format behind a header of seven bytes."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    (file,) = Path(run).glob("*.wandb")
-    content, at, part = file.read_bytes(), 7, b""
-    found = []
-    while at + 7 <= len(content):
-        if (room := _BLOCK - at % _BLOCK) < 7:
-            at += room
-            continue
-        _, length, kind = struct.unpack_from("<IHB", content, at)
-        part += content[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # a whole record, or its last part
-            found.append(Record.FromString(part))
-            part = b""
-    return found
-
-
 def one(run: str, kind: str) -> Any:
-    (found,) = [getattr(record, kind) for record in records(run) if record.WhichOneof("record_type") == kind]
+    (found,) = of_kind(run, kind)
     return found
-
-
-def summary(run: str) -> dict[str, Any]:
-    updates = [u for r in records(run) if r.WhichOneof("record_type") == "summary" for u in r.summary.update]
-    return {"/".join(update.nested_key) or update.key: json.loads(update.value_json) for update in updates}
 
 
 def files_of_table(run: str) -> dict[str, Path]:
@@ -137,13 +110,13 @@ def test_summary_holds_quality_and_pace(sets: list[SynthesisSet]) -> None:
 def test_key_is_nowhere_in_the_files(
     sets: list[SynthesisSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("WANDB_API_KEY", _KEY)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_MODE", "offline")
     logged("defects", "first try", [sets[1]], tmp_path)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) > 10
-    assert [path for path in files if _KEY.encode() in path.read_bytes()] == []
-    assert _KEY not in "".join(capfd.readouterr())
+    assert [path for path in files if KEY.encode() in path.read_bytes()] == []
+    assert KEY not in "".join(capfd.readouterr())
 
 
 def test_entity_comes_from_the_environment(
@@ -157,7 +130,7 @@ def test_entity_comes_from_the_environment(
 def test_mode_is_the_environments(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert tracking_mode() == "offline"
     assert "no WANDB_API_KEY" in capsys.readouterr().err
-    monkeypatch.setenv("WANDB_API_KEY", _KEY)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
     assert tracking_mode() == "online"
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert tracking_mode() == "offline"
