@@ -4,14 +4,14 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from exdd_ray.experiment.workshop import Workshop
     from exdd_ray.progress import Advance
-    from exdd_ray.sweep.plan import Plan
+    from exdd_ray.sweep.plan import Plan, PlannedTrial
     from exdd_ray.sweep.results import SweepResults
     from exdd_ray.sweep.run import TrialRunner
     from exdd_ray.sweep.space import LoadedSweep, Point
@@ -107,22 +107,29 @@ def _workshop(
     store = Store(loaded.sweep.store.expanduser().absolute())
     if arguments.here:
         return Workshop(store, terminal_progress), None
+    address = _address(arguments)
+    if address == LOCAL:  # a cluster of this machine alone has nothing to add to the stages: it is started for trials
+        return Workshop(store, terminal_progress), _on_tune(folder, loaded.sweep.searcher.at_once)
     from exdd_ray.edge.cluster import connect, require_shared
     from exdd_ray.edge.tune import TuneTrials
 
-    runner = TuneTrials(folder, loaded.sweep.searcher.at_once)
-    address = _address(arguments)
-    if address == LOCAL:  # a cluster of this machine alone has nothing to add to the stages: it is started for trials
-
-        def run(trials: Any, workshop: "Workshop", advance: "Advance") -> Mapping[str, str]:
-            connect(LOCAL)
-            return runner(trials, workshop, advance)
-
-        return Workshop(store, terminal_progress), run
     connect(address)
     store.root.mkdir(parents=True, exist_ok=True)
     require_shared(store.root)
-    return cluster_workshop(store), runner
+    return cluster_workshop(store), TuneTrials(folder, loaded.sweep.searcher.at_once)
+
+
+def _on_tune(folder: Path, at_once: int | None) -> "TrialRunner":
+    """Runs trials on a cluster of this machine that is started when there are some to run."""
+
+    def run(trials: "Sequence[PlannedTrial]", workshop: "Workshop", advance: "Advance") -> Mapping[str, str]:
+        from exdd_ray.edge.cluster import connect
+        from exdd_ray.edge.tune import TuneTrials
+
+        connect(LOCAL)
+        return TuneTrials(folder, at_once)(trials, workshop, advance)
+
+    return run
 
 
 def _address(arguments: argparse.Namespace) -> str | None:

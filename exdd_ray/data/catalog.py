@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -63,7 +63,7 @@ class CatalogRow:
 
 def build_catalog(rows: Iterable[CatalogRow]) -> pa.Table:
     """Table of SCHEMA, sorted by id. Raises DataError where an id occurs twice."""
-    records = sorted((asdict(row) for row in rows), key=lambda record: record["id"])
+    records = [vars(row) for row in sorted(rows, key=lambda row: row.id)]
     for before, after in itertools.pairwise(records):
         if before["id"] == after["id"]:
             raise DataError(f"image id {after['id']!r} occurs twice: {before['image']} and {after['image']}")
@@ -72,10 +72,9 @@ def build_catalog(rows: Iterable[CatalogRow]) -> pa.Table:
 
 def catalog_rows(catalog: pa.Table) -> list[CatalogRow]:
     """The rows as typed records, in the table's order."""
-    return [
-        CatalogRow(**{**record, "region": None if record["region"] is None else tuple(record["region"])})
-        for record in catalog.select(SCHEMA.names).to_pylist()
-    ]
+    columns = {name: catalog[name].to_pylist() for name in SCHEMA.names}
+    columns["region"] = [None if region is None else tuple(region) for region in columns["region"]]
+    return [CatalogRow(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
 
 
 def select_rows(catalog: pa.Table, *, split: str | None = None, label: int | None = None) -> pa.Table:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from exdd_ray.data.catalog import UNSPLIT, VALIDATION, CatalogRow, build_catalog, catalog_rows
+from exdd_ray.data.catalog import UNSPLIT, VALIDATION, CatalogRow, build_catalog, catalog_rows, select_rows
 from exdd_ray.errors import DataError
 
 _DEFECT_DRAW = 1  # second word of the seed: the draw of defects does not depend on that of the normal images
@@ -89,8 +89,9 @@ def _choose_defects(rows: Sequence[CatalogRow], defects: int | None, validation:
     order = [available[i] for i in np.random.default_rng([seed, _DEFECT_DRAW]).permutation(len(available))]
     split = dict.fromkeys(order[:count], "train") | dict.fromkeys(order[len(order) - validation :], VALIDATION)
     left_out = set(official) - set(split)
-    return [replace(row, split=split.get(row.id, row.split)) for row in rows if row.id not in left_out]
+    kept = (row for row in rows if row.id not in left_out)
+    return [replace(row, split=split[row.id]) if row.id in split else row for row in kept]
 
 
 def _train_defects(catalog: pa.Table) -> set[str]:
-    return {row.id for row in catalog_rows(catalog) if row.split == "train" and row.label == 1}
+    return set(select_rows(catalog, split="train", label=1)["id"].to_pylist())

@@ -1,9 +1,7 @@
 """The image classifier (DIAG, In&Out): trained on image labels; its class-activation map is the anomaly map."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +29,8 @@ from exdd_ray.metrics.curves import detection
 from exdd_ray.metrics.threshold import f1_max_point
 from exdd_ray.progress import Progress, silent
 from exdd_ray.scoring.maps import MapMaker
-from exdd_ray.store.artifact import Artifact, Recipe, Store, file_digest
+from exdd_ray.store.artifact import Artifact, Recipe, Store
+from exdd_ray.store.contents import content_digests
 from exdd_ray.training.learner import Learner, ShuffledBatches
 from exdd_ray.training.stored import memory_remark, restore, trained, training_recipe
 
@@ -254,19 +253,11 @@ def _made_from(rows: Sequence[CatalogRow], sources: Sources | None) -> dict[int,
 
 
 def _contents(rows: Sequence[CatalogRow]) -> list[str]:
-    with ThreadPoolExecutor(8) as pool:
-        contents = list(pool.map(_content, [row.image for row in rows]))
+    contents = content_digests([row.image for row in rows])
     return [
         f"{content} {row.label} {row.region or ''} {row.split} {row.origin == REAL}"
         for content, row in zip(contents, rows, strict=True)
     ]
-
-
-def _content(file: str) -> str:
-    try:
-        return file_digest(Path(file))
-    except OSError as error:
-        return f"unreadable: {error.strerror}"
 
 
 def _counts(rows: Sequence[CatalogRow]) -> tuple[int, int, int]:

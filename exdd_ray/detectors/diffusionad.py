@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,8 @@ from exdd_ray.errors import ConfigError, DataError
 from exdd_ray.metrics.curves import detection
 from exdd_ray.progress import Progress, silent
 from exdd_ray.scoring.maps import MapMaker
-from exdd_ray.store.artifact import Recipe, Store, file_digest
+from exdd_ray.store.artifact import Recipe, Store
+from exdd_ray.store.contents import content_digests
 from exdd_ray.synthesis.sources import texture_files
 from exdd_ray.synthesis.synthesize import VERSION as SYNTHESIS
 from exdd_ray.training.learner import ShuffledBatches
@@ -225,7 +225,7 @@ def _by_labels(maps: np.ndarray, labels: np.ndarray) -> _Judgement:
 
 def _textures(config: DiffusionADConfig) -> tuple[str, ...]:
     folder = config.anomalies.textures
-    return () if folder is None else tuple(file_digest(Path(file)) for file in texture_files(folder))
+    return () if folder is None else tuple(content_digests(texture_files(folder)))
 
 
 def _digest(pixels: np.ndarray) -> str:

@@ -13,7 +13,8 @@ from exdd_ray.detectors.patch_bank import Predictions
 from exdd_ray.metrics.curves import Curve, Detection
 from exdd_ray.metrics.evaluate import PixelMetrics
 from exdd_ray.store.arrays import read_arrays, write_arrays
-from exdd_ray.store.artifact import Artifact, Recipe, Store, file_digest
+from exdd_ray.store.artifact import Artifact, Recipe, Store
+from exdd_ray.store.contents import content_digests
 
 VERSION = 1
 _CURVES = ("roc", "pr", "pro")
@@ -31,14 +32,11 @@ def stored_pixel_metrics(
         "geometry": geometry.model_dump(mode="json", include={"working_size", "resize", "crop"}),
     }
     maps = np.ascontiguousarray(predictions.patch_maps)
-    masks = [f"{row.label} {row.mask_threshold} {_digest(row.mask)}" for row in predictions.rows]
+    known = iter(content_digests([row.mask for row in predictions.rows if row.mask]))
+    masks = [f"{row.label} {row.mask_threshold} {next(known) if row.mask else ''}" for row in predictions.rows]
     contents = hashlib.blake2b(maps.tobytes(), digest_size=20).hexdigest()
     recipe = Recipe("pixels", VERSION, how, (f"{contents} {maps.dtype}", *masks))
     return _read(store.make(recipe, lambda folder: _write(folder, measure())))
-
-
-def _digest(mask: str | None) -> str:
-    return "" if mask is None else file_digest(Path(mask))
 
 
 def _write(folder: Path, metrics: PixelMetrics) -> dict[str, Any]:

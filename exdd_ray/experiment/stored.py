@@ -1,7 +1,6 @@
 """Trials as artifacts: metrics, predictions and curves, named by all that decides them, so that none is run twice."""
 
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from exdd_ray import __version__
 from exdd_ray.config.detector import PatchBankConfig
 from exdd_ray.config.experiment import ExperimentConfig
 from exdd_ray.config.load import Trial
-from exdd_ray.data.catalog import catalog_rows, select_rows
+from exdd_ray.data.catalog import select_rows
 from exdd_ray.detectors import bank, classifier, diffusionad, nearest
 from exdd_ray.errors import ConfigError
 from exdd_ray.experiment import pixels
@@ -26,28 +25,32 @@ from exdd_ray.features import embed
 from exdd_ray.features.backbone import weights_digest
 from exdd_ray.metrics.curves import Curve
 from exdd_ray.store.arrays import write_arrays
-from exdd_ray.store.artifact import Artifact, Recipe, digest, remembered_digest
+from exdd_ray.store.artifact import Artifact, Recipe
+from exdd_ray.store.contents import content_digests
 from exdd_ray.synthesis import synthesize
 
 VERSION = 1
 CONFIG, CURVES, PREDICTIONS = "config.json", "curves.arrow", "predictions.parquet"
 _CURVE_POINTS = 200
-_READERS = 8
 # What decides a trial's numbers beside its own code: a stage whose results change makes every trial new.
 _STAGES = {
     stage.__name__: stage.VERSION for stage in (bank, classifier, diffusionad, embed, nearest, pixels, synthesize)
 }
 
 
-def trial_recipe(config: ExperimentConfig, universe: pa.Table) -> Recipe:
+def trial_recipe(config: ExperimentConfig, universe: pa.Table, train: pa.Table, workshop: Workshop) -> Recipe:
     """Names the result of an experiment on one category, wherever its files lie; images are hashed, not decoded.
 
-    Raises DataError as run_trial for data that do not allow it.
+    Args:
+        train: those of the universe that are trained on.
     """
     how = config.model_dump(mode="json", exclude={"dataset": {"root"}})
-    return Recipe(
-        "trial", VERSION, {"experiment": how, "stages": _STAGES, "version": __version__}, _inputs(config, universe)
-    )
+    inputs = [workshop.contents(universe), *content_digests([file for path in _paths(config) for file in _files(path)])]
+    if isinstance(config.detector, PatchBankConfig):
+        inputs.append(weights_digest(config.detector.features))
+    made = synthesis_keys(config, universe, train)
+    made_by = {"experiment": how, "stages": _STAGES, "version": __version__}
+    return Recipe("trial", VERSION, made_by, (*inputs, *made))
 
 
 def stored_trial(trial: Trial, universe: pa.Table, workshop: Workshop) -> Artifact:
@@ -55,27 +58,14 @@ def stored_trial(trial: Trial, universe: pa.Table, workshop: Workshop) -> Artifa
 
     Raises UserError as run_trial.
     """
-    store, recipe = workshop.store, trial_recipe(trial.config, universe)
+    store, train = workshop.store, assign(trial.config, universe).train
 
     def build(folder: Path) -> dict[str, Any]:
         with store.recording() as stages:
             result = run_trial(trial, universe, workshop)
         return {**_write(folder, result), "stages": sorted(stages)}
 
-    return store.make(recipe, build)
-
-
-def _inputs(config: ExperimentConfig, universe: pa.Table) -> tuple[str, ...]:
-    """Contents of all images, masks and other files that the experiment reads."""
-    files = [(row.id, row.image, row.mask, row.mask_threshold, row.region) for row in catalog_rows(universe)]
-    with ThreadPoolExecutor(_READERS) as pool:
-        images = list(pool.map(_content, [image for _, image, *_ in files]))
-        masks = list(pool.map(_content, [mask for _, _, mask, *_ in files]))
-    rows = [[name, *rest] for (name, _, _, *rest) in files]
-    inputs = [digest([rows, images, masks]), *(_content(str(file)) for path in _paths(config) for file in _files(path))]
-    if isinstance(config.detector, PatchBankConfig):
-        inputs.append(weights_digest(config.detector.features))
-    return (*inputs, *synthesis_keys(config, universe, assign(config, universe).train))
+    return store.make(trial_recipe(trial.config, universe, train, workshop), build)
 
 
 def synthesis_keys(config: ExperimentConfig, universe: pa.Table, train: pa.Table) -> list[str]:
@@ -100,13 +90,6 @@ def _files(path: Path) -> list[Path]:
     if not path.exists():
         raise ConfigError(f"{path}: no such file or folder")
     return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-
-
-def _content(file: str | None) -> str:
-    try:
-        return "" if file is None else remembered_digest(Path(file))
-    except OSError as error:
-        return f"unreadable: {error.strerror}"  # the trial counts it
 
 
 def _write(folder: Path, result: TrialResult) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from exdd_ray.experiment.dataset import by_category, load_catalog
 from exdd_ray.features.embed import SliceRunner, plan_slices
 from exdd_ray.features.prepare import prepare_mask
 from exdd_ray.progress import Progress, silent
-from exdd_ray.store.artifact import Store
+from exdd_ray.store.artifact import Store, digest
+from exdd_ray.store.contents import content_digests
 from exdd_ray.synthesis.chunk import ChunkRunner
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Workshop:
     _masks: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
     _faults: dict[str, Mapping[str, str]] = field(default_factory=dict)
     _slices: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    _contents: dict[str, str] = field(default_factory=dict)
     _categories: dict[str, dict[str, pa.Table]] = field(default_factory=dict)
 
     def categories(self, config: DatasetConfig) -> dict[str, pa.Table]:
@@ -69,6 +71,16 @@ class Workshop:
         if key not in self._categories:
             self._categories[key] = by_category(load_catalog(config, self.store, self.progress))
         return self._categories[key]
+
+    def contents(self, universe: pa.Table) -> str:
+        """Hash of all images and masks of a dataset's category, and of how they are read."""
+        key = universe["image"][0].as_py()
+        if key not in self._contents:
+            rows = catalog_rows(universe)
+            files = content_digests([file for row in rows for file in (row.image, row.mask) if file])
+            how = [[row.id, row.label, row.mask_threshold, row.region, row.mask is None] for row in rows]
+            self._contents[key] = digest([how, files])
+        return self._contents[key]
 
     def slices(self, features: FeaturesConfig, universe: pa.Table) -> list[str]:
         """Keys of the embedding slices of a dataset's category; nothing is computed, images are hashed."""

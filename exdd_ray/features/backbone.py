@@ -13,7 +13,7 @@ from torch.fx.experimental.optimization import fuse
 
 from exdd_ray.config.detector import FeaturesConfig
 from exdd_ray.errors import ConfigError, UserError
-from exdd_ray.store.artifact import remembered_digest
+from exdd_ray.store.contents import content_digest
 
 BUNDLED = "surface_resnet18"
 _BUNDLED_FILE = Path(__file__).parent / "weights" / f"{BUNDLED}.safetensors"
@@ -77,7 +77,7 @@ def weights_file(config: FeaturesConfig) -> Path:
 
 def weights_digest(config: FeaturesConfig) -> str:
     """Content hash of the weights' file."""
-    return remembered_digest(weights_file(config))
+    return content_digest(weights_file(config))
 
 
 def _truncated(config: FeaturesConfig) -> nn.Module:

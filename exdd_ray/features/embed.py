@@ -29,7 +29,8 @@ from exdd_ray.features.memory import limit_heap, return_freed_memory
 from exdd_ray.features.prepare import prepare_image
 from exdd_ray.progress import Progress, silent
 from exdd_ray.store.arrays import read_arrays, write_arrays
-from exdd_ray.store.artifact import Artifact, Recipe, Store, digest, file_digest
+from exdd_ray.store.artifact import Artifact, Recipe, Store, digest
+from exdd_ray.store.contents import content_digests
 
 SLICE = 16
 VERSION = 5
@@ -161,8 +162,7 @@ def embed(
 def plan_slices(catalog: pa.Table, features: FeaturesConfig, device: str = CPU) -> list[SliceJob]:
     """The slices of a catalog with their recipes; images are hashed, not decoded."""
     rows = catalog_rows(catalog)
-    with ThreadPoolExecutor(8) as pool:
-        contents = list(pool.map(_content, [row.image for row in rows]))
+    contents = content_digests([row.image for row in rows])
     how: dict[str, Any] = {
         "features": features.model_dump(mode="json", exclude={"weights"}),
         "weights": weights_digest(features),
@@ -183,13 +183,6 @@ def plan_slices(catalog: pa.Table, features: FeaturesConfig, device: str = CPU) 
 def feature_space(features: FeaturesConfig) -> tuple[str, ...]:
     """What, with the weights, makes two images' vectors comparable."""
     return (features.backbone, *features.layers, features.aggregator, features.precision)
-
-
-def _content(path: str) -> str:
-    try:
-        return file_digest(Path(path))
-    except OSError as error:
-        return f"unreadable: {error.strerror}"
 
 
 def run_on_threads(store: Store, jobs: Sequence[SliceJob], advance: Callable[[int], None]) -> None:

@@ -10,6 +10,7 @@ from scipy import stats
 from exdd_ray.errors import DataError
 
 CONFIDENCE = 0.95
+_EQUAL = 1e-12  # apart by no more than rounding
 Run = TypeVar("Run", bound=Hashable)
 
 
@@ -61,8 +62,8 @@ def difference(values: Mapping[Run, float], baseline: Mapping[Run, float]) -> Di
     mean = mean_of(apart)
     if mean.half is None:
         return Difference(mean, None)
-    if not np.ptp(apart):  # the t statistic of equal differences is infinite, or 0 / 0
-        return Difference(mean, 1.0 if apart[0] == 0 else 0.0)
+    if np.ptp(apart) < _EQUAL:  # the t statistic of equal differences is infinite, or 0 / 0
+        return Difference(mean, 1.0 if abs(apart[0]) < _EQUAL else 0.0)
     return Difference(mean, float(stats.ttest_1samp(apart, 0.0).pvalue))
 
 

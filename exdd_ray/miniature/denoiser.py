@@ -46,6 +46,8 @@ class DenoiserTrainer:
         self.parts = parts
         self.latents = latents
         self.recipe = recipe
+        counts = np.bincount(latents.kinds, minlength=len(LABELS))
+        self.odds = 1 / counts[latents.kinds] / np.count_nonzero(counts)  # every label is drawn as often as any other
         self.networks = nn.ModuleList([parts.unet.train(), parts.text_encoder.train()])
         parts.unet.to(memory_format=torch.channels_last)
         self.average = deepcopy(self.networks).requires_grad_(False).eval()
@@ -77,7 +79,7 @@ class DenoiserTrainer:
 
     def _loss(self, rng: np.random.Generator, noise: torch.Generator) -> Tensor:
         """Mean squared error of v, weighted by place (Salimans & Ho, 2022: v = a eps - s x)."""
-        chosen = rng.integers(len(self.latents.kinds), size=self.recipe.batch)
+        chosen = rng.choice(len(self.odds), size=self.recipe.batch, p=self.odds)
         scale = self.parts.vae.config.scaling_factor
         clean = scale * sample_latents(self.latents.images[chosen], noise)
         surroundings = scale * sample_latents(self.latents.surroundings[chosen], noise)

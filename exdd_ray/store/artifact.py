@@ -11,7 +11,6 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -62,18 +61,6 @@ def file_digest(path: Path) -> str:
     return hasher.hexdigest()
 
 
-def remembered_digest(path: Path) -> str:
-    """`file_digest`, computed again only where the file's size or time has changed: for gigabytes of weights."""
-    status = path.stat()
-    return _remembered(path, status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=1 << 16)
-def _remembered(path: Path, size: int, modified: int) -> str:
-    del size, modified  # part of the cache's key only
-    return file_digest(path)
-
-
 @dataclass(frozen=True)
 class Artifact:
     """A published artifact: its key, its folder, and the metadata its maker left in the manifest."""
@@ -113,7 +100,8 @@ class Store:
         try:
             yield self._recorded
         finally:
-            self._recorded = before | self._recorded
+            before |= self._recorded
+            self._recorded = before
 
     def folder(self, key: str) -> Path:
         """Where the artifact of a key lies, or would. Raises ArtifactError for what is no artifact's key."""
@@ -181,7 +169,7 @@ class Store:
 
     @contextmanager
     def _alone(self, key: str) -> Iterator[None]:
-        file = self.root / "unfinished" / f"{key}.lock"
+        file = self.root / "unfinished" / f"{key}.making"
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             lock = FileLock(file)

@@ -100,17 +100,19 @@ def lay_out(points: Iterable[Point], workshop: Workshop) -> tuple[PlannedTrial, 
     for point in points:
         for dataset, given in point.trials:
             trial = pinned_trial(given)
-            categories = workshop.categories(trial.config.dataset)
-            planned += [_planned(point, dataset, trial, name, universe) for name, universe in categories.items()]
+            for category, universe in workshop.categories(trial.config.dataset).items():
+                error, assigned, key = _assigned(trial, universe, workshop)
+                planned.append(PlannedTrial(point, dataset, trial, category, assigned, key, error))
     return tuple(planned)
 
 
-def _planned(point: Point, dataset: str, trial: Trial, category: str, universe: pa.Table) -> PlannedTrial:
+def _assigned(trial: Trial, universe: pa.Table, workshop: Workshop) -> tuple[str, AssignedTrial | None, str]:
+    """Why a trial cannot be run, or its images and the key of its result."""
     try:
         assigned = AssignedTrial(trial, universe, assign(trial.config, universe))
-        return PlannedTrial(point, dataset, trial, category, assigned, trial_recipe(trial.config, universe).key)
+        return "", assigned, trial_recipe(trial.config, universe, assigned.assignment.train, workshop).key
     except UserError as error:
-        return PlannedTrial(point, dataset, trial, category, None, "", str(error))
+        return str(error), None, ""
 
 
 @dataclass

@@ -10,7 +10,8 @@ from typing import Any
 from exdd_ray.config.synthesis import MINIATURE, DeviceConfig, InpaintConfig
 from exdd_ray.device import CPU, CUDA, compute_device, out_of_memory
 from exdd_ray.errors import ConfigError, UserError
-from exdd_ray.store.artifact import digest, remembered_digest
+from exdd_ray.store.artifact import digest
+from exdd_ray.store.contents import content_digest
 
 MINIATURE_FOLDER = Path(__file__).parents[1] / "miniature" / "weights"
 _SCHEDULERS = {
@@ -46,7 +47,7 @@ def revision_of(config: InpaintConfig) -> str:
     files = sorted(path for path in folder.rglob("*") if path.suffix in _MODEL_FILES)
     if not (folder / "model_index.json").is_file():
         raise UserError(f"{folder}: not a model in diffusers' format (no model_index.json)")
-    return digest([[str(path.relative_to(folder)), remembered_digest(path)] for path in files])
+    return digest([[str(path.relative_to(folder)), content_digest(path)] for path in files])
 
 
 def pinned(config: InpaintConfig) -> InpaintConfig:

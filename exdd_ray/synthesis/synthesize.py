@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,7 +17,8 @@ from exdd_ray.data.catalog import CatalogRow, build_catalog, catalog_rows
 from exdd_ray.device import CPU
 from exdd_ray.errors import DataError
 from exdd_ray.progress import Progress, silent
-from exdd_ray.store.artifact import Artifact, Recipe, Store, remembered_digest
+from exdd_ray.store.artifact import Artifact, Recipe, Store
+from exdd_ray.store.contents import content_digests
 from exdd_ray.synthesis.chunk import (
     CHUNK,
     INDEX,
@@ -36,7 +36,6 @@ from exdd_ray.synthesis.sources import texture_files
 
 VERSION = 3
 ORIGIN = ("background", "mask_source", "model", "revision", "versions")
-_READERS = 8
 DUPLICATE = "near-duplicate of an earlier sample"
 
 
@@ -200,15 +199,7 @@ def _ground(config: ForegroundConfig) -> dict[str, Any]:
 def _contents(backgrounds: Sequence[CatalogRow], masked: Sequence[CatalogRow]) -> list[str]:
     files = [row.image for row in backgrounds] + [str(row.mask) for row in masked]
     regions = [f"{row.region}" if row.region else "" for row in (*backgrounds, *masked)]
-    with ThreadPoolExecutor(_READERS) as pool:
-        return [f"{content}{region}" for content, region in zip(pool.map(_content, files), regions, strict=True)]
-
-
-def _content(file: str) -> str:
-    try:
-        return remembered_digest(Path(file))
-    except OSError as error:
-        return f"unreadable: {error.strerror}"  # the samples that need it will say so
+    return [f"{content}{region}" for content, region in zip(content_digests(files), regions, strict=True)]
 
 
 def _sources(config: Synthesizer) -> list[str]:
@@ -217,8 +208,7 @@ def _sources(config: Synthesizer) -> list[str]:
         files = texture_files(config.textures)
     if isinstance(config, InpaintConfig) and config.masks.folder:
         files = library_files(config.masks.folder)
-    with ThreadPoolExecutor(_READERS) as pool:
-        return list(pool.map(_content, files))
+    return content_digests(files)
 
 
 Entry = tuple[ChunkJob, Artifact, dict[str, Any]]  # a row of a chunk's index, and where it is from

@@ -88,11 +88,11 @@ def test_killed_and_resumed_gives_the_table_of_the_uninterrupted(whole, tmp_path
 
 
 def test_a_job_of_a_cluster_gives_the_same_table(whole, head, tmp_path):
-    places = [f"store={tmp_path}/store", f"output={tmp_path}/out"]
-    options = [*SMALL, *places, "--counts", "0", "4", "8", "12"]
+    places = [f"store={tmp_path}/store", f"output={tmp_path}/out", "seeds=[0]"]
+    options = [*SMALL, *places, "--counts", "0", "4"]
     done = head.submit("python", "sweeps/synth_count.py", *options, working_dir=ROOT, seconds=400)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     trials, wanted = (pq.read_table(folder / "out/trials.parquet") for folder in (tmp_path, whole[0]))
-    assert trials.equals(wanted)
+    assert trials.equals(wanted.take([0, 2]))  # seed 0 of the first two counts
     assert "image auroc" in done.stdout
     assert "report: " in done.stdout

@@ -1,5 +1,8 @@
 import errno
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 from exdd_ray.errors import ArtifactError, UserError
 from exdd_ray.store.arrays import read_arrays, write_arrays
 from exdd_ray.store.artifact import MANIFEST, Recipe, Store, file_digest
+from exdd_ray.store.contents import content_digests
 
 
 def recipe(**changes):
@@ -134,3 +138,60 @@ def test_what_is_no_key_touches_nothing(tmp_path, key):
         store.find(key)
     assert (tmp_path / "precious" / "file").read_text() == "kept"
     assert Store(tmp_path / "store").find(store.made[0]) is not None
+
+
+def test_threads_that_want_one_artifact_build_it_once(tmp_path):
+    built = []
+
+    def build(folder):
+        built.append(folder)
+        time.sleep(0.2)
+        (folder / "a").write_text("a")
+
+    with ThreadPoolExecutor(4) as pool:
+        keys = list(pool.map(lambda _: Store(tmp_path).make(Recipe("slow", 1, {}), build).key, range(4)))
+    assert len(built) == len(set(keys)) == 1
+    assert list((tmp_path / "unfinished").iterdir()) == []
+
+
+def test_who_waits_builds_where_the_first_one_fails(tmp_path):
+    begun, tried = threading.Event(), []
+
+    def build(folder):
+        tried.append(folder)
+        begun.set()
+        if len(tried) == 1:
+            time.sleep(0.2)
+            raise ValueError("broken")
+        (folder / "a").write_text("a")
+
+    slow = Recipe("slow", 1, {})
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(Store(tmp_path).make, slow, build)
+        begun.wait()
+        second = pool.submit(Store(tmp_path).make, slow, build)
+        with pytest.raises(ValueError, match="broken"):
+            first.result()
+        assert second.result().file("a").read_text() == "a"
+
+
+def test_what_is_made_or_opened_is_recorded(tmp_path):
+    store = Store(tmp_path)
+    old = store.make(Recipe("old", 1, {}), lambda folder: None)
+    with store.recording() as outer:
+        with store.recording() as inner:
+            store.find(old.key)
+        new = store.make(Recipe("new", 1, {}), lambda folder: None)
+    assert inner == {old.key}
+    assert outer >= {new.key}
+
+
+def test_a_file_is_hashed_again_where_it_has_changed(tmp_path):
+    file, absent = tmp_path / "a", tmp_path / "b"
+    file.write_text("one")
+    first = content_digests([file, absent, file])
+    assert first[0] == first[2] == file_digest(file)
+    assert first[1] == "unreadable: No such file or directory"
+    file.write_text("other")
+    absent.write_text("one")
+    assert content_digests([file, absent]) == [file_digest(file), first[0]]
