@@ -86,13 +86,13 @@ def run_experiment(arguments: argparse.Namespace) -> int:
     from exdd_ray.cli.tables import print_results
     from exdd_ray.config.load import load_run
     from exdd_ray.experiment.run import check_output, run_trials, summary, write_results
-    from exdd_ray.store.artifact import Store
+    from exdd_ray.store.artifact import open_store
 
     started = time.perf_counter()
     loaded = load_run(*config_and_overrides(arguments))
     folder = (loaded.run.output or Path("runs") / loaded.run.name).expanduser().absolute()
     check_output(folder)
-    store = Store(loaded.run.store.expanduser())
+    store = open_store(loaded.run.store)
     show_log("exdd_ray.training")
     results = run_trials(loaded.trials, _workshop(store, arguments.ray, arguments.at_once), _say_progress)
     with terminal_progress("writing the report", 1) as advance:

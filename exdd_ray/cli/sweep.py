@@ -64,7 +64,7 @@ def run_sweep_with(path: Path, arguments: argparse.Namespace, over: Mapping[str,
     """Plan a sweep, print the plan, run it, write and print the results."""
     from exdd_ray.cli.progress import terminal_progress
     from exdd_ray.report.sweep_page import write_sweep_report
-    from exdd_ray.sweep.results import check_folder, digest_of, remove_unfinished, results_folder, write_sweep
+    from exdd_ray.sweep.results import RESULTS, check_folder, digest_of, remove_unfinished, results_folder, write_sweep
     from exdd_ray.sweep.space import load_sweep
     from exdd_ray.sweep.sweep import plan_sweep, run_sweep
     from exdd_ray.tracking.sweep import check_tracking, track_sweep
@@ -86,6 +86,8 @@ def run_sweep_with(path: Path, arguments: argparse.Namespace, over: Mapping[str,
     with terminal_progress("writing the report", 1) as advance:
         write_sweep_report(folder)
         advance(1)
+    if (mirror := workshop.store.mirror) is not None:
+        mirror.keep(folder, f"results/{folder.name}", RESULTS)
     print_sweep(results)
     for place in places:
         print(f"logged: {place}")
@@ -102,9 +104,9 @@ def _workshop(
     from exdd_ray.cli.progress import terminal_progress
     from exdd_ray.cli.run import cluster_workshop
     from exdd_ray.experiment.workshop import Workshop
-    from exdd_ray.store.artifact import Store
+    from exdd_ray.store.artifact import open_store
 
-    store = Store(loaded.sweep.store.expanduser().absolute())
+    store = open_store(loaded.sweep.store)
     if arguments.here:
         return Workshop(store, terminal_progress), None
     address = _address(arguments)
@@ -114,9 +116,11 @@ def _workshop(
     from exdd_ray.edge.tune import TuneTrials
 
     connect(address)
-    store.root.mkdir(parents=True, exist_ok=True)
-    require_shared(store.root)
-    return cluster_workshop(store), TuneTrials(folder, loaded.sweep.searcher.at_once)
+    if store.mirror is None:
+        store.root.mkdir(parents=True, exist_ok=True)
+        require_shared(store.root)
+    storage = str(folder) if store.mirror is None else store.mirror.uri
+    return cluster_workshop(store), TuneTrials(storage, loaded.sweep.searcher.at_once)
 
 
 def _on_tune(folder: Path, at_once: int | None) -> "TrialRunner":
@@ -127,7 +131,7 @@ def _on_tune(folder: Path, at_once: int | None) -> "TrialRunner":
         from exdd_ray.edge.tune import TuneTrials
 
         connect(LOCAL)
-        return TuneTrials(folder, at_once)(trials, workshop, advance)
+        return TuneTrials(str(folder), at_once)(trials, workshop, advance)
 
     return run
 

@@ -47,7 +47,7 @@ def run_synth(arguments: argparse.Namespace) -> int:
     from exdd_ray.experiment.synth import prepare_folder, run_syntheses, write_samples
     from exdd_ray.experiment.workshop import Workshop
     from exdd_ray.report.contact_sheet import write_contact_sheet
-    from exdd_ray.store.artifact import Store
+    from exdd_ray.store.artifact import open_store
     from exdd_ray.tracking.synthesis import log_synthesis
     from exdd_ray.tracking.wandb_runs import tracking_mode
 
@@ -55,7 +55,7 @@ def run_synth(arguments: argparse.Namespace) -> int:
     folder = (loaded.run.output or Path("runs") / f"{loaded.run.name}-synthesis").expanduser().absolute()
     prepare_folder(folder)
     mode = tracking_mode() if arguments.wandb else None
-    store = Store(loaded.run.store.expanduser())
+    store = open_store(loaded.run.store)
     workshop = Workshop(store, terminal_progress, paint=_chunk_runner(arguments.ray))
     results = run_syntheses(loaded.trials, workshop)
     write_samples(folder, results)

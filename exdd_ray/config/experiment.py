@@ -123,7 +123,7 @@ class RunConfig(ExperimentConfig):
         variants: name -> dotted keys and values that distinguish the experiments compared.
         grid: dotted key -> values; the experiments are the product.
         quality: how `exdd synth` measures the synthetic images; None does not, or by default with --quality.
-        store: folder of the artifacts.
+        store: folder of the artifacts, or a URI of a file system that pyarrow knows, as s3://bucket/store.
         output: folder of the results; None is runs/<name>.
     """
 
@@ -132,5 +132,5 @@ class RunConfig(ExperimentConfig):
     variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
     grid: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
     quality: QualityConfig | None = None
-    store: Path = Path("store")
+    store: str = "store"
     output: Path | None = None

@@ -9,7 +9,8 @@ import numpy as np
 from exdd_ray.detectors.bank import FILE, MemoryBank, check_finite, open_bank
 from exdd_ray.errors import DataError
 from exdd_ray.store.arrays import write_arrays
-from exdd_ray.store.artifact import Recipe, Store, digest
+from exdd_ray.store.artifact import Recipe, Store
+from exdd_ray.store.hashes import digest
 
 VERSION = 2
 _COLUMNS = ("vectors", "points", "radii", "batch")

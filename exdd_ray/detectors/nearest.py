@@ -18,7 +18,8 @@ from exdd_ray.features.embed import Embedding
 from exdd_ray.progress import Advance, Progress
 from exdd_ray.scoring.distances import BankDistances
 from exdd_ray.store.arrays import read_arrays, write_arrays
-from exdd_ray.store.artifact import Recipe, Store, digest
+from exdd_ray.store.artifact import Recipe, Store
+from exdd_ray.store.hashes import digest
 
 VERSION = 2
 _NEIGHBOURS_VERSION = 3

@@ -13,7 +13,7 @@ from exdd_ray.detectors.bank import Points
 from exdd_ray.detectors.samples import Embedder, Samples
 from exdd_ray.errors import DataError
 from exdd_ray.features.prepare import cover_mask
-from exdd_ray.store.artifact import digest
+from exdd_ray.store.hashes import digest
 
 BATCH = "defect"
 

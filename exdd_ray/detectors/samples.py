@@ -15,7 +15,8 @@ from exdd_ray.config.detector import FeaturesConfig
 from exdd_ray.data.catalog import REAL, CatalogRow, catalog_rows
 from exdd_ray.features.embed import Embedding, SliceRunner, embed
 from exdd_ray.progress import Advance, Progress, silent
-from exdd_ray.store.artifact import Store, digest
+from exdd_ray.store.artifact import Store
+from exdd_ray.store.hashes import digest
 
 # The greedy order of all vectors of the images at some positions of an embedding: so many picks, from a first one.
 ImageOrderer = Callable[[Embedding, np.ndarray, int, int, Rounds], CoresetOrder]

@@ -4,7 +4,6 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import ray
@@ -27,9 +26,9 @@ class _BankShard:
     They are read at the first search: what is wrong with them is then its error, and not an actor that died.
     """
 
-    def __init__(self, root: str, key: str, start: int, stop: int) -> None:
+    def __init__(self, store: Store, key: str, start: int, stop: int) -> None:
         torch.set_num_threads(1)
-        self._root, self._key, self._start, self._stop = root, key, start, stop
+        self._store, self._key, self._start, self._stop = store, key, start, stop
         self._prepared: dict[tuple[int, ...], PreparedBank] = {}
 
     def search(self, queries: np.ndarray, k: int, sizes: tuple[int, ...]) -> Neighbours:
@@ -51,7 +50,7 @@ class _BankShard:
 
     def _bank(self, sizes: tuple[int, ...]) -> PreparedBank:
         if sizes not in self._prepared:
-            vectors = open_bank(Store(Path(self._root)), self._key).vectors[self._start : self._stop]
+            vectors = open_bank(self._store, self._key).vectors[self._start : self._stop]
             self._prepared = {sizes: prepare_bank(vectors, sizes=sizes)}  # one at a time
         return self._prepared[sizes]
 
@@ -89,9 +88,9 @@ class ShardedBank:
         _, cpus = one_thread_workers(shards * replicas)
         bounds = np.linspace(0, self.size, shards + 1).astype(int)
         actor = ray.remote(num_cpus=cpus, max_restarts=RESTARTS, max_task_retries=RESTARTS)(_BankShard)
-        root = str(store.root.resolve())
+        closed = store.again()
         self.actors = [
-            [actor.remote(root, key, int(start), int(stop)) for start, stop in itertools.pairwise(bounds)]
+            [actor.remote(closed, key, int(start), int(stop)) for start, stop in itertools.pairwise(bounds)]
             for _ in range(replicas)
         ]
         self._in_flight = in_flight * replicas

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -18,9 +17,9 @@ from exdd_ray.store.artifact import Store
 class _SliceMaker:
     """An actor that embeds slices on one thread and keeps its backbone loaded."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, store: Store) -> None:
         torch.set_num_threads(1)
-        self._store = Store(Path(root))
+        self._store = store
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         return {"images": [len(job.rows) for job in batch["job"]], "fault": [self._fault(job) for job in batch["job"]]}
@@ -60,7 +59,7 @@ class RaySlices:
         made = rows.map_batches(
             _SliceMaker,
             batch_size=1,
-            fn_constructor_args=(str(store.root.resolve()),),
+            fn_constructor_args=(store.again(),),
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers, len(jobs))),
             num_cpus=cpus,
             num_gpus=self.gpus if jobs[0].device != CPU else None,

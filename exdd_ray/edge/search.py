@@ -13,6 +13,7 @@ from exdd_ray.config.sweep import LESS_IS_BETTER, RangeConfig
 from exdd_ray.edge.tune import fit, workshop_of
 from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.progress import Advance
+from exdd_ray.store.artifact import Store
 from exdd_ray.sweep.objectives import objective_means
 from exdd_ray.sweep.space import LoadedSweep, Point, baseline, points_ahead, rounded
 
@@ -44,10 +45,10 @@ def search_tpe(loaded: LoadedSweep, workshop: Workshop, folder: Path, advance: A
     assert searcher.points is not None
     left = searcher.points - 1 - done  # the baseline is a point too, and was run before
     if left > 0:
-        work = tune.with_parameters(_run_settings, loaded=loaded, root=str(workshop.store.root.resolve()))
+        work = tune.with_parameters(_run_settings, loaded=loaded, store=workshop.store.again())
         # Tune's own limit of trials at once is not for searchers that it did not make
         config = tune.TuneConfig(search_alg=algorithm, num_samples=left)
-        fit(work, {}, config, folder, searcher.at_once, advance)
+        fit(work, {}, config, str(folder), searcher.at_once, advance)
     return [loaded.point(number, settings) for number, settings in enumerate(_chosen(loaded, storage), start=1)]
 
 
@@ -90,8 +91,8 @@ def _chosen(loaded: LoadedSweep, storage: Any) -> list[dict[str, Any]]:
     return [_settings(loaded, trial.params) for trial in study.get_trials(states=ended)]
 
 
-def _run_settings(config: Mapping[str, Any], loaded: LoadedSweep, root: str) -> None:
-    workshop = workshop_of(root, int(config["threads"]))
+def _run_settings(config: Mapping[str, Any], loaded: LoadedSweep, store: Store) -> None:
+    workshop = workshop_of(store, int(config["threads"]))
     tune.report(objective_means(loaded, loaded.point(0, _settings(loaded, config)), workshop))
 
 
@@ -101,7 +102,7 @@ def search_asha(loaded: LoadedSweep, workshop: Workshop, folder: Path, advance: 
     assert searcher.fidelity is not None
     rungs, first = searcher.fidelity.rungs, baseline(loaded)
     points = [point for point in points_ahead(loaded) if dict(point.settings) != first]
-    work = tune.with_parameters(_climb, loaded=loaded, points=points, root=str(workshop.store.root.resolve()))
+    work = tune.with_parameters(_climb, loaded=loaded, points=points, store=workshop.store.again())
     # one unit of effort a rung would leave some without a decision: Tune decides at powers of the factor
     scheduler = ASHAScheduler(
         time_attr=_EFFORT, max_t=_FACTOR ** (len(rungs) - 1), grace_period=1, reduction_factor=_FACTOR
@@ -109,7 +110,7 @@ def search_asha(loaded: LoadedSweep, workshop: Workshop, folder: Path, advance: 
     config = tune.TuneConfig(metric=metric, mode=_mode(metric), scheduler=scheduler)
     space = {"job": tune.grid_search(list(range(len(points))))}
     reached = []
-    for one in fit(work, space, config, folder, searcher.at_once, advance):
+    for one in fit(work, space, config, str(folder), searcher.at_once, advance):
         rung = rungs[round(math.log(one.metrics.get(_EFFORT, 1), _FACTOR))]
         reached.append(at_rung(loaded, points[one.config["job"]], rung))
     return sorted(reached, key=lambda point: point.number)
@@ -121,8 +122,8 @@ def at_rung(loaded: LoadedSweep, point: Point, rung: int | float) -> Point:
     return loaded.point(point.number, {**point.settings, short: rung})
 
 
-def _climb(config: Mapping[str, Any], loaded: LoadedSweep, points: Sequence[Point], root: str) -> None:
-    workshop, fidelity = workshop_of(root, int(config["threads"])), loaded.sweep.searcher.fidelity
+def _climb(config: Mapping[str, Any], loaded: LoadedSweep, points: Sequence[Point], store: Store) -> None:
+    workshop, fidelity = workshop_of(store, int(config["threads"])), loaded.sweep.searcher.fidelity
     assert fidelity is not None
     for number, rung in enumerate(fidelity.rungs):
         found = objective_means(loaded, at_rung(loaded, points[config["job"]], rung), workshop)

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -29,9 +28,9 @@ _log = logging.getLogger(__name__)
 class _ChunkMaker:
     """An actor that makes chunks on one thread, or on its share of a GPU, and keeps the model loaded."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, store: Store) -> None:
         torch.set_num_threads(1)
-        self._store = Store(Path(root))
+        self._store = store
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         made = [self._make(group) for group in batch["jobs"]]
@@ -84,7 +83,7 @@ class RayChunks:
         made = rows.map_batches(
             _ChunkMaker,
             batch_size=1,
-            fn_constructor_args=(str(store.root.resolve()),),
+            fn_constructor_args=(store.again(),),
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers, len(groups))),
             num_cpus=cpus,
             num_gpus=gpus or None,

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import ray
 import torch
@@ -69,7 +68,7 @@ class RayTrials:
         with one_line_errors("a worker cannot run a trial"), workers_log() as log:
             while waiting or running:
                 while waiting and len(running) < share.count:
-                    running.append(task.remote(waiting.pop(0), str(store.root.resolve()), share.threads, log))
+                    running.append(task.remote(waiting.pop(0), store.again(), share.threads, log))
                 done, running = ray.wait(running)
                 faults += [fault for fault in ray.get(done) if fault]
                 advance(len(done))
@@ -78,13 +77,13 @@ class RayTrials:
             raise UserError(f"{faults[0]}{more}")
 
 
-def _run(trial: AssignedTrial, root: str, threads: int, log: Queue) -> str:
+def _run(trial: AssignedTrial, store: Store, threads: int, log: Queue) -> str:
     """Run a trial: why it failed, or nothing. As an exception it would lose its cause on the way."""
     torch.set_num_threads(threads)
     name = f"{trial.trial.name}, seed {trial.trial.config.seed}"
     try:
         with told_to(log, f"{name}: "):
-            run_trial(trial.trial, trial.universe, Workshop(Store(Path(root))))
+            run_trial(trial.trial, trial.universe, Workshop(store))
     except Exception as error:
         return f"{name}: {one_line(error)}"
     return ""

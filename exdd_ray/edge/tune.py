@@ -5,7 +5,6 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 # read when Tune runs: its own files of each trial would repeat what the store holds, and Ctrl-C is the caller's
@@ -29,12 +28,10 @@ FOLDER = "tune"
 _workshops: dict[str, Workshop] = {}
 
 
-def workshop_of(root: str, threads: int) -> Workshop:
+def workshop_of(store: Store, threads: int) -> Workshop:
     """This worker's own workshop on a store, kept from trial to trial."""
     torch.set_num_threads(threads)
-    if root not in _workshops:
-        _workshops[root] = Workshop(Store(Path(root)))
-    return _workshops[root]
+    return _workshops.setdefault(str(store.root), Workshop(store))
 
 
 @dataclass(frozen=True)
@@ -42,27 +39,27 @@ class TuneTrials:
     """Runs trials on the connected cluster; a TrialRunner.
 
     Attributes:
-        folder: of the sweep's results, where every node reaches it.
+        storage: folder or URI that every node reaches, for what Tune itself keeps.
         at_once: trials at the same time; None is one a CPU.
     """
 
-    folder: Path
+    storage: str
     at_once: int | None = None
 
     def __call__(self, trials: Sequence[PlannedTrial], workshop: Workshop, advance: Advance) -> Mapping[str, str]:
         """Run every trial in a worker that reaches the store by its path; tells why those failed that did."""
         jobs = list(trials)
-        work = tune.with_parameters(_run, jobs=jobs, root=str(workshop.store.root.resolve()))
+        work = tune.with_parameters(_run, jobs=jobs, store=workshop.store.again())
         config = tune.TuneConfig(num_samples=1)
         space = {"job": tune.grid_search(list(range(len(jobs))))}
-        ended = fit(work, space, config, self.folder, self.at_once, advance)
+        ended = fit(work, space, config, self.storage, self.at_once, advance)
         errors = {jobs[one.config["job"]].key: one.error or one.metrics["error"] for one in ended}
         return {key: error for key, error in errors.items() if error}
 
 
-def _run(config: Mapping[str, Any], jobs: Sequence[PlannedTrial], root: str) -> None:
+def _run(config: Mapping[str, Any], jobs: Sequence[PlannedTrial], store: Store) -> None:
     threads = int(config["threads"])
-    tune.report({"error": run_planned(jobs[config["job"]], workshop_of(root, threads))})
+    tune.report({"error": run_planned(jobs[config["job"]], workshop_of(store, threads))})
 
 
 @dataclass(frozen=True)
@@ -97,7 +94,7 @@ def fit(
     work: Any,
     space: Mapping[str, Any],
     config: tune.TuneConfig,
-    folder: Path,
+    storage: str,
     at_once: int | None,
     advance: Advance,
 ) -> list[Ended]:
@@ -111,7 +108,7 @@ def fit(
     log = _Log(advance)
     run = tune.RunConfig(
         name=FOLDER,
-        storage_path=str(folder),
+        storage_path=storage,
         failure_config=tune.FailureConfig(max_failures=RETRIES),
         callbacks=[log],
         verbose=0,

@@ -11,7 +11,7 @@ from exdd_ray.data.catalog import select_rows
 from exdd_ray.detectors.nested import prepare_patch_banks
 from exdd_ray.experiment.trial import Assignment
 from exdd_ray.experiment.workshop import Workshop
-from exdd_ray.store.artifact import digest
+from exdd_ray.store.hashes import digest
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from exdd_ray.experiment.dataset import by_category, load_catalog
 from exdd_ray.features.embed import SliceRunner, plan_slices
 from exdd_ray.features.prepare import prepare_mask
 from exdd_ray.progress import Progress, silent
-from exdd_ray.store.artifact import Store, digest
+from exdd_ray.store.artifact import Store
 from exdd_ray.store.contents import content_digests
+from exdd_ray.store.hashes import digest
 from exdd_ray.synthesis.chunk import ChunkRunner
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import torch
 from exdd_ray.banks.tiles import one_thread_each
 from exdd_ray.banks.vectors import VectorBlocks
 from exdd_ray.config.detector import FeaturesConfig, Size
-from exdd_ray.data.catalog import CatalogRow, catalog_rows
+from exdd_ray.data.catalog import REAL, CatalogRow, catalog_rows
 from exdd_ray.data.images import read_pair
 from exdd_ray.device import CPU, compute_device
 from exdd_ray.errors import DataError, ImageError, UserError
@@ -29,8 +29,9 @@ from exdd_ray.features.memory import limit_heap, return_freed_memory
 from exdd_ray.features.prepare import prepare_image
 from exdd_ray.progress import Progress, silent
 from exdd_ray.store.arrays import read_arrays, write_arrays
-from exdd_ray.store.artifact import Artifact, Recipe, Store, digest
+from exdd_ray.store.artifact import Artifact, Recipe, Store
 from exdd_ray.store.contents import content_digests
+from exdd_ray.store.hashes import digest
 
 SLICE = 16
 VERSION = 5
@@ -86,7 +87,7 @@ class Embedding:
 
     def closed(self) -> "Embedding":
         """The same embedding with no file open: what another process can be given."""
-        return replace(self, store=Store(self.store.root.resolve()), _slices={})
+        return replace(self, store=self.store.again(), _slices={})
 
     def image(self, row: int) -> np.ndarray:
         """Vectors [P x D] of one row's image, shared with the file. Raises DataError where it was not readable."""
@@ -198,6 +199,8 @@ def run_on_threads(store: Store, jobs: Sequence[SliceJob], advance: Callable[[in
 def make_slice(store: Store, job: SliceJob) -> Artifact:
     """The artifact of one slice: vectors [n x P x D] of its readable images, and the reasons of the others."""
     limit_heap()
+    for origin in {row.origin for row in job.rows} - {REAL}:
+        store.find(origin)  # where synthetic images were painted elsewhere, their files are to be fetched
     with one_thread_each():
         return store.make(job.recipe, lambda folder: _build_slice(job, folder))
 

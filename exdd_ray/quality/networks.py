@@ -16,7 +16,7 @@ from exdd_ray.errors import UserError
 from exdd_ray.features.backbone import Backbone, load_backbone, weights_digest
 from exdd_ray.features.prepare import prepare_image
 from exdd_ray.quality.pictures import PictureSet
-from exdd_ray.store.artifact import file_digest
+from exdd_ray.store.hashes import file_digest
 
 _BATCH = 32
 # The layers whose outputs are pooled: features, then class scores. layer3 of ResNet-18 has 256 channels, few enough

@@ -13,7 +13,7 @@ from exdd_ray.quality.evaluate import QualityReport
 from exdd_ray.report.page import count_of, versions
 from exdd_ray.report.strips import Room, by_prompt, make_strips, prompts_of
 from exdd_ray.report.tables import Flag, is_leakage
-from exdd_ray.store.artifact import MANIFEST
+from exdd_ray.store.folders import MANIFEST
 from exdd_ray.synthesis.chunk import Synthesizer
 from exdd_ray.synthesis.synthesize import Synthesis
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +18,7 @@ from exdd_ray.metrics.threshold import f1_max_point
 from exdd_ray.report.gallery import Picture, Tile, data_uri, make_gallery, outline
 from exdd_ray.report.sweep_data import Point, Row, SweepFolder
 from exdd_ray.report.sweep_maps import stored_result
-from exdd_ray.store.artifact import Store
+from exdd_ray.store.artifact import Store, open_store
 
 MAX_CATEGORIES = 6
 MAX_OF_KIND = 6
@@ -82,16 +81,16 @@ def mistakes(sweep: SweepFolder) -> Mistakes:
     points = {point.name: point for point in (sweep.chosen, sweep.baseline) if point and sweep.done(point)}
     if not points:
         return Mistakes((), (), (), ("Neither the chosen nor the baseline trial has a result.",))
-    root = sweep.config.store.expanduser()
-    if not root.is_dir():
-        return Mistakes((), (), (), (f"Nothing to show: the store {root} is not here.",))
+    store = open_store(sweep.config.store)
+    if store.mirror is None and not store.root.is_dir():
+        return Mistakes((), (), (), (f"Nothing to show: the store {store.root} is not here.",))
     wanted, notes = _wanted(sweep, list(points.values()))
     try:
-        trials = [_opened(Store(root), *one) for one in wanted]
+        trials = [_opened(store, *one) for one in wanted]
     except (UserError, OSError) as error:
         return Mistakes((), (), (), (f"Nothing to show: {error}.",))
     try:
-        return _with_maps(trials, root, notes)
+        return _with_maps(trials, store, notes)
     except (UserError, OSError) as error:
         without = f"Without anomaly maps: {error}."
     try:
@@ -140,11 +139,11 @@ def _catalog_row(record: Row, row: Row) -> CatalogRow:
     )
 
 
-def _with_maps(trials: Sequence[ShownTrial], root: Path, notes: tuple[str, ...]) -> Mistakes:
+def _with_maps(trials: Sequence[ShownTrial], store: Store, notes: tuple[str, ...]) -> Mistakes:
     """As the report of a run shows them. Raises UserError where the store does not hold all that they rest on."""
     results: list[tuple[int, int, TrialResult]] = []
     for one in trials:
-        result = stored_result(one.row["name"], one.config, one.row["category"], root)
+        result = stored_result(one.row["name"], one.config, one.row["category"], store)
         _check_same(one, result)
         results.append((one.trial, one.group, result))
     gallery = make_gallery(results)

@@ -27,7 +27,7 @@ class Shelf(Store):
         return found
 
 
-def stored_result(name: str, config: ExperimentConfig, category: str, store: Path) -> TrialResult:
+def stored_result(name: str, config: ExperimentConfig, category: str, store: Store) -> TrialResult:
     """A memory bank's trial on one category, read from a store.
 
     Raises:
@@ -37,7 +37,7 @@ def stored_result(name: str, config: ExperimentConfig, category: str, store: Pat
     """
     if not isinstance(config.detector, PatchBankConfig):
         raise DataError(f"the maps of a {config.detector.kind} are not kept in the store")
-    shelf = Shelf(store)
+    shelf = Shelf(store.root, store.mirror)
     universes = by_category(load_catalog(config.dataset, shelf, silent))
     if category not in universes:
         raise DataError(f"{config.dataset.name} has no category {category!r} any more")

@@ -1,15 +1,12 @@
 """Artifacts: published whole or not at all, checked when they are opened, made once."""
 
 import errno
-import hashlib
-import json
 import os
 import re
 import shutil
 import socket
-import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +14,9 @@ from typing import Any
 from filelock import FileLock
 
 from exdd_ray.errors import ArtifactError, UserError
-
-MANIFEST = "manifest.json"
-_CHUNK = 1 << 20
-_CRC = "crc32:"
+from exdd_ray.store.folders import discard, publish, read_metadata, remove_abandoned, write_manifest
+from exdd_ray.store.hashes import digest
+from exdd_ray.store.mirror import Mirror, cache_folder, is_remote
 
 
 @dataclass(frozen=True)
@@ -46,21 +42,6 @@ class Recipe:
         return f"{self.stage}-{digest(made_of)}"
 
 
-def digest(value: Any) -> str:
-    """Hash of a JSON value, independent of the order of its keys."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """Hash of a file's bytes. Raises OSError where it cannot be read."""
-    hasher = hashlib.blake2b(digest_size=20)
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            hasher.update(chunk)
-    return hasher.hexdigest()
-
-
 @dataclass(frozen=True)
 class Artifact:
     """A published artifact: its key, its folder, and the metadata its maker left in the manifest."""
@@ -82,12 +63,14 @@ class Store:
 
     Attributes:
         root: the folder.
+        mirror: keeps every artifact too, and gives those that the folder lacks; None is the folder alone.
         made: keys of the artifacts that this object made, in order.
         reused: keys of the artifacts that it found, in order.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, mirror: Mirror | None = None) -> None:
         self.root = root
+        self.mirror = mirror
         self.made: list[str] = []
         self.reused: list[str] = []
         self._opened: dict[str, Artifact] = {}
@@ -103,19 +86,24 @@ class Store:
             before |= self._recorded
             self._recorded = before
 
+    def again(self) -> "Store":
+        """The same store with nothing opened: what another process can be given."""
+        return Store(self.root.resolve(), self.mirror)
+
     def folder(self, key: str) -> Path:
         """Where the artifact of a key lies, or would. Raises ArtifactError for what is no artifact's key."""
         if not _KEY.fullmatch(key):
             raise ArtifactError(f"{key!r} is not the key of an artifact (a stage and 40 hexadecimal digits)")
-        stage, _, name = key.rpartition("-")
-        return self.root / stage / name[:2] / name
+        return self.root / _place(key)
 
     def peek(self, key: str) -> Artifact | None:
         """The artifact, if its manifest and files are there at their sizes; unchecked, so not to be read."""
         try:
-            return self._opened.get(key) or _open(key, self.folder(key), contents=False)
+            folder = self.folder(key)
+            return self._opened.get(key) or Artifact(key, folder, read_metadata(folder, contents=False))
         except ArtifactError:
-            return None
+            manifest = None if self.mirror is None else self.mirror.manifest(_place(key))
+            return None if manifest is None else Artifact(key, self.folder(key), manifest["metadata"])
 
     def find(self, key: str) -> Artifact | None:
         """The artifact, if it is in the store whole; one that fails its checksums is moved out of the way.
@@ -126,16 +114,28 @@ class Store:
         if key in self._opened:
             return self._opened[key]
         folder = self.folder(key)
-        if not folder.is_dir():
+        if not folder.is_dir() and not self._fetched(key):
             return None
         try:
-            artifact = _open(key, folder)
+            artifact = Artifact(key, folder, read_metadata(folder))
         except ArtifactError:
-            _discard(folder, key)
+            discard(folder)
             return None
         self.reused.append(key)
         self._opened[key] = artifact
         return artifact
+
+    def _fetched(self, key: str) -> bool:
+        """Whether the mirror had the artifact; it is in the folder then."""
+        if self.mirror is None or self.mirror.manifest(_place(key)) is None:
+            return False
+        temporary = self._temporary(key)
+        try:
+            if found := self.mirror.fetch(_place(key), temporary):
+                publish(temporary, self.folder(key))
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return found
 
     def make(self, recipe: Recipe, build: Callable[[Path], Mapping[str, Any] | None]) -> Artifact:
         """The artifact of a recipe: found, or built by `build(folder)`, which may return metadata.
@@ -154,14 +154,16 @@ class Store:
         temporary = self._temporary(recipe.key)
         try:
             metadata = dict(build(temporary) or {})
-            _write_manifest(temporary, recipe, metadata)
-            _publish(temporary, self.folder(recipe.key))
+            write_manifest(temporary, recipe, metadata)
+            publish(temporary, self.folder(recipe.key))
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
                 raise UserError(f"{self.root}: cannot write to the store: {error.strerror}") from error
             raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+        if self.mirror is not None:
+            self.mirror.keep(self.folder(recipe.key), _place(recipe.key))
         self.made.append(recipe.key)
         artifact = Artifact(recipe.key, self.folder(recipe.key), metadata)
         self._opened[recipe.key] = artifact
@@ -189,88 +191,18 @@ class Store:
             folder.mkdir(parents=True)
         except OSError as error:
             raise UserError(f"{self.root}: cannot write to the store: {error.strerror}") from error
-        _sweep(place)
+        remove_abandoned(place)
         return folder
 
 
-def _open(key: str, folder: Path, *, contents: bool = True) -> Artifact:
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        for name, (size, checksum) in manifest["files"].items():
-            file = folder / name
-            if file.stat().st_size != size or (contents and not _is_whole(file, checksum)):
-                raise ArtifactError(f"{file}: damaged (its checksum differs from the manifest's)")
-        return Artifact(key, folder, manifest["metadata"])
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-            raise UserError(f"{folder}: cannot read the artifact: {error.strerror or error}") from error
-        raise ArtifactError(f"{folder}: damaged artifact ({error})") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{folder}: damaged artifact ({error})") from error
+def open_store(place: str) -> Store:
+    """The store at a path, or at a URI of a file system that pyarrow knows, with a folder of this machine before it."""
+    if is_remote(place):
+        return Store(cache_folder(place), Mirror(place))
+    return Store(Path(place).expanduser().absolute())
 
 
-def _write_manifest(folder: Path, recipe: Recipe, metadata: Mapping[str, Any]) -> None:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    manifest = {
-        "key": recipe.key,
-        "stage": recipe.stage,
-        "version": recipe.version,
-        "config": recipe.config,
-        "inputs": recipe.inputs,
-        "metadata": metadata,
-        "files": {path.relative_to(folder).as_posix(): [path.stat().st_size, _checksum(path)] for path in files},
-    }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-
-
-def _checksum(path: Path) -> str:
-    """CRC-32 of a file's bytes: damage is what it looks for, and a hash that withstands intent takes five times."""
-    checksum = 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            checksum = zlib.crc32(chunk, checksum)
-    return f"{_CRC}{checksum:08x}"
-
-
-def _is_whole(path: Path, checksum: str) -> bool:
-    return checksum == (_checksum(path) if checksum.startswith(_CRC) else file_digest(path))  # as once written
-
-
-def _publish(temporary: Path, folder: Path) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        temporary.rename(folder)
-    except OSError:
-        if not folder.is_dir():  # otherwise another process made the same artifact meanwhile, and it is as good
-            raise
-
-
-def _discard(folder: Path, key: str) -> None:
-    """Move a damaged artifact away; another process may do so too, and have made it again since."""
-    grave = folder.with_name(f"{folder.name}.damaged-{os.urandom(4).hex()}")
-    with suppress(FileNotFoundError):
-        folder.rename(grave)
-        try:
-            _open(key, grave)
-            grave.rename(folder)  # made again meanwhile
-        except (ArtifactError, OSError):
-            shutil.rmtree(grave, ignore_errors=True)
-
-
-def _sweep(place: Path) -> None:
-    """Remove what processes of this machine left that no longer run."""
-    for folder in place.iterdir():
-        host, _, rest = folder.name.partition("~")
-        pid = rest.partition("~")[0]
-        if host == socket.gethostname() and pid.isdigit() and not _runs(int(pid)):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _place(key: str) -> str:
+    """Where in a store the artifact of a key lies."""
+    stage, _, name = key.rpartition("-")
+    return f"{stage}/{name[:2]}/{name}"

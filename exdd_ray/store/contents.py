@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from exdd_ray.store.artifact import file_digest
+from exdd_ray.store.hashes import file_digest
 
 _READERS = 8
 _known: dict[str, tuple[int, int, str]] = {}  # path -> size, time and hash

@@ -15,7 +15,7 @@ from exdd_ray.experiment.stored import synthesis_keys, trial_recipe
 from exdd_ray.experiment.synth import pinned_trial
 from exdd_ray.experiment.trial import assign
 from exdd_ray.experiment.workshop import Workshop
-from exdd_ray.store.artifact import digest
+from exdd_ray.store.hashes import digest
 from exdd_ray.sweep.rates import Rates
 from exdd_ray.sweep.space import Point
 from exdd_ray.synthesis.chunk import CHUNK

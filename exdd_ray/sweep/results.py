@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from exdd_ray.errors import UserError
+from exdd_ray.store.artifact import open_store
 from exdd_ray.sweep.plan import Plan
 from exdd_ray.sweep.rates import machine
 from exdd_ray.sweep.space import LoadedSweep
@@ -23,7 +24,8 @@ TRIALS, SUMMARY, DIGEST = "trials.parquet", "summary.parquet", "summary.json"
 REPORT = "report.html"
 # What a folder of results may hold: files and folders of trackers and of the search beside the tables.
 _TRACKERS = ("wandb", "tensorboard", "mlflow", "mlflow.db")
-KNOWN = frozenset({CONFIG, RESOLVED, PLAN, TRIALS, SUMMARY, DIGEST, REPORT, "tune", "optuna.log", *_TRACKERS})
+RESULTS = (CONFIG, RESOLVED, PLAN, TRIALS, SUMMARY, DIGEST, REPORT)
+KNOWN = frozenset({*RESULTS, "tune", "optuna.log", *_TRACKERS})
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,9 @@ def write_sweep(folder: Path, results: SweepResults) -> None:
     """Write the tables, each whole, over those of an earlier sweep. Raises UserError where that cannot be done."""
     loaded = results.loaded
     try:
-        raw = {**loaded.raw, "store": str(loaded.sweep.store.expanduser().absolute())}  # read from other folders too
+        store = open_store(loaded.sweep.store)
+        place = str(store.root) if store.mirror is None else store.mirror.uri
+        raw = {**loaded.raw, "store": place}  # as it is found from other folders too
         _write(folder / CONFIG, yaml.safe_dump(raw, sort_keys=False))
         _write(folder / RESOLVED, _resolved(results))
         _write(folder / PLAN, json.dumps(_plan(results), indent=1))

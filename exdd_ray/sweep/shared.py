@@ -11,7 +11,7 @@ from exdd_ray.experiment.fit import wants
 from exdd_ray.experiment.share import AssignedTrial, share
 from exdd_ray.experiment.trial import mask_givers
 from exdd_ray.experiment.workshop import Workshop
-from exdd_ray.store.artifact import digest
+from exdd_ray.store.hashes import digest
 from exdd_ray.sweep.plan import EMBEDDING, ORDERS, SYNTHESIS, Plan
 from exdd_ray.synthesis.synthesize import synthesize
 

@@ -10,8 +10,8 @@ from typing import Any
 from exdd_ray.config.synthesis import MINIATURE, DeviceConfig, InpaintConfig
 from exdd_ray.device import CPU, CUDA, compute_device, out_of_memory
 from exdd_ray.errors import ConfigError, UserError
-from exdd_ray.store.artifact import digest
 from exdd_ray.store.contents import content_digest
+from exdd_ray.store.hashes import digest
 
 MINIATURE_FOLDER = Path(__file__).parents[1] / "miniature" / "weights"
 _SCHEDULERS = {

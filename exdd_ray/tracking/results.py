@@ -10,7 +10,7 @@ from typing import Any
 from exdd_ray.config.keys import set_key
 from exdd_ray.errors import ArtifactError
 from exdd_ray.report.sweep_data import Row, SweepFolder, read_sweep
-from exdd_ray.store.artifact import Artifact, Store
+from exdd_ray.store.artifact import Artifact, Store, open_store
 
 _COUNTED = ("number", "seed")  # numbers that are no metrics
 Scalar = str | int | float | bool | None
@@ -94,7 +94,7 @@ def tracked_sweep(folder: Path) -> TrackedSweep:
         ArtifactError: a table is damaged, or a trial's artifact is not in the store any more.
     """
     results = read_sweep(folder)
-    store = Store(results.config.store.expanduser())
+    store = open_store(results.config.store)
     try:
         return TrackedSweep(results, store, tuple(_trial(row, store) for row in results.rows))
     except (KeyError, TypeError, ValueError) as error:

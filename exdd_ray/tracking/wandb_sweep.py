@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from exdd_ray.data.catalog import CatalogRow
 from exdd_ray.data.images import read_pair
 from exdd_ray.store.arrays import read_arrays
-from exdd_ray.store.artifact import MANIFEST, Artifact
+from exdd_ray.store.artifact import Artifact
+from exdd_ray.store.folders import MANIFEST
 from exdd_ray.tracking.mistakes import worst_mistakes
 from exdd_ray.tracking.results import TrackedSweep, TrialRow, nested
 from exdd_ray.tracking.wandb_runs import Mode, Place, address, picture, start_run, tracking_mode, wandb_session

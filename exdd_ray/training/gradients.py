@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from exdd_ray.device import out_of_memory
-from exdd_ray.store.artifact import digest
+from exdd_ray.store.hashes import digest
 from exdd_ray.training.learner import Learner, Sample, TrainingError
 
 if TYPE_CHECKING:

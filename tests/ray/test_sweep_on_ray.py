@@ -29,7 +29,7 @@ def test_tune_gives_the_table_of_one_process(tmp_path):
     loaded = small_sweep(tmp_path, seeds=[0], space={"count": [0, 4], "dataset.split.defects": [3, 500]})
     here, _ = swept(loaded, tmp_path)
     (tmp_path / "ray").mkdir()
-    there, store = swept(loaded, tmp_path / "ray", run=TuneTrials(tmp_path / "ray/out"))
+    there, store = swept(loaded, tmp_path / "ray", run=TuneTrials(str(tmp_path / "ray/out")))
     assert there.trials.equals(here.trials)
     assert there.reasons
     assert not [key for key in store.made if key.startswith("trial-")]  # the workers made them
@@ -44,7 +44,7 @@ def test_a_trial_whose_worker_is_killed_is_run_again(tmp_path):
             os.kill(os.getpid(), signal.SIGKILL)
         tune.report({"error": f"job {config['job']} ran"})
 
-    ended = fit(dies_once, {"job": tune.grid_search([0, 1, 2])}, tune.TuneConfig(), tmp_path, 2, told.append)
+    ended = fit(dies_once, {"job": tune.grid_search([0, 1, 2])}, tune.TuneConfig(), str(tmp_path), 2, told.append)
     assert marker.exists()
     assert sorted(one.metrics["error"] for one in ended) == ["job 0 ran", "job 1 ran", "job 2 ran"]
     assert not any(one.error for one in ended)
@@ -57,7 +57,7 @@ def test_a_trial_whose_worker_dies_each_time_fails_alone(tmp_path):
             os.kill(os.getpid(), signal.SIGKILL)
         tune.report({"error": ""})
 
-    ended = fit(work, {"job": tune.grid_search([0, 1])}, tune.TuneConfig(), tmp_path, 2, lambda _: None)
+    ended = fit(work, {"job": tune.grid_search([0, 1])}, tune.TuneConfig(), str(tmp_path), 2, lambda _: None)
     lost = {one.config["job"]: one.error for one in ended}
     assert lost[0] == ""
     assert lost[1].startswith("its worker was lost 4 times: ")

@@ -10,8 +10,10 @@ import pytest
 
 from exdd_ray.errors import ArtifactError, UserError
 from exdd_ray.store.arrays import read_arrays, write_arrays
-from exdd_ray.store.artifact import MANIFEST, Recipe, Store, file_digest
+from exdd_ray.store.artifact import Recipe, Store
 from exdd_ray.store.contents import content_digests
+from exdd_ray.store.folders import MANIFEST
+from exdd_ray.store.hashes import file_digest
 
 
 def recipe(**changes):
