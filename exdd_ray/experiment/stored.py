@@ -15,6 +15,7 @@ from exdd_ray.config.experiment import ExperimentConfig
 from exdd_ray.config.load import Trial
 from exdd_ray.data.catalog import select_rows
 from exdd_ray.detectors import bank, classifier, diffusionad, nearest
+from exdd_ray.detectors.patch_bank import Predictions
 from exdd_ray.errors import ConfigError
 from exdd_ray.experiment import pixels
 from exdd_ray.experiment.fit import wants
@@ -29,9 +30,11 @@ from exdd_ray.store.artifact import Artifact, Recipe
 from exdd_ray.store.contents import content_digests
 from exdd_ray.synthesis import synthesize
 
-VERSION = 1
-CONFIG, CURVES, PREDICTIONS = "config.json", "curves.arrow", "predictions.parquet"
+VERSION = 2
+CONFIG, CURVES, MAPS, PREDICTIONS = "config.json", "curves.arrow", "maps.arrow", "predictions.parquet"
 _CURVE_POINTS = 200
+_MAPS_EACH = 8
+_MAP_SIDE = 64
 # What decides a trial's numbers beside its own code: a stage whose results change makes every trial new.
 _STAGES = {
     stage.__name__: stage.VERSION for stage in (bank, classifier, diffusionad, embed, nearest, pixels, synthesize)
@@ -99,6 +102,7 @@ def _write(folder: Path, result: TrialResult) -> dict[str, Any]:
         evaluations["validation"] = result.validation
     pq.write_table(_predictions(evaluations), folder / PREDICTIONS)
     write_arrays(folder / CURVES, _curves(evaluations["test"]))
+    write_arrays(folder / MAPS, _maps(evaluations["test"].predictions))
     record = result_record(result)
     return {**{key: value for key, value in record.items() if key != "name"}, **_validation(result.validation)}
 
@@ -134,6 +138,23 @@ def _curves(test: Evaluation) -> dict[str, np.ndarray]:
 def _thinned(curve: Curve, axis: str) -> np.ndarray:
     values = np.asarray(getattr(curve, axis), dtype=float)
     return values[np.linspace(0, len(values) - 1, _CURVE_POINTS).round().astype(int)]
+
+
+def _maps(predictions: Predictions) -> dict[str, np.ndarray]:
+    """Small anomaly maps [k x h x w] of the defects of the lowest scores and the normals of the highest, and which.
+
+    `row` [k] counts the test images as the table of predictions has them.
+    """
+    labels = np.array([row.label for row in predictions.rows])
+    ascending = np.argsort(predictions.scores, kind="stable")
+    weakest = ascending[labels[ascending] == 1][:_MAPS_EACH]
+    alarms = ascending[labels[ascending] == 0][::-1][:_MAPS_EACH]
+    rows = np.concatenate([weakest, alarms])
+    height, width = predictions.draw.input_size
+    share = min(1.0, _MAP_SIDE / max(height, width))
+    size = (max(1, round(height * share)), max(1, round(width * share)))
+    drawn = [predictions.draw(predictions.patch_maps[row], size) for row in rows]
+    return {"row": rows.astype(np.int32), "map": np.stack(drawn).astype(np.float32)}
 
 
 def _validation(evaluation: Evaluation | None) -> dict[str, Any]:

@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from exdd_ray.data.catalog import CatalogRow
+from exdd_ray.experiment.stored import MAPS, PREDICTIONS
+from exdd_ray.store.arrays import read_arrays
 from exdd_ray.tracking.results import TrialRow
 
 
@@ -17,11 +19,13 @@ class Mistake:
 
     Attributes:
         outranked: images of the other label that are on its wrong side, those of the same score included.
+        heat: small anomaly map float32 [h x w].
     """
 
     row: CatalogRow
     score: float
     outranked: int
+    heat: np.ndarray
 
     @property
     def kind(self) -> str:
@@ -32,7 +36,7 @@ class Mistake:
 def worst_mistakes(trial: TrialRow, count: int) -> list[Mistake]:
     """At most `count` missed defects and as many false alarms, each list from the worst; none of a perfect ranking."""
     assert trial.artifact is not None
-    table = pq.read_table(trial.artifact.file("predictions.parquet"))
+    table = pq.read_table(trial.artifact.file(PREDICTIONS))
     records = [record for record in table.to_pylist() if record["split"] == "test"]
     scores = np.array([record["score"] for record in records], dtype=np.float64)
     labels = np.array([record["label"] for record in records], dtype=np.int64)
@@ -42,7 +46,9 @@ def worst_mistakes(trial: TrialRow, count: int) -> list[Mistake]:
         mine = np.flatnonzero((labels == label) & (wrong > 0))
         by_score = np.argsort(scores[mine] if label else -scores[mine], kind="stable")
         chosen += mine[by_score][:count].tolist()
-    return [Mistake(_row(records[i], trial), float(scores[i]), int(wrong[i])) for i in chosen]
+    maps = read_arrays(trial.artifact.file(MAPS))
+    heat = dict(zip(maps["row"].tolist(), maps["map"], strict=True))
+    return [Mistake(_row(records[i], trial), float(scores[i]), int(wrong[i]), heat[i]) for i in chosen if i in heat]
 
 
 def _outranked(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:

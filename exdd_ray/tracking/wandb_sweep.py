@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from exdd_ray.data.catalog import CatalogRow
 from exdd_ray.data.images import read_pair
+from exdd_ray.report.gallery import COLOURMAP
 from exdd_ray.store.arrays import read_arrays
 from exdd_ray.store.artifact import Artifact
 from exdd_ray.store.folders import MANIFEST
@@ -18,7 +19,7 @@ from exdd_ray.tracking.results import TrackedSweep, TrialRow, nested
 from exdd_ray.tracking.wandb_runs import Mode, Place, address, picture, start_run, tracking_mode, wandb_session
 
 LINEAGE = ("bank", "synthesis")  # stages whose artifacts are W&B artifacts
-MISTAKES = ("category", "mistake", "image", "id", "defect", "score", "outranked")
+MISTAKES = ("category", "mistake", "image", "heat map", "id", "defect", "score", "outranked")
 CURVES = {
     "image_roc": ("false positive rate", "true positive rate"),
     "image_pr": ("recall", "precision"),
@@ -205,11 +206,23 @@ def _mistakes(sweep: TrackedSweep) -> list[list[Any]]:
         if row.artifact is not None and row.name == sweep.facts["chosen"]:
             chosen.setdefault(row.category, row)
     each = max(1, min(_MAX_EACH, _MAX_PICTURES // (2 * max(1, len(chosen)))))
-    return [
-        [row.category, found.kind, _drawn(found.row), found.row.id, found.row.defect, found.score, found.outranked]
-        for row in chosen.values()
-        for found in worst_mistakes(row, each)
-    ]
+    table = []
+    for row in chosen.values():
+        mistakes = worst_mistakes(row, each)
+        heat = np.array([one.heat for one in mistakes])
+        for one in mistakes:
+            pictures = [_drawn(one.row), _heat(one.heat, float(heat.min()), float(heat.max()))]
+            about = [one.row.id, one.row.defect, one.score, one.outranked]
+            table.append([row.category, one.kind, *pictures, *about])
+    return table
+
+
+def _heat(values: np.ndarray, low: float, high: float) -> Any:
+    """An anomaly map in colours, `low` dark and `high` bright."""
+    from matplotlib import colormaps
+
+    level = np.clip((values - low) / (high - low), 0, 1) if high > low else np.zeros(values.shape)
+    return picture(np.ascontiguousarray(colormaps[COLOURMAP](level, bytes=True)[..., :3]))
 
 
 def _drawn(row: CatalogRow) -> Any:

@@ -11,6 +11,7 @@ from sweep_small import small_sweep
 from exdd_ray.errors import ConfigError
 from exdd_ray.experiment.run import run_trials
 from exdd_ray.experiment.workshop import Workshop
+from exdd_ray.store.arrays import read_arrays
 from exdd_ray.store.artifact import Store
 from exdd_ray.sweep.results import write_sweep
 from exdd_ray.sweep.space import points_ahead
@@ -90,6 +91,19 @@ def test_the_tables_are_written_and_read_by_others(swept, tmp_path):
     written = json.loads((tmp_path / "summary.json").read_text())
     assert written["trials"] == 8
     assert written["chosen"] == summary["name"][summary["chosen"].to_pylist().index(True)].as_py()
+
+
+def test_the_maps_of_the_worst_mistakes_are_kept(swept):
+    _, results, store = swept
+    artifact = store.find(results.trials["artifact"][0].as_py())
+    tested = [row for row in pq.read_table(artifact.file("predictions.parquet")).to_pylist() if row["split"] == "test"]
+    kept = read_arrays(artifact.file("maps.arrow"))
+    shown = [tested[row] for row in kept["row"]]
+    weakest = sorted((row for row in tested if row["label"]), key=lambda row: row["score"])[:8]
+    assert [row["id"] for row in shown if row["label"]] == [row["id"] for row in weakest]
+    assert kept["map"].shape == (len(shown), 64, 64)
+    centres = [heat.max() for heat in kept["map"]]
+    assert np.corrcoef(centres, [row["score"] for row in shown])[0, 1] > 0.7
 
 
 def test_a_failing_trial_fails_alone_with_its_reason(tmp_path):

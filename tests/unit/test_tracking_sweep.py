@@ -177,6 +177,9 @@ def test_summary_shows_the_chosen_points_mistakes_with_their_masks(runs: dict[st
     np.testing.assert_array_equal(
         np.asarray(Image.open(files[rows[0]["image"]["path"]])), np.asarray(Image.open(images / "scratch2.png"))
     )
+    heat = np.asarray(Image.open(files[rows[0]["heat map"]["path"]]))
+    assert heat.shape == (3, 4, 3)
+    assert len(np.unique(heat.reshape(-1, 3), axis=0)) > 6  # a ramp in colours
     mask = np.asarray(Image.open(files[rows[0]["image"]["masks"]["defect"]["path"]]))
     np.testing.assert_array_equal(mask > 0, np.asarray(Image.open(images / "scratch2-mask.png")) > 0)
 

@@ -96,6 +96,8 @@ def _row(
         steps = np.linspace(0, 1, 20)
         curves = {"image_roc_x": steps, "image_roc_y": np.sqrt(steps), "image_pr_x": steps, "image_pr_y": 1 - steps / 2}
         write_arrays(folder / "curves.arrow", curves)
+        heat = np.linspace(0, 1, len(images) * 12, dtype=np.float32).reshape(len(images), 3, 4)
+        write_arrays(folder / "maps.arrow", {"row": np.arange(len(images), dtype=np.int32), "map": heat})
         return {**metrics, "milliseconds": None, "stages": made, "seconds": 1.5}
 
     recipe = Recipe("trial", 1, {"count": count, "seed": seed, "category": category})
