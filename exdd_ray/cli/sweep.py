@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from exdd_ray.config.sweep import LESS_IS_BETTER
+
 if TYPE_CHECKING:
     from exdd_ray.experiment.workshop import Workshop
     from exdd_ray.progress import Advance
@@ -188,19 +190,21 @@ def print_sweep(results: "SweepResults") -> None:
     for point in results.points:
         marks = ", ".join(filter(None, ["baseline" * point.baseline, "chosen" * point.chosen]))
         runs = f"{point.runs}" + f" ({point.failed} failed)" * bool(point.failed)
-        cells = (_cell(point.means.get(name)) for name in shown)
+        cells = (_cell(name, point.means.get(name)) for name in shown)
         table.add_row(point.name, runs, *cells, _difference(point.differences.get("image_auroc")), marks)
     console().print(table)
+    if results.chosen is None and not results.reasons:
+        print(f"no point can be chosen: {judged_by(sweep.objectives[0], sweep)} could not be measured")
     for reason, count in results.reasons.items():
         print(f"{count} failed: {reason}")
     if sweep.select == "test":
         print("warning: the best trial was chosen on the test images (select=test)")
 
 
-def _cell(mean: Any) -> str:
+def _cell(metric: str, mean: Any) -> str:
     if mean is None:
         return "-"
-    if mean.value > 1.5:  # a count, or milliseconds
+    if metric in LESS_IS_BETTER:  # a count, or milliseconds
         return f"{mean.value:.1f}"
     return f"{100 * mean.value:.2f}" + (f" ± {100 * mean.half:.2f}" if mean.half is not None else "")
 
@@ -208,5 +212,5 @@ def _cell(mean: Any) -> str:
 def _difference(apart: Any) -> str:
     if apart is None:
         return ""
-    noise = " (noise)" if apart.within_noise else f" (p {apart.p:.3f})"
-    return f"{100 * apart.mean.value:+.2f}{noise}"
+    tested = " (noise)" if apart.within_noise else f" (p {apart.p:.3f})"
+    return f"{100 * apart.mean.value:+.2f}{' (untested)' if apart.p is None else tested}"

@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 from exdd_ray.config.base import merge
 from exdd_ray.config.experiment import ExperimentConfig, RunConfig
 from exdd_ray.config.keys import key_at, resolve_key, set_key
-from exdd_ray.config.sweep import SweepConfig
+from exdd_ray.config.sweep import VARIANT, SweepConfig
 from exdd_ray.errors import ConfigError
 
 _BEYOND = frozenset(SweepConfig.model_fields)  # keys of runs and sweeps, those of their experiments among them
@@ -154,20 +154,23 @@ def experiment_part(raw: Raw) -> Raw:
 
 
 def without(raw: Raw, wanted: Mapping[str, Any], path: Path) -> Raw:
-    """The raw run or sweep with the overridden keys taken out of its variants, its grid and its space."""
+    """The raw run or sweep with the overridden keys taken out wherever else it sets them."""
     kept = dict(raw)
     try:
-        if raw.get("variants"):
-            kept["variants"] = {
-                name: {key: value for key, value in (patch or {}).items() if _full(key) not in wanted}
-                for name, patch in raw["variants"].items()
-            }
-        for axes in ("grid", "space"):
+        for patches in ("variants", "datasets"):
+            if raw.get(patches):
+                kept[patches] = {name: _others(patch or {}, wanted) for name, patch in raw[patches].items()}
+        for axes in ("grid", "space", "baseline"):
             if raw.get(axes):
-                kept[axes] = {key: values for key, values in raw[axes].items() if _full(key) not in wanted}
+                kept[axes] = _others(raw[axes], wanted)
     except AttributeError as error:
         raise ConfigError(f"{path}: variants, grid and space hold keys and values") from error
     return kept
+
+
+def _others(given: Mapping[str, Any], wanted: Mapping[str, Any]) -> Raw:
+    """Of a mapping by shortened keys what is not overridden; a variant is no key."""
+    return {key: value for key, value in given.items() if key == VARIANT or _full(key) not in wanted}
 
 
 def _full(key: str) -> str:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from exdd_ray.config.base import Frozen
 from exdd_ray.config.experiment import RunConfig
 
+VARIANT = "variant"
 Metric = Literal["image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro", "bank_vectors", "milliseconds"]
 LESS_IS_BETTER: frozenset[Metric] = frozenset({"bank_vectors", "milliseconds"})
 
@@ -120,6 +121,11 @@ class SweepConfig(RunConfig):
     def _consistent(self) -> "SweepConfig":
         if self.grid:
             raise ValueError("grid is a run's: a sweep's values are in space")
+        if len(set(self.seeds or ())) < len(self.seeds or ()):
+            raise ValueError("a seed is named twice: runs with one seed are one run")
+        patches = [*self.variants.values(), *self.datasets.values()]
+        if any(key == "seed" for patch in (self.space, *patches) for key in patch or {}):
+            raise ValueError("seed is no setting: the seeds of every point are in seeds")
         if empty := [key for key, values in self.space.items() if not values]:
             raise ValueError(f"space.{empty[0]} has no value")
         ranges = [key for key, values in self.space.items() if isinstance(values, RangeConfig)]

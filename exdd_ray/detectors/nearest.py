@@ -22,7 +22,7 @@ from exdd_ray.store.artifact import Recipe, Store
 from exdd_ray.store.hashes import digest
 
 VERSION = 2
-_NEIGHBOURS_VERSION = 3
+NEIGHBOURS_VERSION = 3
 _FILE = "nearest.arrow"
 _IMAGES = 16
 
@@ -184,7 +184,7 @@ def neighbour_distances(
     count = min(count, len(bank.vectors))
     nearest_to = found.indices[np.arange(len(patches)), patches]
     how = {"count": count, "patches": digest(patches.tolist()), "nearest_to": digest(nearest_to.tolist())}
-    recipe = Recipe("neighbours", _NEIGHBOURS_VERSION, how, (samples.key, bank.key))
+    recipe = Recipe("neighbours", NEIGHBOURS_VERSION, how, (samples.key, bank.key))
 
     def build(folder: Path) -> None:
         around = search(bank.vectors[nearest_to], bank.vectors, count, device=compute_device()).indices[0]

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from exdd_ray import __version__
-from exdd_ray.config.detector import PatchBankConfig
+from exdd_ray.config.diffusionad import DiffusionADConfig
 from exdd_ray.config.experiment import ExperimentConfig
 from exdd_ray.config.load import Trial
 from exdd_ray.data.catalog import select_rows
@@ -38,7 +38,7 @@ _MAP_SIDE = 64
 # What decides a trial's numbers beside its own code: a stage whose results change makes every trial new.
 _STAGES = {
     stage.__name__: stage.VERSION for stage in (bank, classifier, diffusionad, embed, nearest, pixels, synthesize)
-}
+} | {"neighbours": nearest.NEIGHBOURS_VERSION}
 
 
 def trial_recipe(config: ExperimentConfig, universe: pa.Table, train: pa.Table, workshop: Workshop) -> Recipe:
@@ -49,7 +49,7 @@ def trial_recipe(config: ExperimentConfig, universe: pa.Table, train: pa.Table, 
     """
     how = config.model_dump(mode="json", exclude={"dataset": {"root"}})
     inputs = [workshop.contents(universe), *content_digests([file for path in _paths(config) for file in _files(path)])]
-    if isinstance(config.detector, PatchBankConfig):
+    if not isinstance(config.detector, DiffusionADConfig):  # which is trained from nothing
         inputs.append(weights_digest(config.detector.features))
     made = synthesis_keys(config, universe, train)
     made_by = {"experiment": how, "stages": _STAGES, "version": __version__}
@@ -75,7 +75,7 @@ def synthesis_keys(config: ExperimentConfig, universe: pa.Table, train: pa.Table
     """Keys of the chunks of synthetic samples that an experiment trains on; none is made."""
     if config.synthesizer is None or not wants(config.detector).defects:
         return []
-    normal, givers = select_rows(train, label=0), mask_givers(universe, train)
+    normal, givers = select_rows(train, label=0), mask_givers(config, universe, train)
     return [job.recipe.key for job in synthesize.plan_chunks(config.synthesizer, normal, givers, config.seed)]
 
 

@@ -135,7 +135,7 @@ def _run(trial: Trial, category: str, universe: pa.Table, workshop: Workshop) ->
     synthesis = synthesize(
         config.synthesizer,
         select_rows(train, label=0),
-        mask_givers(universe, train),
+        mask_givers(config, universe, train),
         config.seed,
         workshop.store,
         run=workshop.paint,

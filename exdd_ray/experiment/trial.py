@@ -104,14 +104,18 @@ def mask_leak(config: ExperimentConfig) -> tuple[str, ...]:
     return ("leakage: synthetic defects lie in the masks of training defects (masks.source=positives)",) * leaks
 
 
-def mask_givers(universe: pa.Table, train: pa.Table) -> pa.Table:
+def mask_givers(config: ExperimentConfig, universe: pa.Table, train: pa.Table) -> pa.Table:
     """Defects whose masks a synthesizer may paint in: those trained on.
 
-    Where a trial trains on none (zero-shot), they are those that the dataset itself has in train: DIAG's stand-in for
-    masks that an expert draws.
+    Where a trial trains on none (zero-shot), they are those that the dataset itself has in train, but for the ones held
+    out for validation: DIAG's stand-in for masks that an expert draws.
     """
     defects = select_rows(train, label=1)
-    return defects if defects.num_rows else select_rows(universe, split="train", label=1)
+    if defects.num_rows:
+        return defects
+    official = select_rows(universe, split="train", label=1)
+    held_out = select_rows(split_universe(config, universe), split=VALIDATION)["id"]
+    return official.filter(pc.invert(pc.is_in(official["id"], held_out.combine_chunks())))
 
 
 def run_trial(trial: Trial, universe: pa.Table, workshop: Workshop) -> TrialResult:
@@ -205,7 +209,7 @@ def _synthetic(config: ExperimentConfig, universe: pa.Table, train: pa.Table, wo
     return synthesize(
         config.synthesizer,
         select_rows(train, label=0),
-        mask_givers(universe, train),
+        mask_givers(config, universe, train),
         config.seed,
         workshop.store,
         run=workshop.paint,

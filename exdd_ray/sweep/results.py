@@ -25,7 +25,8 @@ REPORT = "report.html"
 # What a folder of results may hold: files and folders of trackers and of the search beside the tables.
 _TRACKERS = ("wandb", "tensorboard", "mlflow", "mlflow.db")
 RESULTS = (CONFIG, RESOLVED, PLAN, TRIALS, SUMMARY, DIGEST, REPORT)
-KNOWN = frozenset({*RESULTS, "tune", "optuna.log", *_TRACKERS})
+MARKER = ".exdd-sweep"
+KNOWN = frozenset({MARKER, *RESULTS, *(f".{name}" for name in RESULTS), "tune", "optuna.log", *_TRACKERS})
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,11 @@ def check_folder(folder: Path) -> None:
     """Raise UserError where results cannot be written to a folder, or it holds anything but a sweep's."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        others = sorted({path.name for path in folder.iterdir()} - KNOWN)
+        names = {path.name for path in folder.iterdir()}
+        # without its marker a folder is somebody else's, whatever its files are called
+        others = sorted(names - KNOWN if MARKER in names else names)
+        if not others:
+            (folder / MARKER).touch()
     except OSError as error:
         raise UserError(f"{folder}: cannot write the results: {error.strerror}") from error
     if others:

@@ -34,7 +34,7 @@ def run_plan(plan: Plan, workshop: Workshop, run: TrialRunner | None = None) -> 
     """
     store = workshop.store
     measured = make_shared(plan, workshop)
-    waiting = list({one.key: one for one in plan.trials if one.assigned and store.peek(one.key) is None}.values())
+    waiting = list({one.key: one for one in plan.trials if one.assigned and store.find(one.key) is None}.values())
     started = time.perf_counter()
     errors: Mapping[str, str] = {}
     if waiting:

@@ -67,7 +67,7 @@ def _synthesize_for(one: AssignedTrial, workshop: Workshop) -> None:
     made = synthesize(
         config.synthesizer,
         select_rows(train, label=0),
-        mask_givers(one.universe, train),
+        mask_givers(config, one.universe, train),
         config.seed,
         workshop.store,
         run=workshop.paint,
@@ -78,5 +78,9 @@ def _synthesize_for(one: AssignedTrial, workshop: Workshop) -> None:
 
 
 def _order(trials: Sequence[AssignedTrial], workshop: Workshop) -> None:
-    with suppress(UserError):
-        share(trials, workshop)
+    groups: dict[str, list[AssignedTrial]] = {}
+    for one in trials:  # group by group, so that one that fails is alone in that
+        groups.setdefault(f"{one.universe['image'][0].as_py()} {one.trial.config.seed}", []).append(one)
+    for group in groups.values():
+        with suppress(UserError):
+            share(group, workshop)

@@ -25,10 +25,9 @@ from exdd_ray.config.load import (
     validate,
     without,
 )
-from exdd_ray.config.sweep import RangeConfig, SweepConfig
+from exdd_ray.config.sweep import VARIANT, RangeConfig, SweepConfig
 from exdd_ray.errors import ConfigError
 
-VARIANT = "variant"
 _DRAWS = 1000
 
 
