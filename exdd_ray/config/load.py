@@ -169,8 +169,15 @@ def without(raw: Raw, wanted: Mapping[str, Any], path: Path) -> Raw:
 
 
 def _others(given: Mapping[str, Any], wanted: Mapping[str, Any]) -> Raw:
-    """Of a mapping by shortened keys what is not overridden; a variant is no key."""
-    return {key: value for key, value in given.items() if key == VARIANT or _full(key) not in wanted}
+    """Of a mapping by shortened keys what is not overridden; a variant is no key.
+
+    A baseline may shorten keys as far as its sweep's space allows, and so further than a config's.
+    """
+    return {
+        key: value
+        for key, value in given.items()
+        if key == VARIANT or not any(full == key or full.endswith(f".{key}") for full in wanted)
+    }
 
 
 def _full(key: str) -> str:

@@ -1,55 +1,94 @@
 """Searches that choose as they go: Optuna's TPE over one objective or several, and successive halving (ASHA)."""
 
+import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from exdd_ray.config.sweep import LESS_IS_BETTER, RangeConfig
-from exdd_ray.edge.tune import fit, workshop_of
+from exdd_ray.edge.tune import Place, fit, place_of
+from exdd_ray.errors import ConfigError
 from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.progress import Advance
-from exdd_ray.store.artifact import Store
+from exdd_ray.store.hashes import digest
 from exdd_ray.sweep.objectives import objective_means
 from exdd_ray.sweep.space import LoadedSweep, Point, baseline, points_ahead, rounded
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
 
 STUDY = "optuna.log"
 _FACTOR = 3  # of ASHA: of three trials one goes on to the next rung
 _EFFORT = "effort"
+_WORST = 1e12
+_log = logging.getLogger(__name__)
 
 
 def search_tpe(loaded: LoadedSweep, workshop: Workshop, folder: Path, advance: Advance) -> list[Point]:
     """Points that the tree-structured Parzen estimator chose, in their order; their trials are in the store.
 
-    Goes on with the study in `folder`, if there is one.
+    Goes on with the study in `folder`, if there is one. A choice that is no valid experiment is told of and left out.
+
+    Raises ConfigError where that study is of another sweep.
     """
     import optuna
-    from optuna.storages.journal import JournalFileBackend, JournalStorage
 
     searcher, modes = loaded.sweep.searcher, [_mode(metric) for metric in loaded.sweep.objectives]
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = JournalStorage(JournalFileBackend(str(folder / STUDY)))
-    several, done = len(modes) > 1, len(_chosen(loaded, storage))
+    storage, study = _storage(loaded, folder)
+    several, done = len(modes) > 1, len(_chosen(loaded, storage, study))
     algorithm = OptunaSearch(
         space=_distributions(loaded),
         metric=list(loaded.sweep.objectives) if several else loaded.sweep.objectives[0],
         mode=modes if several else modes[0],
         sampler=optuna.samplers.TPESampler(seed=searcher.seed + done, constant_liar=True),
-        study_name=loaded.sweep.name,
+        study_name=study,
         storage=storage,
     )
     assert searcher.points is not None
     left = searcher.points - 1 - done  # the baseline is a point too, and was run before
     if left > 0:
-        work = tune.with_parameters(_run_settings, loaded=loaded, store=workshop.store.again())
-        # Tune's own limit of trials at once is not for searchers that it did not make
+        work = tune.with_parameters(_run_settings, loaded=loaded, place=place_of(workshop))
         config = tune.TuneConfig(search_alg=algorithm, num_samples=left)
-        fit(work, {}, config, str(folder), searcher.at_once, advance)
-    return [loaded.point(number, settings) for number, settings in enumerate(_chosen(loaded, storage), start=1)]
+        fit(work, {}, config, tune_storage(workshop, folder), searcher.at_once, advance, device=workshop.device)
+    points = []
+    for number, settings in enumerate(_chosen(loaded, storage, study), start=1):
+        try:
+            points.append(loaded.point(number, settings))
+        except ConfigError as error:
+            _log.warning("left out, as it is no valid experiment: %s", error)
+    return points
+
+
+def tune_storage(workshop: Workshop, folder: Path) -> str:
+    """Where Tune keeps what it keeps: in the results' folder, or on the store's file system."""
+    mirror = workshop.store.mirror
+    return str(folder) if mirror is None else mirror.uri
+
+
+def _storage(loaded: LoadedSweep, folder: Path) -> tuple["BaseStorage", str]:
+    """The study's storage, and its name, which tells what was searched for what.
+
+    Raises ConfigError where a study of another sweep is there.
+    """
+    import optuna
+    from optuna.storages.journal import JournalFileBackend, JournalStorage
+
+    storage = JournalStorage(JournalFileBackend(str(folder / STUDY)))
+    unsaid = ("name", "output", "store", "tracking", "searcher")
+    what = {key: value for key, value in loaded.raw.items() if key not in unsaid}
+    study = f"{loaded.sweep.searcher.kind}-{digest(json.loads(json.dumps(what, default=str)))}"
+    if (known := optuna.get_all_study_names(storage)) and study not in known:
+        raise ConfigError(
+            f"{folder / STUDY}: is a search of another space, experiment or objective; without --resume one begins anew"
+        )
+    return storage, study
 
 
 def _mode(metric: str) -> str:
@@ -80,20 +119,26 @@ def _settings(loaded: LoadedSweep, params: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _chosen(loaded: LoadedSweep, storage: Any) -> list[dict[str, Any]]:
-    """Settings of the study's finished trials."""
+def _chosen(loaded: LoadedSweep, storage: "BaseStorage", study_name: str) -> list[dict[str, Any]]:
+    """Settings of the study's trials, in their order; those that did not end with a number have failed."""
     import optuna
 
-    if loaded.sweep.name not in optuna.get_all_study_names(storage):
+    if study_name not in optuna.get_all_study_names(storage):
         return []
-    study = optuna.load_study(study_name=loaded.sweep.name, storage=storage)
-    ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.FAIL)
-    return [_settings(loaded, trial.params) for trial in study.get_trials(states=ended)]
+    study = optuna.load_study(study_name=study_name, storage=storage)
+    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    return [_settings(loaded, trial.params) for trial in study.get_trials()]
 
 
-def _run_settings(config: Mapping[str, Any], loaded: LoadedSweep, store: Store) -> None:
-    workshop = workshop_of(store, int(config["threads"]))
-    tune.report(objective_means(loaded, loaded.point(0, _settings(loaded, config)), workshop))
+def _run_settings(config: Mapping[str, Any], loaded: LoadedSweep, place: Place) -> None:
+    try:
+        point = loaded.point(0, _settings(loaded, config))
+    except ConfigError:
+        found = dict.fromkeys(map(str, loaded.sweep.objectives), math.nan)
+    else:
+        found = objective_means(loaded, point, place.workshop(int(config["threads"])))
+    tune.report(found)
 
 
 def search_asha(loaded: LoadedSweep, workshop: Workshop, folder: Path, advance: Advance) -> list[Point]:
@@ -102,7 +147,7 @@ def search_asha(loaded: LoadedSweep, workshop: Workshop, folder: Path, advance: 
     assert searcher.fidelity is not None
     rungs, first = searcher.fidelity.rungs, baseline(loaded)
     points = [point for point in points_ahead(loaded) if dict(point.settings) != first]
-    work = tune.with_parameters(_climb, loaded=loaded, points=points, store=workshop.store.again())
+    work = tune.with_parameters(_climb, loaded=loaded, points=points, place=place_of(workshop))
     # one unit of effort a rung would leave some without a decision: Tune decides at powers of the factor
     scheduler = ASHAScheduler(
         time_attr=_EFFORT, max_t=_FACTOR ** (len(rungs) - 1), grace_period=1, reduction_factor=_FACTOR
@@ -110,7 +155,8 @@ def search_asha(loaded: LoadedSweep, workshop: Workshop, folder: Path, advance: 
     config = tune.TuneConfig(metric=metric, mode=_mode(metric), scheduler=scheduler)
     space = {"job": tune.grid_search(list(range(len(points))))}
     reached = []
-    for one in fit(work, space, config, str(folder), searcher.at_once, advance):
+    storage = tune_storage(workshop, folder)
+    for one in fit(work, space, config, storage, searcher.at_once, advance, device=workshop.device):
         rung = rungs[round(math.log(one.metrics.get(_EFFORT, 1), _FACTOR))]
         reached.append(at_rung(loaded, points[one.config["job"]], rung))
     return sorted(reached, key=lambda point: point.number)
@@ -122,9 +168,14 @@ def at_rung(loaded: LoadedSweep, point: Point, rung: int | float) -> Point:
     return loaded.point(point.number, {**point.settings, short: rung})
 
 
-def _climb(config: Mapping[str, Any], loaded: LoadedSweep, points: Sequence[Point], store: Store) -> None:
-    workshop, fidelity = workshop_of(store, int(config["threads"])), loaded.sweep.searcher.fidelity
+def _climb(config: Mapping[str, Any], loaded: LoadedSweep, points: Sequence[Point], place: Place) -> None:
+    workshop, fidelity = place.workshop(int(config["threads"])), loaded.sweep.searcher.fidelity
+    metric = str(loaded.sweep.objectives[0])
     assert fidelity is not None
     for number, rung in enumerate(fidelity.rungs):
-        found = objective_means(loaded, at_rung(loaded, points[config["job"]], rung), workshop)
-        tune.report({**found, _EFFORT: _FACTOR**number})
+        found = objective_means(loaded, at_rung(loaded, points[config["job"]], rung), workshop)[metric]
+        failed = math.isnan(found)
+        worst = _WORST if _mode(metric) == "min" else -_WORST
+        tune.report({metric: worst if failed else found, _EFFORT: _FACTOR**number})
+        if failed:
+            return  # at a higher rung it would fail again

@@ -28,12 +28,15 @@ class TrialShare:
     threads: int
 
 
-def trial_share(at_once: int | None = None) -> TrialShare:
-    """Equal shares of the connected cluster for so many trials, by default one a CPU.
+def trial_share(at_once: int | None = None, device: str | None = None) -> TrialShare:
+    """Equal shares of the connected cluster for so many trials, by default one a CPU; of its GPUs too for `cuda`.
+
+    Args:
+        device: that trials compute on; None is this process's.
 
     Raises UserError where trials are to run on a GPU and there is none, ConfigError for more than the cluster holds.
     """
-    device = compute_device()
+    device = device or compute_device()
     require_gpu(device)
     count, cpus = one_thread_workers(at_once)
     return TrialShare(

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 # read when Tune runs: its own files of each trial would repeat what the store holds, and Ctrl-C is the caller's
@@ -15,11 +16,12 @@ import torch
 from ray import tune
 from ray.tune.experiment import Trial
 
-from exdd_ray.edge.cluster import one_line_errors
-from exdd_ray.edge.trials import TrialShare, trial_share
+from exdd_ray.edge.cluster import one_line_errors, require_shared
+from exdd_ray.edge.trials import trial_share
 from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.progress import Advance
 from exdd_ray.store.artifact import Store
+from exdd_ray.store.mirror import is_remote
 from exdd_ray.sweep.plan import PlannedTrial
 from exdd_ray.sweep.run import run_planned
 
@@ -28,10 +30,22 @@ FOLDER = "tune"
 _workshops: dict[str, Workshop] = {}
 
 
-def workshop_of(store: Store, threads: int) -> Workshop:
-    """This worker's own workshop on a store, kept from trial to trial."""
-    torch.set_num_threads(threads)
-    return _workshops.setdefault(str(store.root), Workshop(store))
+@dataclass(frozen=True)
+class Place:
+    """What a worker needs of the driver's workshop: the store, and the device that the cluster embeds on."""
+
+    store: Store
+    device: str | None
+
+    def workshop(self, threads: int) -> Workshop:
+        """This worker's own workshop, kept from trial to trial."""
+        torch.set_num_threads(threads)
+        return _workshops.setdefault(str(self.store.root), Workshop(self.store, device=self.device))
+
+
+def place_of(workshop: Workshop) -> Place:
+    """What workers are given of a workshop."""
+    return Place(workshop.store.again(), workshop.device)
 
 
 @dataclass(frozen=True)
@@ -49,17 +63,17 @@ class TuneTrials:
     def __call__(self, trials: Sequence[PlannedTrial], workshop: Workshop, advance: Advance) -> Mapping[str, str]:
         """Run every trial in a worker that reaches the store by its path; tells why those failed that did."""
         jobs = list(trials)
-        work = tune.with_parameters(_run, jobs=jobs, store=workshop.store.again())
+        work = tune.with_parameters(_run, jobs=jobs, place=place_of(workshop))
         config = tune.TuneConfig(num_samples=1)
         space = {"job": tune.grid_search(list(range(len(jobs))))}
-        ended = fit(work, space, config, self.storage, self.at_once, advance)
+        ended = fit(work, space, config, self.storage, self.at_once, advance, device=workshop.device)
         errors = {jobs[one.config["job"]].key: one.error or one.metrics["error"] for one in ended}
         return {key: error for key, error in errors.items() if error}
 
 
-def _run(config: Mapping[str, Any], jobs: Sequence[PlannedTrial], store: Store) -> None:
+def _run(config: Mapping[str, Any], jobs: Sequence[PlannedTrial], place: Place) -> None:
     threads = int(config["threads"])
-    tune.report({"error": run_planned(jobs[config["job"]], workshop_of(store, threads))})
+    tune.report({"error": run_planned(jobs[config["job"]], place.workshop(threads))})
 
 
 @dataclass(frozen=True)
@@ -97,12 +111,20 @@ def fit(
     storage: str,
     at_once: int | None,
     advance: Advance,
+    *,
+    device: str | None = None,
 ) -> list[Ended]:
     """What Tune's trials of a function of a config gave; the config says how many `threads` it has, too.
 
+    Args:
+        storage: folder or URI that every node reaches.
+        device: that trials compute on; None is this process's.
+
     Raises UserError where Tune itself fails.
     """
-    share: TrialShare = trial_share(at_once)
+    if not is_remote(storage):
+        require_shared(Path(storage))
+    share = trial_share(at_once, device)
     config.max_concurrent_trials, config.reuse_actors = share.count, True
     resources = {"cpu": share.cpus, "gpu": share.gpus}
     log = _Log(advance)

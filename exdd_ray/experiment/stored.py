@@ -28,9 +28,10 @@ from exdd_ray.metrics.curves import Curve
 from exdd_ray.store.arrays import write_arrays
 from exdd_ray.store.artifact import Artifact, Recipe
 from exdd_ray.store.contents import content_digests
+from exdd_ray.store.hashes import digest
 from exdd_ray.synthesis import synthesize
 
-VERSION = 2
+VERSION = 3
 CONFIG, CURVES, MAPS, PREDICTIONS = "config.json", "curves.arrow", "maps.arrow", "predictions.parquet"
 _CURVE_POINTS = 200
 _MAPS_EACH = 8
@@ -104,7 +105,9 @@ def _write(folder: Path, result: TrialResult) -> dict[str, Any]:
     write_arrays(folder / CURVES, _curves(evaluations["test"]))
     write_arrays(folder / MAPS, _maps(evaluations["test"].predictions))
     record = result_record(result)
-    return {**{key: value for key, value in record.items() if key != "name"}, **_validation(result.validation)}
+    tested = digest(sorted(row.id for row in result.predictions.rows))
+    kept = {key: value for key, value in record.items() if key != "name"}
+    return {**kept, **_validation(result.validation), "tested": tested}
 
 
 def _predictions(evaluations: Mapping[str, Evaluation]) -> pa.Table:

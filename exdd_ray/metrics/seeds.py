@@ -62,8 +62,8 @@ def difference(values: Mapping[Run, float], baseline: Mapping[Run, float]) -> Di
     mean = mean_of(apart)
     if mean.half is None:
         return Difference(mean, None)
-    if np.ptp(apart) < _EQUAL:  # the t statistic of equal differences is infinite, or 0 / 0
-        return Difference(mean, 1.0 if abs(apart[0]) < _EQUAL else 0.0)
+    if np.ptp(apart) < _EQUAL:  # the t statistic of equal differences is infinite, or 0 / 0: the sign test's p instead
+        return Difference(mean, 1.0 if abs(apart[0]) < _EQUAL else 2.0 ** (1 - len(apart)))
     return Difference(mean, float(stats.ttest_1samp(apart, 0.0).pvalue))
 
 

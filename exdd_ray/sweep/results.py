@@ -129,7 +129,7 @@ def digest_of(results: SweepResults) -> dict[str, Any]:
     """The sweep in a few JSON values."""
     sweep, chosen = results.loaded.sweep, results.chosen
     metric = sweep.objectives[0]
-    remarks = filter(None, results.trials["remarks"].to_pylist())
+    remarks = [*filter(None, results.trials["remarks"].to_pylist()), *_apart(results)]
     return {
         "name": sweep.name,
         "objectives": list(sweep.objectives),
@@ -143,6 +143,14 @@ def digest_of(results: SweepResults) -> dict[str, Any]:
         "reasons": results.reasons,
         "remarks": list(dict.fromkeys(remarks)),
     }
+
+
+def _apart(results: SweepResults) -> list[str]:
+    """The remark on points that share no test set with the baseline."""
+    alone = [one.name for one in results.points if one.runs and not one.baseline and not one.differences]
+    if not alone or not results.baseline.runs:
+        return []
+    return [f"not compared with the baseline, as they were tested on other images: {'; '.join(alone)}"]
 
 
 def _noise(chosen: PointSummary | None, metric: str) -> bool | None:

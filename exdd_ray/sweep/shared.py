@@ -15,6 +15,8 @@ from exdd_ray.store.hashes import digest
 from exdd_ray.sweep.plan import EMBEDDING, ORDERS, SYNTHESIS, Plan
 from exdd_ray.synthesis.synthesize import synthesize
 
+_LEFT_TO_TRIALS = (UserError, RuntimeError)  # of the latter, torch's when memory runs out
+
 
 def make_shared(plan: Plan, workshop: Workshop) -> dict[str, float]:
     """Puts embeddings, synthetic defects, coreset orders and searches of trials that have no result into the store.
@@ -38,7 +40,7 @@ def make_shared(plan: Plan, workshop: Workshop) -> dict[str, float]:
 def _embed(trials: Sequence[AssignedTrial], workshop: Workshop) -> None:
     for one in trials:
         if isinstance(one.trial.config.detector, PatchBankConfig):
-            with suppress(UserError):
+            with suppress(*_LEFT_TO_TRIALS):
                 workshop.embedder(one.trial.config.detector.features, one.universe).embedding(one.universe)
 
 
@@ -52,7 +54,7 @@ def _synthesize(trials: Sequence[AssignedTrial], workshop: Workshop) -> None:
             how = config.synthesizer.model_dump(mode="json")
             distinct.setdefault(digest([how, features, images, config.seed]), one)
     for one in sorted(distinct.values(), key=_count, reverse=True):
-        with suppress(UserError):
+        with suppress(*_LEFT_TO_TRIALS):
             _synthesize_for(one, workshop)
 
 
@@ -82,5 +84,5 @@ def _order(trials: Sequence[AssignedTrial], workshop: Workshop) -> None:
     for one in trials:  # group by group, so that one that fails is alone in that
         groups.setdefault(f"{one.universe['image'][0].as_py()} {one.trial.config.seed}", []).append(one)
     for group in groups.values():
-        with suppress(UserError):
+        with suppress(*_LEFT_TO_TRIALS):
             share(group, workshop)

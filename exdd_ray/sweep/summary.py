@@ -103,29 +103,45 @@ def pareto_front(values: np.ndarray) -> np.ndarray:
 
 
 def _means(rows: Sequence[Row]) -> dict[str, Mean]:
+    """Means of the metrics that all trials have; datasets and categories share their seed, so a seed is one run."""
     done = [row for row in rows if row["state"] == "done"]
-    columns = {metric: [row[metric] for row in done] for metric in MEANS}
-    return {
-        metric: mean_of(np.array(values, dtype=float))
-        for metric, values in columns.items()
-        if values and None not in values
-    }
+    found = {}
+    for metric in MEANS:
+        values = _values(done, metric)
+        if done and len(values) == len(done):
+            found[metric] = mean_of(np.array(list(_by_seed(values).values())))
+    return found
 
 
 def _differences(by_point: Mapping[str, Sequence[Row]], baseline: str) -> dict[str, dict[str, Difference]]:
-    """Of every point but the baseline, by metric, paired by seed, dataset and category."""
+    """Of every point but the baseline, by metric: paired by dataset, category and test images, a seed being one run."""
     found: dict[str, dict[str, Difference]] = {name: {} for name in by_point}
     for metric in MEANS:
         theirs = _values(by_point[baseline], metric)
-        mine = {name: _values(rows, metric) for name, rows in by_point.items() if name != baseline}
-        of_metric = {name: difference(values, theirs) for name, values in mine.items() if values.keys() & theirs.keys()}
-        for name, corrected in zip(of_metric, holm(list(of_metric.values())), strict=True):
+        compared: dict[str, Difference] = {}
+        for name, rows in by_point.items():
+            mine = _values(rows, metric)
+            apart = _by_seed({run: value - theirs[run] for run, value in mine.items() if run in theirs})
+            if apart and name != baseline:
+                compared[name] = difference(apart, dict.fromkeys(apart, 0.0))
+        for name, corrected in zip(compared, holm(list(compared.values())), strict=True):
             found[name][metric] = corrected
     return found
 
 
-def _values(rows: Sequence[Row], metric: str) -> dict[tuple[int, str, str], float]:
-    return {(row["seed"], row["dataset"], row["category"]): row[metric] for row in rows if row[metric] is not None}
+# A trial's seed, dataset, category and the hash of its test images: on others a metric is another one.
+_Run = tuple[int, str, str, str]
+
+
+def _values(rows: Sequence[Row], metric: str) -> dict[_Run, float]:
+    keys = ("seed", "dataset", "category", "tested")
+    return {tuple(row[key] for key in keys): float(row[metric]) for row in rows if row[metric] is not None}
+
+
+def _by_seed(values: Mapping[_Run, float]) -> dict[int, float]:
+    """The mean over datasets and categories of each seed."""
+    seeds = dict.fromkeys(run[0] for run in values)
+    return {seed: float(np.mean([value for run, value in values.items() if run[0] == seed])) for seed in seeds}
 
 
 def summary_table(points: Sequence[PointSummary]) -> pa.Table:

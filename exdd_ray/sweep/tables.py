@@ -52,6 +52,7 @@ TRIALS_SCHEMA = pa.schema(
         ("artifact", pa.string()),
         *((name, pa.float64()) for name in METRICS),
         *((name, pa.int64()) for name in COUNTS),
+        ("tested", pa.string()),
         ("remarks", pa.string()),
     ]
 )
@@ -84,5 +85,6 @@ def _row(outcome: Outcome, milliseconds: float | None) -> dict[str, Any]:
         **{name: record.get(name) for name in (*METRICS, *COUNTS)},
         "milliseconds": milliseconds,
         "bank_vectors": sum(banks) if banks else None,
+        "tested": record.get("tested", ""),
         "remarks": record.get("remarks", ""),
     }

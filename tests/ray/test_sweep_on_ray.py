@@ -5,6 +5,7 @@ import os
 import signal
 import time
 
+import pytest
 import ray
 from ray import tune
 from sweep_small import small_sweep
@@ -13,6 +14,7 @@ from exdd_ray.edge import search
 from exdd_ray.edge.cluster import require_shared
 from exdd_ray.edge.search import search_asha, search_tpe
 from exdd_ray.edge.tune import TuneTrials, fit
+from exdd_ray.errors import ConfigError
 from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.store.artifact import Recipe, Store
 from exdd_ray.sweep.sweep import plan_sweep, run_sweep
@@ -88,6 +90,20 @@ def test_tpe_over_two_objectives_goes_on_where_it_was_cut_off(tmp_path, monkeypa
     monkeypatch.setattr(search, "fit", None)  # a finished search starts nothing
     again, _ = swept(loaded, tmp_path, search=tpe)
     assert again.trials.equals(whole.trials)
+
+
+def test_tpe_shows_the_points_that_failed_and_refuses_another_searchs_study(tmp_path):
+    def tpe(sweep, workshop, advance):
+        return search_tpe(sweep, workshop, tmp_path / "out", advance)
+
+    space = {"dataset.split.defects": [3, 500]}
+    searcher = {"kind": "tpe", "points": 5, "at_once": 1}
+    results, _ = swept(small_sweep(tmp_path, seeds=[0], space=space, searcher=searcher), tmp_path, search=tpe)
+    assert [row["state"] for row in results.trials.to_pylist()] == ["done", "failed"]
+    assert "500 defects to train on" in next(iter(results.reasons))
+    other = small_sweep(tmp_path, seeds=[0], space={"dataset.split.defects": [2, 3]}, searcher=searcher)
+    with pytest.raises(ConfigError, match="is a search of another space"):
+        swept(other, tmp_path, search=tpe)
 
 
 def test_asha_gives_few_points_much(tmp_path):

@@ -2,18 +2,23 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from sweep_small import small_sweep
+from sweep_small import BASE, small_sweep
 
-from exdd_ray.errors import ConfigError
+from exdd_ray.config.synthesis import PerRegionConfig
+from exdd_ray.data.catalog import build_catalog, catalog_rows
+from exdd_ray.errors import ConfigError, UserError
 from exdd_ray.experiment.run import run_trials
+from exdd_ray.experiment.stored import trial_recipe
+from exdd_ray.experiment.trial import assign, mask_givers
 from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.store.arrays import read_arrays
 from exdd_ray.store.artifact import Store
-from exdd_ray.sweep.results import write_sweep
+from exdd_ray.sweep.results import check_folder, write_sweep
 from exdd_ray.sweep.space import points_ahead
 from exdd_ray.sweep.sweep import plan_sweep, run_sweep
 from exdd_ray.sweep.tables import METRICS
@@ -91,6 +96,53 @@ def test_the_tables_are_written_and_read_by_others(swept, tmp_path):
     written = json.loads((tmp_path / "summary.json").read_text())
     assert written["trials"] == 8
     assert written["chosen"] == summary["name"][summary["chosen"].to_pylist().index(True)].as_py()
+
+
+def test_a_results_folder_of_somebody_elses_is_left_alone(tmp_path):
+    (tmp_path / "tune").mkdir()
+    with pytest.raises(UserError, match="holds 'tune', which is no sweep's result"):
+        check_folder(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["tune"]
+
+
+def test_a_folder_that_was_being_written_is_written_again(swept, tmp_path):
+    _, results, _ = swept
+    check_folder(tmp_path)
+    (tmp_path / ".trials.parquet").write_bytes(b"half")
+    check_folder(tmp_path)
+    write_sweep(tmp_path, results)
+    check_folder(tmp_path)
+    assert pq.read_table(tmp_path / "trials.parquet").num_rows == 8
+
+
+def test_a_trial_is_named_by_the_split_of_the_dataset_and_by_its_weights(tmp_path):
+    loaded = small_sweep(tmp_path)
+    ((_, trial), *_) = points_ahead(loaded)[0].trials
+    (universe,) = Workshop(Store(tmp_path / "store")).categories(trial.config.dataset).values()
+    rows = catalog_rows(universe)
+    at = next(i for i, row in enumerate(rows) if row.split == "test" and not row.label)
+    moved = build_catalog([replace(row, split="train") if i == at else row for i, row in enumerate(rows)])
+    keys = set()
+    for images in (universe, moved):
+        workshop = Workshop(Store(tmp_path / "store"))
+        keys.add(trial_recipe(trial.config, images, assign(trial.config, images).train, workshop).key)
+    assert len(keys) == 2
+
+
+def test_masks_of_held_out_defects_are_not_painted_in(tmp_path):
+    split = {"defects": 0, "validation_fraction": 0.25, "validation_defects": 3}
+    loaded = small_sweep(tmp_path, dataset={**BASE["dataset"], "split": split})
+    ((_, trial), *_) = points_ahead(loaded)[0].trials
+    (universe,) = Workshop(Store(tmp_path / "store")).categories(trial.config.dataset).values()
+    official = build_catalog(
+        [replace(row, split="train") if row.defect == "hole" else row for row in catalog_rows(universe)]
+    )
+    assignment = assign(trial.config.model_copy(update={"synthesizer": PerRegionConfig(count=1)}), official)
+    givers = mask_givers(trial.config, official, assignment.train)["id"].to_pylist()
+    held_out = [row.id for row in catalog_rows(assignment.validation) if row.label]
+    assert len(givers) == 3
+    assert len(held_out) == 3
+    assert not set(givers) & set(held_out)
 
 
 def test_the_maps_of_the_worst_mistakes_are_kept(swept):

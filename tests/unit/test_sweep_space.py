@@ -64,6 +64,17 @@ def test_an_override_replaces_an_axis(tmp_path):
     assert [t.config.seed for _, t in points_ahead(small_sweep(tmp_path, "seed=7"))[0].trials] == [7]
 
 
+def test_an_override_replaces_what_datasets_and_the_baseline_say(tmp_path):
+    datasets = {"a": {"dataset.split.defects": 3}, "b": {"dataset.split.defects": 2}}
+    baseline = {"count": 4, "bank.negative.rate": 0.1}
+    loaded = small_sweep(
+        tmp_path, "dataset.split.defects=1", "bank.negative.rate=0.02", datasets=datasets, baseline=baseline
+    )
+    points = points_ahead(loaded)
+    assert [point.name for point in points] == ["count=4", "count=0"]
+    assert {trial.config.dataset.split.defects for point in points for _, trial in point.trials} == {1}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -78,6 +89,9 @@ def test_an_override_replaces_an_axis(tmp_path):
         ({"searcher": {"kind": "tpe"}}, "searcher.points is needed"),
         ({"searcher": {"kind": "asha", "points": 4}}, "searcher.fidelity is needed"),
         ({"objectives": ["auroc"]}, "objectives"),
+        ({"seeds": [0, 1, 0]}, "a seed is named twice"),
+        ({"space": {"seed": [1, 2]}}, "seed is no setting"),
+        ({"datasets": {"a": {"seed": 2}}}, "seed is no setting"),
         ({"dataset": {**BASE["dataset"], "split": {"defects": 3}}}, "needs images held out of training"),
         ({"dataset": {**BASE["dataset"], "split": {"validation_defects": 3}}}, "validation needs both kinds"),
     ],

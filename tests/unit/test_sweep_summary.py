@@ -18,7 +18,8 @@ def row(name, seed, test, validation, *, bank=100, error="", **more):
         "settings": "{}",
         "seed": seed,
         "dataset": "d",
-        "category": "c",
+        "category": more.pop("category", "c"),
+        "tested": more.pop("tested", "t"),
         "state": "failed" if error else "done",
         "error": error,
         "image_auroc": None if error else test,
@@ -77,6 +78,25 @@ def test_a_point_with_a_failed_trial_is_shown_and_not_chosen(trials):
     assert (points["better"].runs, points["better"].failed, points["better"].chosen) == (3, 1, False)
     assert points["base"].chosen
     assert summary_table(list(points.values())).column("failed").to_pylist() == [0, 1, 0]
+
+
+def test_points_tested_on_other_images_are_not_compared(trials):
+    trials += [row("fewer tested", s, 0.99, 0.7, tested="others") for s in SEEDS]
+    points = {p.name: p for p in summarize(table(trials), SweepConfig(), "base")}
+    assert points["fewer tested"].differences == {}
+    assert points["better"].differences
+
+
+def test_categories_of_one_seed_are_one_run():
+    rng = np.random.default_rng(3)
+    effect = rng.normal(0, 0.03, size=len(SEEDS))  # what a seed does to all categories
+    rows = [row("base", s, 0.8, 0.8, category=c) for s in SEEDS for c in "abcdef"]
+    rows += [row("other", s, 0.8 + effect[s], 0.8, category=c) for s in SEEDS for c in "abcdef"]
+    _, other = summarize(table(rows), SweepConfig(), "base")
+    found = other.differences["image_auroc"]
+    assert found.mean.runs == len(SEEDS)
+    assert found.p == pytest.approx(stats.ttest_1samp(effect, 0).pvalue)
+    assert (other.runs, other.means["image_auroc"].runs) == (24, 4)
 
 
 def test_nothing_is_chosen_where_everything_failed():
