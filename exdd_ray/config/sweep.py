@@ -1,8 +1,9 @@
 """A sweep: an experiment, the space of its variations, how they are searched, compared and chosen."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from exdd_ray.config.base import Frozen
 from exdd_ray.config.experiment import RunConfig
@@ -116,6 +117,14 @@ class SweepConfig(RunConfig):
     select: Literal["validation", "test"] = "validation"
     baseline: dict[str, Any] | None = None
     tracking: TrackingConfig = TrackingConfig()
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _lists_or_ranges(cls, given: Any) -> Any:
+        for key, values in given.items() if isinstance(given, Mapping) else ():
+            if not isinstance(values, list | tuple | Mapping | RangeConfig):
+                raise ValueError(f"{key}: give a list of values, or a range (low, high)")
+        return given
 
     @model_validator(mode="after")
     def _consistent(self) -> "SweepConfig":

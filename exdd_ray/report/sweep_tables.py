@@ -17,7 +17,6 @@ from exdd_ray.report.sweep_data import (
 )
 from exdd_ray.report.tables import Flag, is_leakage
 
-SIGNIFICANT = 0.05
 _SAID = {
     "one run": "from one run: how much of it is noise is unknown",
     "the same": "the same in every run",
@@ -169,10 +168,10 @@ def _judged(value: Value, metric: Metric) -> tuple[str, str]:
         return "one run", ""
     if value.difference == value.difference_half == 0:
         return "the same", ""
-    if value.within_noise:
+    if abs(value.difference) <= value.difference_half:
         return "within noise", ""
     better = (value.difference < 0) == metric.less
-    if value.p is None or value.p >= SIGNIFICANT:
+    if value.within_noise:
         return ("perhaps better" if better else "perhaps worse"), ""
     return ("better", "right") if better else ("worse", "wrong")
 

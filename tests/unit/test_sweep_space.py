@@ -89,6 +89,7 @@ def test_an_override_replaces_what_datasets_and_the_baseline_say(tmp_path):
         ({"searcher": {"kind": "tpe"}}, "searcher.points is needed"),
         ({"searcher": {"kind": "asha", "points": 4}}, "searcher.fidelity is needed"),
         ({"objectives": ["auroc"]}, "objectives"),
+        ({"space": {"count": 4}}, "space: count: give a list of values, or a range"),
         ({"seeds": [0, 1, 0]}, "a seed is named twice"),
         ({"space": {"seed": [1, 2]}}, "seed is no setting"),
         ({"datasets": {"a": {"seed": 2}}}, "seed is no setting"),
