@@ -3,7 +3,8 @@
 # process, ends it and all that it started.
 #   uv run cluster/local.sh [options of `ray start`, such as --num-cpus=4]
 # EXDD_DASHBOARD_PORT (8265), EXDD_RAY_PORT (6379) and EXDD_RAY_TEMP (/tmp/exdd-ray; a short path: sockets lie in it)
-# say where; RAY_AUTH_TOKEN_PATH is the token's file, made where there is none.
+# say where; its agent takes any free port, as another Ray here may have the usual one. RAY_AUTH_TOKEN_PATH is the token's
+# file, made where there is none.
 set -euo pipefail
 
 port=${EXDD_DASHBOARD_PORT:-8265}
@@ -30,4 +31,4 @@ In another shell, once the head has started:
 LINES
 
 exec ray start --head --block --include-dashboard=true --dashboard-host=127.0.0.1 --dashboard-port="$port" \
-    --port="${EXDD_RAY_PORT:-6379}" --temp-dir="${EXDD_RAY_TEMP:-/tmp/exdd-ray}" "$@"
+    --dashboard-agent-listen-port=0 --port="${EXDD_RAY_PORT:-6379}" --temp-dir="${EXDD_RAY_TEMP:-/tmp/exdd-ray}" "$@"
