@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exdd_ray.config.sweep import LESS_IS_BETTER
-
 if TYPE_CHECKING:
     from exdd_ray.experiment.workshop import Workshop
     from exdd_ray.progress import Advance
@@ -202,6 +200,8 @@ def print_sweep(results: "SweepResults") -> None:
 
 
 def _cell(metric: str, mean: Any) -> str:
+    from exdd_ray.config.sweep import LESS_IS_BETTER
+
     if mean is None:
         return "-"
     if metric in LESS_IS_BETTER:  # a count, or milliseconds

@@ -267,8 +267,9 @@ def test_banks_and_trained_detectors_share_a_report(run, tmp_path):
 
 
 def test_zero_shot_masks_are_those_that_the_dataset_has_in_train(tmp_path):
+    from exdd_ray.config.experiment import ExperimentConfig
     from exdd_ray.data.catalog import CatalogRow, build_catalog, select_rows
-    from exdd_ray.data.split import split_catalog
+    from exdd_ray.experiment.dataset import split_universe
     from exdd_ray.experiment.trial import mask_givers
 
     def row(name, split, label):
@@ -276,6 +277,7 @@ def test_zero_shot_masks_are_those_that_the_dataset_has_in_train(tmp_path):
 
     universe = build_catalog([row("n", "train", 0), row("p", "train", 1), row("q", "train", 1), row("t", "test", 1)])
     for defects, expected in ((0, {"p", "q"}), (1, None), (None, {"p", "q"})):
-        catalog = split_catalog(universe, train_fraction=0.8, defects=defects, seed=0)
-        givers = set(mask_givers(universe, select_rows(catalog, split="train"))["id"].to_pylist())
+        config = ExperimentConfig.model_validate({"dataset": {"split": {"defects": defects}}})
+        train = select_rows(split_universe(config, universe), split="train")
+        givers = set(mask_givers(config, universe, train)["id"].to_pylist())
         assert givers == expected if expected else len(givers) == 1
