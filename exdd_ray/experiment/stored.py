@@ -16,6 +16,7 @@ from exdd_ray.config.load import Trial
 from exdd_ray.data.catalog import select_rows
 from exdd_ray.detectors import bank, classifier, diffusionad, nearest
 from exdd_ray.detectors.patch_bank import Predictions
+from exdd_ray.device import CPU, compute_device
 from exdd_ray.errors import ConfigError
 from exdd_ray.experiment import pixels
 from exdd_ray.experiment.fit import wants
@@ -54,6 +55,8 @@ def trial_recipe(config: ExperimentConfig, universe: pa.Table, train: pa.Table, 
         inputs.append(weights_digest(config.detector.features))
     made = synthesis_keys(config, universe, train)
     made_by = {"experiment": how, "stages": _STAGES, "version": __version__}
+    if (device := workshop.device or compute_device()) != CPU:
+        made_by["device"] = device
     return Recipe("trial", VERSION, made_by, (*inputs, *made))
 
 

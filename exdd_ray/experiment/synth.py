@@ -18,10 +18,10 @@ from exdd_ray.data.catalog import catalog_rows, select_rows
 from exdd_ray.device import compute_device
 from exdd_ray.errors import ConfigError, UserError
 from exdd_ray.experiment.dataset import by_category, load_catalog, split_universe
-from exdd_ray.experiment.trial import mask_givers, mask_leak
+from exdd_ray.experiment.trial import mask_leak, run_synthesis
 from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.synthesis.model import pinned, strange_prompts
-from exdd_ray.synthesis.synthesize import ORIGIN, Synthesis, synthesize
+from exdd_ray.synthesis.synthesize import ORIGIN, Synthesis
 
 if TYPE_CHECKING:
     from exdd_ray.quality.evaluate import QualityReport
@@ -129,16 +129,7 @@ def write_samples(folder: Path, results: Sequence[SynthesisResult]) -> None:
 
 def _run(trial: Trial, category: str, universe: pa.Table, workshop: Workshop) -> SynthesisResult:
     config = trial.config
-    assert config.synthesizer is not None
     train = select_rows(split_universe(config, universe), split="train")
     started = perf_counter()
-    synthesis = synthesize(
-        config.synthesizer,
-        select_rows(train, label=0),
-        mask_givers(config, universe, train),
-        config.seed,
-        workshop.store,
-        run=workshop.paint,
-        progress=workshop.progress,
-    )
+    synthesis = run_synthesis(config, universe, train, workshop)
     return SynthesisResult(trial, category, synthesis, select_rows(universe, label=1), perf_counter() - started)

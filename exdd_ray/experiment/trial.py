@@ -206,6 +206,15 @@ def _readable(config: ExperimentConfig, universe: pa.Table, workshop: Workshop) 
 def _synthetic(config: ExperimentConfig, universe: pa.Table, train: pa.Table, workshop: Workshop) -> Synthesis:
     if config.synthesizer is None or not wants(config.detector).defects:
         return Synthesis((), {})
+    return run_synthesis(config, universe, train, workshop)
+
+
+def run_synthesis(config: ExperimentConfig, universe: pa.Table, train: pa.Table, workshop: Workshop) -> Synthesis:
+    """The synthetic defects of an experiment that has a synthesizer, made where the store lacks them.
+
+    Raises UserError as synthesize.
+    """
+    assert config.synthesizer is not None
     return synthesize(
         config.synthesizer,
         select_rows(train, label=0),

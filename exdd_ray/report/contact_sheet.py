@@ -10,6 +10,7 @@ import yaml
 
 from exdd_ray.errors import ArtifactError, DataError
 from exdd_ray.quality.evaluate import QualityReport
+from exdd_ray.report.environment import page_environment
 from exdd_ray.report.page import count_of, versions
 from exdd_ray.report.strips import Room, by_prompt, make_strips, prompts_of
 from exdd_ray.report.tables import Flag, is_leakage
@@ -94,17 +95,9 @@ def write_contact_sheet(path: Path, name: str, sets: Sequence[SynthesisSet]) -> 
 
 def render_contact_sheet(name: str, sets: Sequence[SynthesisSet]) -> str:
     """The HTML of write_contact_sheet."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     if not sets:
         raise DataError("no synthesis to show")
-    environment = Environment(
-        loader=PackageLoader("exdd_ray.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     counts = [count_samples(entry) for entry in sets]
     groups = [by_prompt(entry.synthesis.samples, entry.config) for entry in sets]
     return environment.get_template("synthesis.html.jinja").render(

@@ -14,6 +14,7 @@ from exdd_ray.config.experiment import RunConfig
 from exdd_ray.errors import DataError
 from exdd_ray.experiment.result import TrialResult
 from exdd_ray.report.charts import Histogram, Plot, histogram, image_plots, pixel_plots
+from exdd_ray.report.environment import page_environment
 from exdd_ray.report.gallery import Gallery, make_gallery
 from exdd_ray.report.synthetic import ROOM, synthetic_sets
 from exdd_ray.report.tables import (
@@ -62,15 +63,7 @@ def write_report(path: Path, run: RunConfig, results: Sequence[TrialResult]) -> 
 
 def render_report(run: RunConfig, results: Sequence[TrialResult]) -> str:
     """The HTML of a run's results."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("exdd_ray.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters |= {"share": lambda value: f"{value:.{DECIMALS}f}", "span": span}
     summaries, groups = summarize(results), group_by_category(results)
     normal, defective = images_tested(results)

@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from exdd_ray.errors import ArtifactError, UserError
+from exdd_ray.report.environment import page_environment
 from exdd_ray.report.page import versions
 from exdd_ray.report.sweep_charts import curves, pareto_figures
 from exdd_ray.report.sweep_data import SweepFolder, known_metric, read_sweep
@@ -42,15 +43,7 @@ def write_sweep_report(folder: Path) -> None:
 
 def render_sweep_report(sweep: SweepFolder) -> str:
     """The HTML of write_sweep_report."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("exdd_ray.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters["share"] = known_metric("image_auroc").text  # which the figures of a run know
     categories, heat_tables = heats(sweep)
     validation = [] if sweep.on_test else [metric for metric in sweep.objectives() if not metric.less]

@@ -44,7 +44,7 @@ class Mirror:
         """Copies the artifact at a place into a folder, its manifest last: whether it is there."""
         if (manifest := self.manifest(place)) is None:
             return False
-        self._copy([*manifest["files"], MANIFEST], f"{{root}}/{place}", folder, upwards=False)
+        self._copy([*manifest["files"], MANIFEST], place, folder, upwards=False)
         return True
 
     def keep(self, folder: Path, place: str, names: Sequence[str] | None = None) -> None:
@@ -55,15 +55,15 @@ class Mirror:
         if names is None:
             names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         ordered = sorted(names, key=lambda name: name == MANIFEST)
-        self._copy(ordered, f"{{root}}/{place}", folder, upwards=True)
+        self._copy(ordered, place, folder, upwards=True)
 
-    def _copy(self, names: list[str], there: str, here: Path, *, upwards: bool) -> None:
+    def _copy(self, names: list[str], place: str, folder: Path, *, upwards: bool) -> None:
         from pyarrow.fs import LocalFileSystem, copy_files
 
         system, root = self._open()
         try:
             for name in names:
-                far, near = f"{there.format(root=root)}/{name}", here / name
+                far, near = f"{root}/{place}/{name}", folder / name
                 if upwards:
                     system.create_dir(far.rpartition("/")[0], recursive=True)
                     copy_files(str(near), far, source_filesystem=LocalFileSystem(), destination_filesystem=system)
@@ -78,7 +78,7 @@ class Mirror:
 
         try:
             system, root = FileSystem.from_uri(self.uri)
-        except (OSError, ValueError, NotImplementedError) as error:
+        except (OSError, ValueError, NotImplementedError) as error:  # pyarrow's, by what is wrong with the URI
             raise self._error(error) from error
         return system, root.rstrip("/")
 

@@ -21,8 +21,6 @@ def objective_means(loaded: LoadedSweep, point: Point, workshop: Workshop) -> di
     planned = lay_out([point], workshop)
     errors = {one.key: run_planned(one, workshop) for one in planned if one.assigned}
     outcomes = [outcome_of(one, workshop, errors) for one in planned]
-    table = trials_table(
-        outcomes, milliseconds(outcomes, workshop) if "milliseconds" in loaded.sweep.objectives else {}
-    )
+    table = trials_table(outcomes, milliseconds(loaded.sweep, outcomes, workshop))
     columns = {str(metric): table[judged_by(metric, loaded.sweep)].to_pylist() for metric in loaded.sweep.objectives}
     return {metric: math.nan if None in values else float(np.mean(values)) for metric, values in columns.items()}

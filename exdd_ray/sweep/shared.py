@@ -5,15 +5,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from exdd_ray.config.detector import PatchBankConfig
-from exdd_ray.data.catalog import select_rows
 from exdd_ray.errors import UserError
 from exdd_ray.experiment.fit import wants
 from exdd_ray.experiment.share import AssignedTrial, share
-from exdd_ray.experiment.trial import mask_givers
+from exdd_ray.experiment.trial import run_synthesis
 from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.store.hashes import digest
 from exdd_ray.sweep.plan import EMBEDDING, ORDERS, SYNTHESIS, Plan
-from exdd_ray.synthesis.synthesize import synthesize
 
 _LEFT_TO_TRIALS = (UserError, RuntimeError)  # of the latter, torch's when memory runs out
 
@@ -65,16 +63,7 @@ def _count(one: AssignedTrial) -> int:
 def _synthesize_for(one: AssignedTrial, workshop: Workshop) -> None:
     """Synthetic defects, and their patch vectors where a bank takes them whole."""
     config, train = one.trial.config, one.assignment.train
-    assert config.synthesizer is not None
-    made = synthesize(
-        config.synthesizer,
-        select_rows(train, label=0),
-        mask_givers(config, one.universe, train),
-        config.seed,
-        workshop.store,
-        run=workshop.paint,
-        progress=workshop.progress,
-    )
+    made = run_synthesis(config, one.universe, train, workshop)
     if isinstance(config.detector, PatchBankConfig) and config.detector.positives.source == "mask" and made.samples:
         workshop.embedder(config.detector.features, one.universe).samples(made.catalog)
 

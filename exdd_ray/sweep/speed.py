@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from exdd_ray.config.detector import Size
+from exdd_ray.config.sweep import SweepConfig
 from exdd_ray.data.images import image_size
 from exdd_ray.device import compute_device
 from exdd_ray.errors import UserError
@@ -23,12 +24,16 @@ _IMAGES = 16
 _REPEATS = 3
 
 
-def milliseconds(outcomes: Sequence[Outcome], workshop: Workshop) -> dict[str, float]:
-    """Milliseconds an image of every trial that has a result, by its key: decoding, network, search and score.
+def milliseconds(sweep: SweepConfig, outcomes: Sequence[Outcome], workshop: Workshop) -> dict[str, float]:
+    """Milliseconds an image of every trial that has a result, by its key, where they are an objective.
+
+    They are of decoding, network, search and score.
 
     The fastest of three runs over sixteen test images on one thread (or the GPU), as other work on the machine can only
     slow them. Detectors that are equal but for the contents of their banks are measured once.
     """
+    if "milliseconds" not in sweep.objectives:
+        return {}
     return {one.planned.key: _milliseconds(one, workshop) for one in outcomes if one.artifact is not None}
 
 

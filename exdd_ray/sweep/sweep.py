@@ -9,7 +9,7 @@ from exdd_ray.progress import Advance
 from exdd_ray.sweep.plan import Plan, lay_out, make_plan
 from exdd_ray.sweep.rates import read_rates
 from exdd_ray.sweep.results import SweepResults, results_of
-from exdd_ray.sweep.run import Outcome, TrialRunner, run_plan
+from exdd_ray.sweep.run import TrialRunner, run_plan
 from exdd_ray.sweep.space import LoadedSweep, Point, baseline, points_ahead
 from exdd_ray.sweep.speed import milliseconds
 from exdd_ray.sweep.tables import trials_table
@@ -57,13 +57,9 @@ def run_sweep(
             trials.setdefault((one.point.name, one.dataset, one.category, one.trial.config.seed), one)
         plan = make_plan(tuple(trials.values()), workshop, read_rates(workshop.store.root))
         outcomes = run_plan(plan, workshop, run)
-    table = trials_table(outcomes, _speeds(loaded, outcomes, workshop))
+    table = trials_table(outcomes, milliseconds(loaded.sweep, outcomes, workshop))
     seconds = time.perf_counter() - started
     return results_of(loaded, plan, table, outcomes[0].planned.point.name, seconds)
-
-
-def _speeds(loaded: LoadedSweep, outcomes: Sequence[Outcome], workshop: Workshop) -> dict[str, float]:
-    return milliseconds(outcomes, workshop) if "milliseconds" in loaded.sweep.objectives else {}
 
 
 def _baseline(loaded: LoadedSweep) -> Point:
