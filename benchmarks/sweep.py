@@ -93,7 +93,8 @@ def run_sweep(folder: Path, options: Sequence[str], *, fresh: bool) -> float:
 
 def run_alone(folder: Path, point: Point) -> float:
     """Seconds of one trial as a run of its own, with an empty store."""
-    shutil.rmtree(folder / "store-alone", ignore_errors=True)
+    for old in ("store-alone", "alone"):
+        shutil.rmtree(folder / old, ignore_errors=True)
     ((_, trial),) = point.trials
     config = {"name": "alone", **trial.config.model_dump(mode="json")}
     (folder / "alone.yaml").write_text(yaml.safe_dump(config, sort_keys=False))

@@ -7,7 +7,7 @@ from pathlib import Path
 def add_report_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `report` to the command line."""
     parser = subparsers.add_parser("report", help="write the report of a sweep from its results")
-    parser.add_argument("folder", type=Path, metavar="SWEEP_DIR", help="a sweep's results (output, or runs/<name>)")
+    parser.add_argument("folder", type=Path, metavar="SWEEP_DIR", help="its results, as runs/<name>/latest")
     parser.set_defaults(run=report_sweep)
 
 

@@ -85,19 +85,21 @@ def run_experiment(arguments: argparse.Namespace) -> int:
     from exdd_ray.cli.progress import show_log, terminal_progress
     from exdd_ray.cli.tables import print_results
     from exdd_ray.config.load import load_run
-    from exdd_ray.experiment.run import check_output, run_trials, summary, write_results
+    from exdd_ray.experiment.run import run_trials, summary, write_results
+    from exdd_ray.runs import mark_latest, new_folder, require_free
     from exdd_ray.store.artifact import open_store
 
     started = time.perf_counter()
     loaded = load_run(*config_and_overrides(arguments))
-    folder = (loaded.run.output or Path("runs") / loaded.run.name).expanduser().absolute()
-    check_output(folder)
+    folder = new_folder(loaded.run.name, loaded.overrides, loaded.run.output)
+    require_free(folder)
     store = open_store(loaded.run.store)
     show_log("exdd_ray.training")
     results = run_trials(loaded.trials, _workshop(store, arguments.ray, arguments.at_once), _say_progress)
     with terminal_progress("writing the report", 1) as advance:
-        write_results(folder, loaded, results)
+        folder = write_results(folder, loaded, results)
         advance(1)
+    mark_latest(folder)
     seconds = time.perf_counter() - started
     print_results(results)
     print(f"{len(store.made)} artifacts made, {len(store.reused)} read from {store.root}; {seconds:.1f} s")

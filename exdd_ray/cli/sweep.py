@@ -64,30 +64,31 @@ def run_sweep_with(path: Path, arguments: argparse.Namespace, over: Mapping[str,
     """Plan a sweep, print the plan, run it, write and print the results."""
     from exdd_ray.cli.progress import terminal_progress
     from exdd_ray.report.sweep_page import write_sweep_report
-    from exdd_ray.sweep.results import RESULTS, check_folder, digest_of, remove_unfinished, results_folder, write_sweep
+    from exdd_ray.runs import mark_latest
+    from exdd_ray.sweep.results import RESULTS, digest_of, remove_unfinished, results_folder, write_sweep
     from exdd_ray.sweep.space import load_sweep
     from exdd_ray.sweep.sweep import plan_sweep, run_sweep
     from exdd_ray.tracking.sweep import check_tracking, track_sweep
 
     loaded = load_sweep(path, arguments.overrides, dict(over or {}))
-    folder = results_folder(loaded)
-    workshop, run = _workshop(loaded, folder, arguments)
+    workshop = _workshop(loaded, arguments)
     plan = plan_sweep(loaded, workshop)
     _print_plan(plan, loaded)
     if arguments.plan:
         return 0
-    check_folder(folder)
     check_tracking(loaded.sweep.tracking)
+    folder = results_folder(loaded, resume=arguments.resume)
     remove_unfinished(folder, keep_search=arguments.resume)
     search = None if arguments.here else _search(folder, arguments)
-    results = run_sweep(loaded, plan, workshop, run=run, search=search)
+    results = run_sweep(loaded, plan, workshop, run=_runner(loaded, folder, arguments), search=search)
     write_sweep(folder, results)
     places = track_sweep(folder)
     with terminal_progress("writing the report", 1) as advance:
         write_sweep_report(folder)
         advance(1)
     if (mirror := workshop.store.mirror) is not None:
-        mirror.keep(folder, f"results/{folder.name}", RESULTS)
+        mirror.keep(folder, f"results/{loaded.sweep.name}/{folder.name}", RESULTS)
+    mark_latest(folder)
     print_sweep(results)
     for place in places:
         print(f"logged: {place}")
@@ -97,41 +98,37 @@ def run_sweep_with(path: Path, arguments: argparse.Namespace, over: Mapping[str,
     return 0 if results.chosen else 1
 
 
-def _workshop(
-    loaded: "LoadedSweep", folder: Path, arguments: argparse.Namespace
-) -> tuple["Workshop", "TrialRunner | None"]:
-    """Where stages are made, and who runs the trials: this process, or a Ray cluster."""
+def _workshop(loaded: "LoadedSweep", arguments: argparse.Namespace) -> "Workshop":
+    """Where stages are made: this process, or a Ray cluster."""
     from exdd_ray.cli.progress import terminal_progress
     from exdd_ray.cli.run import cluster_workshop
     from exdd_ray.experiment.workshop import Workshop
     from exdd_ray.store.artifact import open_store
 
     store = open_store(loaded.sweep.store)
-    if arguments.here:
-        return Workshop(store, terminal_progress), None
     address = _address(arguments)
-    if address == LOCAL:  # a cluster of this machine alone has nothing to add to the stages: it is started for trials
-        return Workshop(store, terminal_progress), _on_tune(folder, loaded.sweep.searcher.at_once)
+    if arguments.here or address == LOCAL:  # a cluster of this machine alone has nothing to add to the stages
+        return Workshop(store, terminal_progress)
     from exdd_ray.edge.cluster import connect, require_shared
-    from exdd_ray.edge.tune import TuneTrials
 
     connect(address)
     if store.mirror is None:
         store.root.mkdir(parents=True, exist_ok=True)
         require_shared(store.root)
-    storage = str(folder) if store.mirror is None else store.mirror.uri
-    return cluster_workshop(store), TuneTrials(storage, loaded.sweep.searcher.at_once)
+    return cluster_workshop(store)
 
 
-def _on_tune(folder: Path, at_once: int | None) -> "TrialRunner":
-    """Runs trials on a cluster of this machine that is started when there are some to run."""
+def _runner(loaded: "LoadedSweep", folder: Path, arguments: argparse.Namespace) -> "TrialRunner | None":
+    """Who runs the trials: Ray Tune, or None: this process, one after another."""
+    if arguments.here:
+        return None
 
     def run(trials: "Sequence[PlannedTrial]", workshop: "Workshop", advance: "Advance") -> Mapping[str, str]:
         from exdd_ray.edge.cluster import connect
-        from exdd_ray.edge.tune import TuneTrials
+        from exdd_ray.edge.tune import TuneTrials, tune_storage
 
-        connect(LOCAL)
-        return TuneTrials(str(folder), at_once)(trials, workshop, advance)
+        connect(_address(arguments))  # a cluster of this machine is started here, when there are trials to run
+        return TuneTrials(tune_storage(workshop, folder), loaded.sweep.searcher.at_once)(trials, workshop, advance)
 
     return run
 

@@ -44,24 +44,30 @@ def run_synth(arguments: argparse.Namespace) -> int:
     from exdd_ray.cli.progress import terminal_progress
     from exdd_ray.config.load import load_run
     from exdd_ray.config.quality import QualityConfig
-    from exdd_ray.experiment.synth import prepare_folder, run_syntheses, write_samples
+    from exdd_ray.experiment.synth import run_syntheses, write_samples
     from exdd_ray.experiment.workshop import Workshop
     from exdd_ray.report.contact_sheet import write_contact_sheet
+    from exdd_ray.runs import mark_latest, new_folder, require_free, write_whole
     from exdd_ray.store.artifact import open_store
     from exdd_ray.tracking.synthesis import log_synthesis
     from exdd_ray.tracking.wandb_runs import tracking_mode
 
     loaded = load_run(*config_and_overrides(arguments))
-    folder = (loaded.run.output or Path("runs") / f"{loaded.run.name}-synthesis").expanduser().absolute()
-    prepare_folder(folder)
+    folder = new_folder(f"{loaded.run.name}-synthesis", loaded.overrides, loaded.run.output)
+    require_free(folder)
     mode = tracking_mode() if arguments.wandb else None
     store = open_store(loaded.run.store)
     workshop = Workshop(store, terminal_progress, paint=_chunk_runner(arguments.ray))
     results = run_syntheses(loaded.trials, workshop)
-    write_samples(folder, results)
     quality = loaded.run.quality or (QualityConfig() if arguments.quality else None)
     sets = [_shown(result, quality) for result in results]
-    write_contact_sheet(folder / "synthesis.html", loaded.run.name, sets)
+
+    def write(into: Path) -> None:
+        write_samples(into / "samples.parquet", results)
+        write_contact_sheet(into / "synthesis.html", loaded.run.name, sets)
+
+    folder = write_whole(folder, write)
+    mark_latest(folder)
     for result, shown in zip(results, sets, strict=True):
         _print(result, shown.remarks)
     if arguments.wandb:

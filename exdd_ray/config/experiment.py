@@ -118,13 +118,13 @@ class RunConfig(ExperimentConfig):
     """What `exdd run` runs: one experiment, or several side by side.
 
     Attributes:
-        name: of the results' folder.
+        name: of the experiment, and of the folder in runs/ that its results go into.
         seeds: every experiment is run with each; None takes `seed` alone.
         variants: name -> dotted keys and values that distinguish the experiments compared.
         grid: dotted key -> values; the experiments are the product.
         quality: how `exdd synth` measures the synthetic images; None does not, or by default with --quality.
         store: folder of the artifacts, or a URI of a file system that pyarrow knows, as s3://bucket/store.
-        output: folder of the results; None is runs/<name>.
+        output: folder of the results; None is a new one in runs/<name>, named by time and overrides.
     """
 
     name: str = "experiment"

@@ -35,11 +35,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A run as validated, its trials, and the merged raw config that gives both again."""
+    """A run as validated, its trials, and the merged raw config that gives both again; the overrides are among it."""
 
     run: RunConfig
     trials: tuple[Trial, ...]
     raw: Raw
+    overrides: tuple[str, ...] = ()
 
 
 def default_run_file() -> Path:
@@ -122,7 +123,7 @@ def load_run(path: Path, overrides: Sequence[str] = ()) -> LoadedRun:
         wanted.setdefault("seeds", None)
     raw = apply_changes(without(read_raw(path), wanted, path), wanted)
     run = validate(RunConfig, raw, path)
-    return LoadedRun(run, tuple(expand_run(raw, run, path)), raw)
+    return LoadedRun(run, tuple(expand_run(raw, run, path)), raw, tuple(overrides))
 
 
 def resolved_yaml(loaded: LoadedRun) -> str:

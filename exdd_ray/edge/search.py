@@ -12,7 +12,7 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from exdd_ray.config.sweep import LESS_IS_BETTER, RangeConfig
-from exdd_ray.edge.tune import Place, fit, place_of
+from exdd_ray.edge.tune import Place, fit, place_of, tune_storage
 from exdd_ray.errors import ConfigError
 from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.progress import Advance
@@ -64,12 +64,6 @@ def search_tpe(loaded: LoadedSweep, workshop: Workshop, folder: Path, advance: A
         except ConfigError as error:
             _log.warning("left out, as it is no valid experiment: %s", error)
     return points
-
-
-def tune_storage(workshop: Workshop, folder: Path) -> str:
-    """Where Tune keeps what it keeps: in the results' folder, or on the store's file system."""
-    mirror = workshop.store.mirror
-    return str(folder) if mirror is None else mirror.uri
 
 
 def _storage(loaded: LoadedSweep, folder: Path) -> tuple["BaseStorage", str]:

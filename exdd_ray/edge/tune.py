@@ -48,6 +48,12 @@ def place_of(workshop: Workshop) -> Place:
     return Place(workshop.store.again(), workshop.device)
 
 
+def tune_storage(workshop: Workshop, folder: Path) -> str:
+    """Where Tune keeps what it keeps: in the results' folder, or on the store's file system."""
+    mirror = workshop.store.mirror
+    return str(folder) if mirror is None else mirror.uri
+
+
 @dataclass(frozen=True)
 class TuneTrials:
     """Runs trials on the connected cluster; a TrialRunner.

@@ -1,7 +1,6 @@
 """A run: its trials one after another, results written whole at the end."""
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,6 @@ import pyarrow.parquet as pq
 import yaml
 
 from exdd_ray.config.load import LoadedRun, Trial, resolved_yaml
-from exdd_ray.errors import UserError
 from exdd_ray.experiment.fit import trains_alone
 from exdd_ray.experiment.result import TrialResult, results_table
 from exdd_ray.experiment.share import AssignedTrial, share
@@ -19,10 +17,7 @@ from exdd_ray.experiment.synth import pinned_trial
 from exdd_ray.experiment.trial import assign, prepare_trial, run_trial
 from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.report.page import write_report
-
-FILES = frozenset(
-    {"config.yaml", "predictions.parquet", "report.html", "resolved.yaml", "results.parquet", "summary.json"}
-)
+from exdd_ray.runs import write_whole
 
 
 def run_trials(trials: Sequence[Trial], workshop: Workshop, done: Callable[[TrialResult], None]) -> list[TrialResult]:
@@ -55,46 +50,23 @@ def _ahead(trials: Sequence[AssignedTrial], workshop: Workshop) -> None:
             workshop.ahead(trials, workshop.store, advance)
 
 
-def check_output(folder: Path) -> None:
-    """Raise UserError where results cannot be written to a folder, or it holds anything but earlier results."""
-    new = not folder.parent.exists()
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        others = sorted({path.name for path in folder.iterdir()} - FILES) if folder.exists() else []
-        probe = folder.parent / f".{folder.name}.unfinished"
-        probe.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot write the results: {error.strerror}") from error
-    shutil.rmtree(folder.parent if new else probe)
-    if others:
-        raise UserError(f"{folder}: holds {others[0]!r}, which is no result: choose another folder (output=...)")
-
-
-def write_results(folder: Path, loaded: LoadedRun, results: Sequence[TrialResult]) -> None:
-    """Write the FILES of a run into a folder, all or none; earlier results there are replaced.
+def write_results(folder: Path, loaded: LoadedRun, results: Sequence[TrialResult]) -> Path:
+    """Write the files of a run, all or none, and give the folder, as `write_whole`.
 
     Raises UserError where the folder cannot be written.
     """
     trials = tuple({id(result.trial): result.trial for result in results}.values())
-    unfinished, old = (folder.parent / f".{folder.name}.{state}" for state in ("unfinished", "old"))
-    try:
-        for leftover in (unfinished, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        pq.write_table(results_table(results), unfinished / "results.parquet")
-        pq.write_table(predictions_table(results), unfinished / "predictions.parquet")
-        (unfinished / "config.yaml").write_text(yaml.safe_dump(loaded.raw, sort_keys=False), encoding="utf-8")
-        (unfinished / "resolved.yaml").write_text(resolved_yaml(replace(loaded, trials=trials)), encoding="utf-8")
-        (unfinished / "summary.json").write_text(json.dumps(summary(results), indent=1), encoding="utf-8")
-        write_report(unfinished / "report.html", loaded.run, results)
-        if folder.exists():
-            folder.rename(old)
-        unfinished.rename(folder)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot write the results: {error.strerror or error}") from error
-    finally:
-        for leftover in (unfinished, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+    again = {key: value for key, value in loaded.raw.items() if key != "output"}  # it would go into this folder
+
+    def write(into: Path) -> None:
+        pq.write_table(results_table(results), into / "results.parquet")
+        pq.write_table(predictions_table(results), into / "predictions.parquet")
+        (into / "config.yaml").write_text(yaml.safe_dump(again, sort_keys=False), encoding="utf-8")
+        (into / "resolved.yaml").write_text(resolved_yaml(replace(loaded, trials=trials)), encoding="utf-8")
+        (into / "summary.json").write_text(json.dumps(summary(results), indent=1), encoding="utf-8")
+        write_report(into / "report.html", loaded.run, results, loaded.overrides)
+
+    return write_whole(folder, write)
 
 
 def predictions_table(results: Sequence[TrialResult]) -> pa.Table:

@@ -1,7 +1,6 @@
 """The synthesis of a run alone: what its experiments would train on, without training."""
 
 import dataclasses
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from exdd_ray.config.quality import QualityConfig
 from exdd_ray.config.synthesis import InpaintConfig
 from exdd_ray.data.catalog import catalog_rows, select_rows
 from exdd_ray.device import compute_device
-from exdd_ray.errors import ConfigError, UserError
+from exdd_ray.errors import ConfigError
 from exdd_ray.experiment.dataset import by_category, load_catalog, split_universe
 from exdd_ray.experiment.trial import mask_leak, run_synthesis
 from exdd_ray.experiment.workshop import Workshop
@@ -95,21 +94,8 @@ def pinned_trial(trial: Trial) -> Trial:
     return dataclasses.replace(trial, config=trial.config.model_copy(update={"synthesizer": synthesizer}))
 
 
-def prepare_folder(folder: Path) -> None:
-    """Make the folder of the results, before hours are spent on them. Raises UserError where it cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"{folder}: cannot write the samples: {error.strerror or error}") from error
-
-
-def write_samples(folder: Path, results: Sequence[SynthesisResult]) -> None:
-    """Write `samples.parquet`: the catalog of all samples with trial, prompt, seed and what they were made from and by.
-
-    Raises UserError where the folder cannot be written.
-    """
+def write_samples(path: Path, results: Sequence[SynthesisResult]) -> None:
+    """Write the catalog of all samples as Parquet, with trial, prompt, seed and what they were made from and by."""
     rows = [
         {
             "trial": result.trial.name,
@@ -121,10 +107,7 @@ def write_samples(folder: Path, results: Sequence[SynthesisResult]) -> None:
         for result in results
         for made in result.synthesis.samples
     ]
-    try:
-        pq.write_table(pa.Table.from_pylist(rows), folder / "samples.parquet")
-    except OSError as error:
-        raise UserError(f"{folder}: cannot write the samples: {error.strerror or error}") from error
+    pq.write_table(pa.Table.from_pylist(rows), path)
 
 
 def _run(trial: Trial, category: str, universe: pa.Table, workshop: Workshop) -> SynthesisResult:

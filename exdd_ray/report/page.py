@@ -48,8 +48,8 @@ class Charts:
     errors: tuple[tuple[int, str, Errors], ...]
 
 
-def write_report(path: Path, run: RunConfig, results: Sequence[TrialResult]) -> None:
-    """Write one HTML file that needs no other file and no network.
+def write_report(path: Path, run: RunConfig, results: Sequence[TrialResult], overrides: Sequence[str] = ()) -> None:
+    """Write one HTML file that needs no other file and no network; the overrides tell it from its namesakes.
 
     Raises:
         DataError: no result.
@@ -58,10 +58,10 @@ def write_report(path: Path, run: RunConfig, results: Sequence[TrialResult]) -> 
     """
     if not results:
         raise DataError("no result to report")
-    path.write_text(render_report(run, results), encoding="utf-8")
+    path.write_text(render_report(run, results, overrides), encoding="utf-8")
 
 
-def render_report(run: RunConfig, results: Sequence[TrialResult]) -> str:
+def render_report(run: RunConfig, results: Sequence[TrialResult], overrides: Sequence[str] = ()) -> str:
     """The HTML of a run's results."""
     environment = page_environment()
     environment.filters |= {"share": lambda value: f"{value:.{DECIMALS}f}", "span": span}
@@ -69,6 +69,7 @@ def render_report(run: RunConfig, results: Sequence[TrialResult]) -> str:
     normal, defective = images_tested(results)
     return environment.get_template("report.html.jinja").render(
         run=run,
+        overrides=overrides,
         headline=headline(summaries, groups, (normal, defective)),
         written=datetime.now().astimezone(),
         versions=versions(),

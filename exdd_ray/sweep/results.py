@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from exdd_ray.errors import UserError
+from exdd_ray.runs import claim, earlier_folders, new_folder
 from exdd_ray.store.artifact import open_store
 from exdd_ray.sweep.plan import Plan
 from exdd_ray.sweep.rates import machine
@@ -65,9 +66,20 @@ def results_of(loaded: LoadedSweep, plan: Plan, trials: pa.Table, baseline: str,
     return SweepResults(loaded, plan, trials, tuple(summarize(trials, loaded.sweep, baseline)), seconds)
 
 
-def results_folder(loaded: LoadedSweep) -> Path:
-    """Where the sweep's results are written."""
-    return (loaded.sweep.output or Path("runs") / loaded.sweep.name).expanduser().absolute()
+def results_folder(loaded: LoadedSweep, *, resume: bool = False) -> Path:
+    """The folder that the sweep's results are to be written into: `output`, or else a new one of its own.
+
+    To go on with a sweep that was cut off, it is the folder of the last one with the same overrides, if there is one.
+
+    Raises UserError where it cannot be made, or `output` holds anything but a sweep's results.
+    """
+    name, overrides, output = loaded.sweep.name, loaded.overrides, loaded.sweep.output
+    folder = new_folder(name, overrides, output)
+    earlier = [one for one in earlier_folders(name, overrides) if (one / MARKER).exists()] if resume else []
+    if output is None:
+        folder = earlier[0] if earlier else claim(folder)
+    check_folder(folder)
+    return folder
 
 
 def check_folder(folder: Path) -> None:

@@ -50,11 +50,15 @@ class Point:
 
 @dataclass(frozen=True)
 class LoadedSweep:
-    """A sweep as validated, and the raw config from which its points are made; `path` is for messages."""
+    """A sweep as validated, and the raw config from which its points are made, the overrides among it.
+
+    `path` is for messages.
+    """
 
     sweep: SweepConfig
     raw: Raw
     path: Path
+    overrides: tuple[str, ...] = ()
 
     @cached_property
     def keys(self) -> dict[str, str]:
@@ -104,7 +108,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), over: Raw | None = Non
     if "seed" in wanted:
         wanted.setdefault("seeds", None)
     raw = apply_changes(without(merge(read_raw(path), over or {}), wanted, path), wanted)
-    loaded = LoadedSweep(validate(SweepConfig, raw, path), raw, path)
+    loaded = LoadedSweep(validate(SweepConfig, raw, path), raw, path, tuple(overrides))
     first = {short: _limits(values)[0] for short, values in loaded.axes.items()}
     for short, values in loaded.axes.items():
         for value in _limits(values):

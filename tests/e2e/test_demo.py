@@ -29,7 +29,7 @@ def test_the_demo_compares_three_detectors_and_writes_its_report(tmp_path):
     trials = json.loads(out.splitlines()[-1])["trials"]
     assert list(trials) == ["single bank", "dual bank, real defects", "dual bank, real + synthetic defects"]
     assert all(0.5 < trial["image_auroc"] <= 1 for trial in trials.values())
-    page = (tmp_path / "runs/demo/report.html").read_text()
+    page = (tmp_path / "runs/demo/latest/report.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "dual bank, real + synthetic defects" in page
     assert "0 artifacts made" in exdd(tmp_path, "run", *SMALL)

@@ -55,7 +55,7 @@ def test_a_killed_synthesis_goes_on_where_it_stopped(tmp_path):
     assert (again["fresh"], again["samples"] + again["dropped"]) == (10 * (4 - there), 40)
     assert "contact sheet" in out
     assert counts(tmp_path, "--quality")[0]["fresh"] == 0
-    folder = tmp_path / "runs" / "miniature-synthesis"
+    folder = tmp_path / "runs" / "miniature-synthesis" / "latest"
     page = (folder / "synthesis.html").read_text()
     assert "KID-surface_resnet18 (defect crops)" in page
     samples = pq.read_table(folder / "samples.parquet")
@@ -69,7 +69,7 @@ def test_quality_that_cannot_be_measured_does_not_lose_the_samples(tmp_path):
     samples, out = counts(tmp_path, "quality.network=squeezenet", "quality.weights=none.pth")
     assert samples["samples"] > 0
     assert "note: quality not measured: none.pth" in out
-    folder = tmp_path / "runs" / "miniature-synthesis"
+    folder = tmp_path / "runs" / "miniature-synthesis" / "latest"
     assert "quality not measured" in (folder / "synthesis.html").read_text()
     assert pq.read_table(folder / "samples.parquet").num_rows == samples["samples"]
 
@@ -86,11 +86,11 @@ def test_a_runs_report_shows_the_synthetic_defects_that_it_trained_on(tmp_path):
     run = [*SYNTH[:3], "run", *SYNTH[4:5], *small, "seeds=[0, 1]", *SYNTH[5:]]
     done = subprocess.run([*run, "synthesizer.count=3"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    page = (tmp_path / "runs" / "miniature" / "report.html").read_text()
+    page = (tmp_path / "runs" / "miniature" / "latest" / "report.html").read_text()
     shown = re.findall(r'<span class="sample">(.*?)</span> <span>seed (\d+)</span>', page)
     assert [name for name, _ in shown] == [
         f"inpaint/{prompt}/{i:06d}" for prompt in ("scratch", "hole") for i in range(3)
     ]
     assert counts(tmp_path, "synthesizer.count=3", "split.defects=2", "seed=0")[0]["fresh"] == 0
-    samples = pq.read_table(tmp_path / "runs" / "miniature-synthesis" / "samples.parquet")
+    samples = pq.read_table(tmp_path / "runs" / "miniature-synthesis" / "latest" / "samples.parquet")
     assert [seed for _, seed in shown] == samples["sample_seed"].to_pylist()

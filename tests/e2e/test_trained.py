@@ -62,7 +62,7 @@ def test_a_detector_is_trained_once_and_reported(exdd, tmp_path, detector):
     assert 0 < metrics["image_recall"] <= 1
     assert "at the F1-max threshold chosen on the test images" in out
     assert "steps: validation" in err
-    page = (tmp_path / "runs/small/report.html").read_text()
+    page = (tmp_path / "runs/small/latest/report.html").read_text()
     assert f"{detector}, preset best" in page
     assert "At a threshold" in page
     assert "0 artifacts made" in exdd(detector)[0]
@@ -74,6 +74,6 @@ def test_seeds_are_trained_side_by_side_on_ray_as_one_after_another(exdd, tmp_pa
     for store, how in (("alone", ()), ("shared", ("--ray", "--at-once", "2"))):
         err = exdd("classifier", seeds, f"store={store}", *how)[1]
         assert ("small, seed 1: after" in err) == bool(how)
-        scores[store] = pq.read_table(tmp_path / "runs/small/predictions.parquet").to_pylist()
+        scores[store] = pq.read_table(tmp_path / "runs/small/latest/predictions.parquet").to_pylist()
         assert len(list((tmp_path / store).glob("train-classifier/*/*"))) == 2
     assert scores["alone"] == scores["shared"]

@@ -1,10 +1,12 @@
 """What a user types: mistakes end in one line that names file and reason, exit code 2, and no half-written result."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -56,7 +58,7 @@ def test_a_run_writes_everything_and_its_last_line_is_json(run, tmp_path):
     assert code == 0, err
     metrics = json.loads(out.splitlines()[-1])
     assert set(metrics) >= {"image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro", "seconds"}
-    assert {path.name for path in (tmp_path / "runs/small").iterdir()} == {
+    assert {path.name for path in (tmp_path / "runs/small/latest").iterdir()} == {
         "config.yaml", "predictions.parquet", "report.html", "resolved.yaml", "results.parquet", "summary.json"
     }  # fmt: skip
     assert "leakage: training defects (1) were taken from the test split" in out
@@ -159,10 +161,28 @@ def test_a_folder_with_anything_else_is_never_replaced(run, tmp_path):
     assert (tmp_path / "precious" / "thesis.txt").read_text() == "years of work"
 
 
+def test_runs_of_one_experiment_are_kept_side_by_side(run, tmp_path):
+    said = [run(*more)[1] for more in ((), ("scoring.bonus=0.25",), ("scoring.bonus=0.25",))]
+    folders = [Path(re.search("report: (.*)/report.html", out)[1]) for out in said]
+    assert len(set(folders)) == 3
+    assert all((folder / "results.parquet").exists() for folder in folders)
+    assert [folder.name.count("scoring.bonus=0.25") for folder in folders] == [0, 1, 1]
+    assert (tmp_path / "runs/small/latest").resolve() == folders[-1]
+    assert "<code>scoring.bonus=0.25</code>" in (folders[1] / "report.html").read_text()
+
+
+def test_a_folder_of_results_is_not_overwritten(run, tmp_path):
+    assert run("output=mine")[0] == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "mine").iterdir()}
+    fails(run("output=mine"), "mine", "nothing is overwritten", "output=")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "mine").iterdir()} == before
+    assert not (tmp_path / "runs").exists()
+
+
 def test_the_written_config_runs_again_to_the_same_result(run, capsys):
     code, out, _ = run("--json", "detector.scoring.bonus=0.25")
     assert code == 0
-    assert main(["run", "runs/small/config.yaml", "--json", "output=again"]) == 0
+    assert main(["run", "runs/small/latest/config.yaml", "--json", "output=again"]) == 0
     again = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert again["image_auroc"] == json.loads(out.splitlines()[-1])["image_auroc"]
 
@@ -178,7 +198,7 @@ def test_two_folders_with_the_same_file_names_keep_their_own_masks(images, run, 
         f"variants: {{a: {{dataset.root: {images}}}, b: {{dataset.root: {other}}}}}\nname: both\n"
     )
     assert main(["run", "both.yaml", *FAST]) == 0
-    results = pq.read_table(tmp_path / "runs/both/results.parquet").to_pylist()
+    results = pq.read_table(tmp_path / "runs/both/latest/results.parquet").to_pylist()
     assert results[0]["pixel_ap"] != results[1]["pixel_ap"]
     assert results[0]["image_auroc"] == results[1]["image_auroc"]
 

@@ -83,6 +83,6 @@ def test_a_sweeps_results_are_kept_there_too(tmp_path, monkeypatch, capsys):
     uri = (tmp_path / "bucket").as_uri()
     options = ["seeds=[0]", "synthesizer.count=0", f"store={uri}", f"output={tmp_path}/out"]
     assert main(["sweep", str(tmp_path / "sweep.yaml"), "--here", *options]) == 0, capsys.readouterr().err
-    kept = tmp_path / "bucket/results/out"
+    kept = tmp_path / "bucket/results/small/out"
     assert json.loads((kept / "summary.json").read_text())["trials"] == 2
     assert (kept / "report.html").read_text() == (tmp_path / "out/report.html").read_text()

@@ -3,12 +3,14 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from sweep_small import BASE, small_sweep
 
+from exdd_ray.cli.main import main
 from exdd_ray.config.synthesis import PerRegionConfig
 from exdd_ray.data.catalog import build_catalog, catalog_rows
 from exdd_ray.errors import ConfigError, UserError
@@ -103,6 +105,23 @@ def test_a_results_folder_of_somebody_elses_is_left_alone(tmp_path):
     with pytest.raises(UserError, match="holds 'tune', which is no sweep's result"):
         check_folder(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["tune"]
+
+
+def test_a_sweep_gets_a_folder_of_its_own_and_resume_goes_on_in_it(swept, monkeypatch):
+    store = swept[2]
+    monkeypatch.chdir(store.root.parent)
+
+    def folders(*more):
+        assert main(["sweep", "sweep.yaml", "--here", f"store={store.root}", "bank.negative.rate=0.05", *more]) == 0
+        return sorted(path.name for path in Path("runs/small").iterdir() if not path.is_symlink())
+
+    first = folders()
+    second = folders()
+    assert (len(first), len(second)) == (1, 2)
+    assert folders("--resume") == second
+    assert Path("runs/small/latest").resolve().name == second[-1]
+    assert (Path("runs/small") / first[0] / "report.html").exists()
+    assert len(folders("seeds=[0]", "--resume")) == 3  # no sweep with these overrides is there
 
 
 def test_a_folder_that_was_being_written_is_written_again(swept, tmp_path):

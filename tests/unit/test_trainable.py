@@ -80,7 +80,7 @@ def run(images, tmp_path, capsys, monkeypatch):
 
 
 def results(tmp_path):
-    return pq.read_table(tmp_path / "runs/small/results.parquet").to_pylist()
+    return pq.read_table(tmp_path / "runs/small/latest/results.parquet").to_pylist()
 
 
 def fails(result, *words):
@@ -100,12 +100,12 @@ def test_a_classifier_learns_zero_shot_from_synthetic_defects(run, tmp_path):
     assert (record["train_normal"], record["train_defects"], record["train_synthetic"]) == (8, 0, 4)
     assert (record["negative_bank"], record["positive_bank"]) == (0, 0)
     assert record["pixel_auroc"] is not None
-    scores = pq.read_table(tmp_path / "runs/small/predictions.parquet").to_pylist()
+    scores = pq.read_table(tmp_path / "runs/small/latest/predictions.parquet").to_pylist()
     labels, values = np.array([row["label"] for row in scores]), np.array([row["score"] for row in scores])
     point = point_at(labels, values, record["held_out_threshold"])
     assert (record["held_out_precision"], record["held_out_recall"]) == (point.precision, point.recall)
     assert "at the F1-max threshold of held-out training images" in out
-    page = (tmp_path / "runs/small/report.html").read_text()
+    page = (tmp_path / "runs/small/latest/report.html").read_text()
     assert "At a threshold" in page
     assert "classifier, preset best" in page
     again = run(CLASSIFIER, synthesizer=PAINTED)
@@ -160,7 +160,7 @@ def test_precision_and_recall_are_given_where_nothing_is_held_out(run, tmp_path)
     code, out, err = run({**CLASSIFIER, "checkpoint": "last"}, synthesizer=PAINTED)
     assert code == 0, err
     (record,) = results(tmp_path)
-    rows = pq.read_table(tmp_path / "runs/small/predictions.parquet").to_pylist()
+    rows = pq.read_table(tmp_path / "runs/small/latest/predictions.parquet").to_pylist()
     labels, scores = np.array([row["label"] for row in rows]), np.array([row["score"] for row in rows])
     point = f1_max_point(labels, scores, "midpoint")
     names = ("image_threshold", "image_precision", "image_recall")
@@ -168,9 +168,9 @@ def test_precision_and_recall_are_given_where_nothing_is_held_out(run, tmp_path)
     assert record["held_out_threshold"] is None
     said = f"precision {100 * point.precision:.2f} and recall {100 * point.recall:.2f}"
     assert f"small: {said}, at the F1-max threshold chosen on the test images" in out
-    summary = json.loads((tmp_path / "runs/small/summary.json").read_text())
+    summary = json.loads((tmp_path / "runs/small/latest/summary.json").read_text())
     assert (summary["image_precision"], summary["image_recall"]) == (point.precision, point.recall)
-    page = (tmp_path / "runs/small/report.html").read_text()
+    page = (tmp_path / "runs/small/latest/report.html").read_text()
     assert "it is chosen on test" in page
     assert "Held-out threshold" not in page
     assert f"<td>{point.threshold:.4g}</td><td>{point.precision:.3f}</td><td>{point.recall:.3f}</td>" in page
@@ -261,7 +261,7 @@ def test_banks_and_trained_detectors_share_a_report(run, tmp_path):
     code, _, err = run(bank, variants=variants)
     assert code == 0, err
     assert [record["detector"] for record in results(tmp_path)] == ["patch_bank", "classifier", "diffusionad"]
-    page = (tmp_path / "runs/small/report.html").read_text()
+    page = (tmp_path / "runs/small/latest/report.html").read_text()
     for words in ("patchcore, preset best", "classifier, preset best", "diffusionad, preset best"):
         assert words in page
 

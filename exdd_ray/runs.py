@@ -1,0 +1,125 @@
+"""The folders of results: a new one for every run, under the name of its experiment, and a link to the latest."""
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+
+from exdd_ray.errors import UserError
+
+LATEST = "latest"
+_RUNS = Path("runs")
+_TIME = "%Y-%m-%d_%H-%M-%S"
+_STAMP = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
+_ODD = re.compile(r"[^\w.+-]+")
+_LONGEST = 100  # characters of the overrides: file systems take 255 bytes of a name
+_NOT_OF_THE_EXPERIMENT = ("name", "output", "store", "tracking")
+
+
+def new_folder(name: str, overrides: Sequence[str], output: Path | None = None) -> Path:
+    """Where a run that starts now is to write; nothing is made.
+
+    It is `output`, or else named by the time and the overrides as they were typed, as
+    `runs/<name>/2026-11-27_22-33-06_defects=5`.
+    """
+    if output is not None:
+        return output.expanduser().absolute()
+    parts = [datetime.now().strftime(_TIME), _typed(overrides)]
+    return (_RUNS / name / "_".join(filter(None, parts))).absolute()
+
+
+def earlier_folders(name: str, overrides: Sequence[str]) -> list[Path]:
+    """The folders of earlier runs under a name with the same overrides, the latest first."""
+    suffix = f"_{typed}" if (typed := _typed(overrides)) else ""
+    found = (_RUNS / name).absolute().glob("*")
+    return sorted((one for one in found if _STAMP.sub("", one.name, count=1) == suffix), reverse=True)
+
+
+def require_free(folder: Path) -> None:
+    """Raise UserError where a folder cannot be made, or holds anything: no results are overwritten."""
+    try:
+        held = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+        there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        with tempfile.TemporaryDirectory(dir=there):
+            pass
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    if held:
+        raise UserError(f"{folder}: holds {held[0]!r}, and nothing is overwritten: choose another folder (output=...)")
+
+
+def write_whole(folder: Path, write: Callable[[Path], None]) -> Path:
+    """The folder that `write` has filled, all or none: this one, or `<folder>-2` and so on where one is there by now.
+
+    Raises UserError where it cannot be written.
+    """
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        unfinished.mkdir(parents=True)
+        write(unfinished)
+        return _first(folder, unfinished.rename)  # over nothing, or an empty folder
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def claim(folder: Path) -> Path:
+    """Make a folder that was not there before: this one, or `<folder>-2` and so on.
+
+    Raises UserError where it cannot be made.
+    """
+    try:
+        return _first(folder, lambda free: free.mkdir(parents=True))
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def mark_latest(folder: Path) -> None:
+    """Let the link `latest` beside a run's folder point to it; a folder that is not named by its time has none.
+
+    Nor has one on a file system without links: its path is printed.
+    """
+    if _STAMP.match(folder.name):
+        new = folder.with_name(f".{LATEST}.{os.getpid()}")
+        with suppress(OSError):
+            new.symlink_to(folder.name)
+            new.replace(folder.with_name(LATEST))
+
+
+def _first(folder: Path, take: Callable[[Path], object]) -> Path:
+    """The first of `folder`, `<folder>-2` and so on that can be taken."""
+    for candidate in _candidates(folder):
+        try:
+            take(candidate)
+        except OSError:
+            if not candidate.exists():
+                raise
+        else:
+            return candidate
+    raise AssertionError("there is always another")
+
+
+def _candidates(folder: Path) -> Iterator[Path]:
+    yield folder
+    for number in count(2):
+        yield folder.with_name(f"{folder.name}-{number}")
+
+
+def _unwritable(folder: Path, error: OSError) -> UserError:
+    return UserError(f"{folder}: cannot write the results: {error.strerror or error}")
+
+
+def _typed(overrides: Sequence[str]) -> str:
+    """Overrides as a part of a file's name: those of the experiment, of a path its last part, no quotes or spaces."""
+    words = []
+    for key, _, value in (one.partition("=") for one in overrides):
+        if key.partition(".")[0] not in _NOT_OF_THE_EXPERIMENT:
+            last = value.rstrip("/").rpartition("/")[2]
+            words.append(f"{key}={_ODD.sub('-', last).strip('-')}")
+    return "_".join(words)[:_LONGEST]
