@@ -17,7 +17,7 @@ _RUNS = Path("runs")
 _TIME = "%Y-%m-%d_%H-%M-%S"
 _STAMP = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
 _ODD = re.compile(r"[^\w.+-]+")
-_LONGEST = 100  # characters of the overrides: file systems take 255 bytes of a name
+_LONGEST = 80  # characters of the overrides: file systems take 255 bytes of a name
 _NOT_OF_THE_EXPERIMENT = ("name", "output", "store", "tracking")
 
 
@@ -121,5 +121,5 @@ def _typed(overrides: Sequence[str]) -> str:
     for key, _, value in (one.partition("=") for one in overrides):
         if key.partition(".")[0] not in _NOT_OF_THE_EXPERIMENT:
             last = value.rstrip("/").rpartition("/")[2]
-            words.append(f"{key}={_ODD.sub('-', last).strip('-')}")
+            words.append(f"{'.'.join(key.split('.')[-2:])}={_ODD.sub('-', last).strip('-')}")
     return "_".join(words)[:_LONGEST]

@@ -1,7 +1,7 @@
 """Any other sweep across datasets: every point is run on each, and compared dataset by dataset.
 
 A dataset is NAME (all categories), NAME/CATEGORY, or a folder of your own:
-    python sweeps/multi_dataset.py --datasets ksdd2 mvtec_ad/bottle /data/parts --config configs/sweeps/prompts.yaml
+    python sweeps/multi_dataset.py --datasets ksdd2 mvtec_ad/bottle /data/parts --config prompts
 """
 
 import argparse
@@ -12,7 +12,7 @@ from exdd_ray.cli.sweep import add_script_options, run_script
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--datasets", nargs="+", metavar="DATASET", default=["procedural/ceramic", "procedural/wood"])
-add_script_options(parser, "synth_count.yaml")
+add_script_options(parser, "synth_count")
 
 
 def dataset(name: str) -> dict[str, str]:

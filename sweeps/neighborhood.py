@@ -13,7 +13,7 @@ parser.add_argument("--neighbours", type=int, nargs="+", metavar="B", default=[0
 parser.add_argument("--pairings", nargs="+", default=["independent", "colocated", "min"])
 parser.add_argument("--epsilons", type=float, nargs="+", metavar="EPSILON", default=[1e-6, 0.1, 1.0])
 parser.add_argument("--presets", nargs="+", metavar="PRESET", help="compare these too (default: the config's)")
-add_script_options(parser, "neighborhood.yaml")
+add_script_options(parser, "neighborhood")
 
 if __name__ == "__main__":
     arguments = parser.parse_args()

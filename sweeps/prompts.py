@@ -12,7 +12,7 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--prompts", nargs="+", metavar="SET", default=["scratch", "stain", "scratch,stain,hole,crack"])
 parser.add_argument("--negative", nargs="+", metavar="PROMPT", default=["", "smooth"])
 parser.add_argument("--guidance", type=float, nargs="+", metavar="WEIGHT", default=[1.5, 3.0, 6.0])
-add_script_options(parser, "prompts.yaml")
+add_script_options(parser, "prompts")
 
 if __name__ == "__main__":
     arguments = parser.parse_args()

@@ -7,7 +7,7 @@ from exdd_ray.cli.sweep import add_script_options, run_script
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--counts", type=int, nargs="+", metavar="N", default=[0, 50, 100, 150])
-add_script_options(parser, "synth_count.yaml")
+add_script_options(parser, "synth_count")
 
 if __name__ == "__main__":
     arguments = parser.parse_args()

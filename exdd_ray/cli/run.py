@@ -4,13 +4,20 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from exdd_ray.config.bundled import EXPERIMENTS, SYNTHESIZERS, find_config
 
 if TYPE_CHECKING:
     from exdd_ray.experiment.result import TrialResult
     from exdd_ray.experiment.workshop import Workshop
     from exdd_ray.store.artifact import Store
+
+
+DEMO = "demo"
+KINDS = (EXPERIMENTS, SYNTHESIZERS)
 
 
 class _KeysHelp(argparse.Action):
@@ -29,7 +36,9 @@ class _KeysHelp(argparse.Action):
 
 def add_experiment(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that name an experiment: a config and overrides."""
-    parser.add_argument("config", nargs="?", metavar="CONFIG", help="a YAML file (default: the bundled demo)")
+    parser.add_argument(
+        "config", nargs="?", metavar="CONFIG", help="a YAML file, or a bundled one's name (default: demo)"
+    )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as bank.negative.rate=0.02")
     parser.add_argument("-h", "--help", nargs=0, action=_KeysHelp, help="show this message and all keys, and exit")
 
@@ -62,14 +71,12 @@ def add_config_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
     parser.set_defaults(run=print_config)
 
 
-def config_and_overrides(arguments: argparse.Namespace) -> tuple[Path, list[str]]:
-    """The experiment that the arguments name; the bundled one where they name none."""
-    from exdd_ray.config.load import default_run_file
-
+def config_and_overrides(arguments: argparse.Namespace, kinds: Sequence[str] = KINDS) -> tuple[Path, list[str]]:
+    """The experiment that the arguments name, among others a bundled one of these kinds; the demo if they name none."""
     if arguments.config is None or "=" in arguments.config:
         first = [] if arguments.config is None else [arguments.config]
-        return default_run_file(), first + arguments.overrides
-    return Path(arguments.config), arguments.overrides
+        return find_config(DEMO), first + arguments.overrides
+    return find_config(arguments.config, kinds), arguments.overrides
 
 
 def print_config(arguments: argparse.Namespace) -> int:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from exdd_ray.config.bundled import SWEEPS, find_config
+
 if TYPE_CHECKING:
     from exdd_ray.experiment.workshop import Workshop
     from exdd_ray.progress import Advance
@@ -22,9 +24,9 @@ LOCAL = "local"
 def add_sweep_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `sweep` to the command line."""
     parser = subparsers.add_parser("sweep", help="run an experiment at many points, compare them, and report")
-    parser.add_argument("config", metavar="CONFIG", help="a YAML file with a space (configs/sweeps/ has examples)")
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file with a space, or the name of a bundled one")
     add_sweep_options(parser)
-    parser.set_defaults(run=run_sweep_file)
+    parser.set_defaults(run=run_sweep_with)
 
 
 def add_sweep_options(parser: argparse.ArgumentParser) -> None:
@@ -41,15 +43,9 @@ def add_sweep_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object on the last line")
 
 
-def run_sweep_file(arguments: argparse.Namespace) -> int:
-    """Run the sweep that the arguments name."""
-    return run_sweep_with(Path(arguments.config), arguments)
-
-
 def add_script_options(parser: argparse.ArgumentParser, config: str) -> None:
-    """Add what every script takes: the sweep's file, by default one of `configs/sweeps/`, and the common options."""
-    default = Path(__file__).resolve().parents[2] / "configs" / "sweeps" / config
-    parser.add_argument("--config", type=Path, metavar="FILE", default=default, help=f"the sweep (default: {config})")
+    """Add what every script takes: the sweep's file, by default a bundled one, and the common options."""
+    parser.add_argument("--config", metavar="FILE", default=config, help=f"a sweep's file or name (default: {config})")
     add_sweep_options(parser)
 
 
@@ -57,10 +53,10 @@ def run_script(arguments: argparse.Namespace, over: Mapping[str, Any]) -> int:
     """Run a script's sweep, `over` merged over its file; the exit code is that of `exdd`."""
     from exdd_ray.cli.main import run_command
 
-    return run_command(lambda: run_sweep_with(arguments.config, arguments, over))
+    return run_command(lambda: run_sweep_with(arguments, over))
 
 
-def run_sweep_with(path: Path, arguments: argparse.Namespace, over: Mapping[str, Any] | None = None) -> int:
+def run_sweep_with(arguments: argparse.Namespace, over: Mapping[str, Any] | None = None) -> int:
     """Plan a sweep, print the plan, run it, write and print the results."""
     from exdd_ray.cli.progress import terminal_progress
     from exdd_ray.report.sweep_page import write_sweep_report
@@ -70,7 +66,7 @@ def run_sweep_with(path: Path, arguments: argparse.Namespace, over: Mapping[str,
     from exdd_ray.sweep.sweep import plan_sweep, run_sweep
     from exdd_ray.tracking.sweep import check_tracking, track_sweep
 
-    loaded = load_sweep(path, arguments.overrides, dict(over or {}))
+    loaded = load_sweep(find_config(arguments.config, [SWEEPS]), arguments.overrides, dict(over or {}))
     workshop = _workshop(loaded, arguments)
     plan = plan_sweep(loaded, workshop)
     _print_plan(plan, loaded)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exdd_ray.cli.run import add_experiment, config_and_overrides
+from exdd_ray.cli.run import KINDS, add_experiment, config_and_overrides
 
 if TYPE_CHECKING:
     from exdd_ray.config.quality import QualityConfig
@@ -52,7 +52,7 @@ def run_synth(arguments: argparse.Namespace) -> int:
     from exdd_ray.tracking.synthesis import log_synthesis
     from exdd_ray.tracking.wandb_runs import tracking_mode
 
-    loaded = load_run(*config_and_overrides(arguments))
+    loaded = load_run(*config_and_overrides(arguments, KINDS[::-1]))
     folder = new_folder(f"{loaded.run.name}-synthesis", loaded.overrides, loaded.run.output)
     require_free(folder)
     mode = tracking_mode() if arguments.wandb else None

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from exdd_ray.config.base import merge
+from exdd_ray.config.bundled import find_config
 from exdd_ray.config.experiment import ExperimentConfig, RunConfig
 from exdd_ray.config.keys import key_at, resolve_key, set_key
 from exdd_ray.config.sweep import VARIANT, SweepConfig
@@ -43,18 +44,8 @@ class LoadedRun:
     overrides: tuple[str, ...] = ()
 
 
-def default_run_file() -> Path:
-    """The bundled experiment that `exdd run` runs without arguments."""
-    package = Path(__file__).resolve().parents[1]
-    places = [package / "configs", package.parent / "configs"]
-    for place in places:
-        if (found := place / "experiments" / "demo.yaml").is_file():
-            return found
-    raise ConfigError(f"the demo experiment is not installed: looked in {', '.join(map(str, places))}")
-
-
 def read_raw(path: Path, above: tuple[Path, ...] = ()) -> Raw:
-    """A YAML file with its `base:` files merged under it (paths are relative to the file); variables expanded.
+    """A YAML file with its `base:` files merged under it, variables expanded; bases are names, or paths from it.
 
     Raises ConfigError for a missing or malformed file, an unset variable and a circle of bases.
     """
@@ -65,7 +56,7 @@ def read_raw(path: Path, above: tuple[Path, ...] = ()) -> Raw:
     bases = raw.pop("base", [])
     merged: Raw = {}
     for base in [bases] if isinstance(bases, str) else bases:
-        merged = merge(merged, read_raw(path.parent / base, (*above, path)))
+        merged = merge(merged, read_raw(find_config(base, beside=path.parent), (*above, path)))
     return merge(merged, raw)
 
 

@@ -3,10 +3,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from exdd_ray.config.bundled import bundled_names, find_config
 from exdd_ray.config.detector import PRESETS, PatchBankConfig
 from exdd_ray.config.experiment import RunConfig
 from exdd_ray.config.keys import list_keys, resolve_key
-from exdd_ray.config.load import default_run_file, load_run, read_raw, resolved_yaml
+from exdd_ray.config.load import load_run, read_raw, resolved_yaml
 from exdd_ray.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -19,7 +20,7 @@ def write(folder, name, text):
 
 def test_every_bundled_experiment_is_valid():
     files = sorted([*(CONFIGS / "experiments").glob("*.yaml"), *(CONFIGS / "synthesizers").glob("*.yaml")])
-    assert default_run_file() in files
+    assert find_config("demo") in files
     for file in files:
         loaded = load_run(file)
         assert loaded.trials
@@ -138,7 +139,7 @@ def test_bad_files_get_one_line_that_names_the_file(tmp_path, text, message):
 @pytest.mark.parametrize("argument", ["detector.preset", "no.such.key=1", "rate=0.1", "seed=[1"])
 def test_bad_overrides(argument):
     with pytest.raises(ConfigError):
-        load_run(default_run_file(), [argument])
+        load_run(find_config("demo"), [argument])
 
 
 def test_the_raw_config_gives_the_same_trials_again(tmp_path):
@@ -170,3 +171,40 @@ def test_every_listed_key_resolves_to_itself():
     paths = [key.path for key in list_keys(RunConfig)]
     assert len(paths) > 40
     assert all(resolve_key(path, RunConfig) == path for path in paths)
+
+
+@pytest.mark.parametrize("kind", ["experiments", "sweeps", "synthesizers"])
+def test_bundled_configs_are_found_by_name_and_path_from_anywhere(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in bundled_names(kind):
+        by_name = find_config(name, [kind])
+        assert by_name.parent.name == kind
+        assert find_config(f"configs/{kind}/{name}.yaml") == by_name
+
+
+def test_a_file_of_ones_own_comes_before_a_bundled_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "folder", "name: mine\n")
+    assert load_run(find_config("folder")).run.name == "mine"
+    (tmp_path / "demo").mkdir()  # a folder is none
+    assert load_run(find_config("demo")).run.name == "demo"
+
+
+def test_a_base_by_name(tmp_path):
+    file = write(tmp_path, "mine.yaml", "base: folder\ndataset: {root: /x}\n")
+    assert load_run(file).trials[0].config.detector.system == "patchcore"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("foldr", "'foldr' is no YAML file, and no bundled config has this name: did you mean 'folder'?"),
+        ("zzz", "bundled: classifier_magnetic_tile, demo"),
+        (".", "is a folder, not a config; its images are those of `folder dataset.root=.`"),
+    ],
+)
+def test_a_config_that_is_none(given, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as error:
+        find_config(given)
+    assert message in str(error.value)

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 from inpaint_inputs import make_ceramic, make_random_model
 
-from exdd_ray.config.load import default_run_file, load_run
+from exdd_ray.config.bundled import find_config
+from exdd_ray.config.load import load_run
 from exdd_ray.errors import UserError
 from exdd_ray.experiment.synth import pinned_trial
 from exdd_ray.store.artifact import Store
@@ -58,7 +59,7 @@ def test_samples_of_a_hubs_model_name_its_commit(on_the_hub, tmp_path):
 
 
 def test_trials_of_a_hubs_model_name_its_commit(on_the_hub, config, tmp_path):
-    demo = load_run(default_run_file()).trials[0]
+    demo = load_run(find_config("demo")).trials[0]
     for synthesizer, revision in ((on_the_hub, COMMIT), (config, None)):
         trial = replace(demo, config=demo.config.model_copy(update={"synthesizer": synthesizer}))
         found = pinned_trial(trial).config
