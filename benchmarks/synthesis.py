@@ -14,20 +14,19 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 from common import SHARED, free_tiles, report
 from PIL import Image
+from sdxl import one_call, sdxl_speed
 
 from exdd_ray.config.synthesis import InpaintConfig
 from exdd_ray.data.catalog import CatalogRow, build_catalog
 from exdd_ray.data.images import read_image
 from exdd_ray.edge.cluster import connect
 from exdd_ray.edge.synthesis import RayChunks
-from exdd_ray.miniature.networks import make_tokenizer
 from exdd_ray.procedural.surfaces import make_surface
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesis.chunk import CHUNK, ChunkJob, sample_seed
@@ -38,6 +37,7 @@ from exdd_ray.synthesis.paint import Painter, Scene
 from exdd_ray.synthesis.synthesize import plan_chunks, synthesize
 
 REPEATS = 3
+HEADER = ("what", "images/s", "over the loop")
 CONFIG = InpaintConfig(prompts=("scratch", "hole", "stain", "crack"), count=2 * CHUNK, filters=None)
 
 
@@ -69,24 +69,6 @@ def scenes_of(job: ChunkJob) -> list[Scene]:
         mask = pick_mask(job.config.masks, (canvas.shape[0], canvas.shape[1]), ground, (), rng).mask
         scenes.append(Scene(canvas, mask, job.prompt, sample_seed(job.seed, job.prompt, number)))
     return scenes
-
-
-def one_call(pipeline: Any, scene: Scene, config: InpaintConfig) -> Image.Image:
-    """A sample as the published code makes it: one call of the pipeline, with its own crop around the mask."""
-    image: Image.Image = pipeline(
-        prompt=scene.prompt,
-        negative_prompt=config.negative_prompt or None,
-        image=Image.fromarray(scene.canvas),
-        mask_image=Image.fromarray(scene.mask.astype(np.uint8) * 255),
-        height=config.size[0],
-        width=config.size[1],
-        padding_mask_crop=config.crop_padding,
-        strength=config.strength,
-        guidance_scale=config.guidance,
-        num_inference_steps=config.steps,
-        generator=torch.Generator("cpu").manual_seed(scene.seed),
-    ).images[0]
-    return image
 
 
 def plain_loop(jobs: Sequence[ChunkJob], config: InpaintConfig, folder: Path) -> float:
@@ -131,106 +113,19 @@ def same_images(normal: pa.Table, folder: Path, loop: Path) -> tuple[bool, int]:
     return worst <= 1, worst
 
 
-def sdxl(tiny: bool) -> Any:
-    """SDXL's inpainting pipeline in its published shape (or of its kind, small) with random weights."""
-    from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLInpaintPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
-
-    tokenizer = make_tokenizer()
-    tokenizer.model_max_length = 77
-    text = {"vocab_size": len(tokenizer), "max_position_embeddings": 77, "eos_token_id": tokenizer.eos_token_id}
-    widths = ((32, 32, 64), (4, 4, 8), (16, 16)) if tiny else ((768, 1280, 2048), (5, 10, 20), (12, 32))
-    (first, second, cross), heads, layers = widths
-    layers = (1, 1) if tiny else layers
-    one = CLIPTextConfig(
-        hidden_size=first,
-        intermediate_size=4 * first,
-        num_hidden_layers=layers[0],
-        num_attention_heads=first // (16 if tiny else 64),
-        projection_dim=first,
-        **text,
-    )
-    two = CLIPTextConfig(
-        hidden_size=second,
-        intermediate_size=4 * second,
-        num_hidden_layers=layers[1],
-        num_attention_heads=second // (16 if tiny else 64),
-        projection_dim=second,
-        **text,
-    )
-    blocks = (32, 32, 64) if tiny else (320, 640, 1280)
-    unet = UNet2DConditionModel(
-        sample_size=8 if tiny else 128,
-        in_channels=9,
-        out_channels=4,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=blocks,
-        layers_per_block=1 if tiny else 2,
-        transformer_layers_per_block=(1, 1, 1) if tiny else (1, 2, 10),
-        attention_head_dim=heads,
-        cross_attention_dim=cross,
-        use_linear_projection=True,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=32 if tiny else 256,
-        projection_class_embeddings_input_dim=(6 * 32 + second) if tiny else 2816,
-    )
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(32, 32, 32, 32) if tiny else (128, 256, 512, 512),
-        layers_per_block=1 if tiny else 2,
-        latent_channels=4,
-        scaling_factor=0.13025,
-        force_upcast=True,
-    )
-    return StableDiffusionXLInpaintPipeline(
-        vae=vae,
-        text_encoder=CLIPTextModel(one),
-        text_encoder_2=CLIPTextModelWithProjection(two),
-        tokenizer=tokenizer,
-        tokenizer_2=tokenizer,
-        unet=unet,
-        scheduler=EulerDiscreteScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012),
-    )
-
-
-def sdxl_speed(folder: Path, tiny: bool) -> tuple[list[tuple[str, ...]], dict[str, object]]:
-    """SDXL in the pipeline and in the loop, both in float16 on the device."""
-    model, side = folder / "sdxl", 64 if tiny else 1024
-    pipeline = sdxl(tiny)
-    pipeline.to(dtype=torch.float32 if tiny else torch.float16).save_pretrained(model)
-    del pipeline
-    count = 4 if tiny else 16
-    settings = {"model": str(model), "size": (side, side), "steps": 2 if tiny else 30, "filters": None}
-    config = InpaintConfig.model_validate({**settings, "run": {"batch": 8, "compile": not tiny}})
-    plain = InpaintConfig.model_validate(settings)
-    scenes = []
-    for i in range(count):
-        rng = np.random.default_rng(i)
-        canvas = make_surface("ceramic", (side, side), rng)
-        mask = np.zeros((side, side), dtype=bool)
-        mask[side // 4 : side // 2, side // 4 : side // 2] = True
-        scenes.append(Scene(canvas, mask, "scratch", i))
-    painter = Painter(config)
-    loop = load_pipeline(plain)
-    painter.paint(scenes[: config.run.batch])
-    one_call(loop, scenes[0], plain)
-    fast, slow, worst = [], [], 0
-    for _ in range(1 if tiny else REPEATS):
-        started = time.perf_counter()
-        painted = painter.paint(scenes)
-        fast.append(count / (time.perf_counter() - started))
-        started = time.perf_counter()
-        called = [one_call(loop, scene, plain) for scene in scenes[: count // 2]]
-        slow.append(count // 2 / (time.perf_counter() - started))
-        for mine, other in zip(painted, called, strict=False):
-            assert isinstance(mine, np.ndarray)
-            worst = max(worst, int(np.abs(mine.astype(int) - np.asarray(other)).max()))
-    ratio = float(median(np.array(fast) / slow))
-    rows = [("SDXL, loop", f"{median(slow):.3f}", "1.00"), ("SDXL, pipeline", f"{median(fast):.3f}", f"{ratio:.2f}")]
-    speeds = {"sdxl_ratio_loop": round(ratio, 2), "sdxl_images_per_second": round(median(fast), 3)}
-    return [tuple(row) for row in rows], {**speeds, "sdxl_largest_difference": worst}
+def on_sdxl(folder: Path, *, tiny: bool) -> tuple[list[tuple[str, str, str]], dict[str, object]]:
+    """Rows and figures of SDXL's networks."""
+    found = sdxl_speed(folder / "sdxl", tiny=tiny, compiled=not tiny, repeats=1 if tiny else REPEATS)
+    rows = [
+        ("SDXL, loop", f"{found.loop:.3f}", "1.00"),
+        ("SDXL, pipeline", f"{found.pipeline:.3f}", f"{found.ratio:.2f}"),
+    ]
+    figures: dict[str, object] = {
+        "sdxl_ratio_loop": round(found.ratio, 2),
+        "sdxl_images_per_second": round(found.pipeline, 3),
+        "sdxl_largest_difference": found.largest_difference,
+    }
+    return rows, figures
 
 
 def main() -> int:
@@ -241,8 +136,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if tiny:
-            rows, figures = sdxl_speed(folder, tiny)
-            report("a check, not a measurement", ("what", "images/s", "over the loop"), rows, figures)
+            report("a check, not a measurement", HEADER, *on_sdxl(folder, tiny=True))
             return 0
         normal = backgrounds(folder)
         connect("local")
@@ -260,7 +154,7 @@ def main() -> int:
             (what, f"{median(speeds):.2f}", f"{median(np.array(speeds) / found['loop']):.2f}")
             for what, speeds in found.items()
         ]
-        figures = {
+        figures: dict[str, object] = {
             "ratio_loop": round(float(median(np.array(found["pipeline"]) / found["loop"])), 2),
             "identical": identical,
             "largest_difference": worst,
@@ -268,11 +162,11 @@ def main() -> int:
             "two_workers": round(float(median(np.array(found["two workers"]) / found["one worker"])), 2),
         }
         if torch.cuda.is_available():
-            more, speeds = sdxl_speed(folder, tiny)
+            more, speeds = on_sdxl(folder, tiny=False)
             rows += more
             figures |= speeds
     title = f"{CHUNK * len(jobs)} samples of {CONFIG.size[0]} pixels, {CONFIG.steps} steps"
-    report(title, ("what", "images/s", "over the loop"), rows, figures)
+    report(title, HEADER, rows, figures)
     return 0
 
 
