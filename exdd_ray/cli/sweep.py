@@ -12,6 +12,7 @@ from exdd_ray.config.bundled import SWEEPS, find_config
 
 if TYPE_CHECKING:
     from exdd_ray.experiment.workshop import Workshop
+    from exdd_ray.metrics.difference import Difference
     from exdd_ray.progress import Advance
     from exdd_ray.sweep.plan import Plan, PlannedTrial
     from exdd_ray.sweep.results import SweepResults
@@ -175,7 +176,9 @@ def print_sweep(results: "SweepResults") -> None:
 
     sweep = results.loaded.sweep
     shown = dict.fromkeys([judged_by(sweep.objectives[0], sweep), "image_auroc", "pixel_auroc", "pixel_ap"])
-    table = Table(title="percent: mean ± half of the 95 % interval; difference from the baseline in image AUROC")
+    several = any(mean.half is not None for point in results.points for mean in point.means.values())
+    spread = " ± half of the 95 % interval over seeds" if several else ""
+    table = Table(title=f"percent: mean{spread}; difference from the baseline in image AUROC")
     for name in ("point", "runs", *(name.replace("_", " ") for name in shown), "difference", ""):
         table.add_column(name, justify="left" if name in ("point", "") else "right")
     for point in results.points:
@@ -202,8 +205,9 @@ def _cell(metric: str, mean: Any) -> str:
     return f"{100 * mean.value:.2f}" + (f" ± {100 * mean.half:.2f}" if mean.half is not None else "")
 
 
-def _difference(apart: Any) -> str:
+def _difference(apart: "Difference | None") -> str:
     if apart is None:
         return ""
-    tested = " (noise)" if apart.within_noise else f" (p {apart.p:.3f})"
-    return f"{100 * apart.mean.value:+.2f}{' (untested)' if apart.p is None else tested}"
+    alone = {"seeds": ", one seed", "images": ", seeds alone", None: ""}[apart.unmeasured]
+    tested = "untested" if apart.p is None else f"p {apart.p:.3f}{alone}" if apart.clear else "noise"
+    return f"{100 * apart.mean.value:+.2f} ({tested})"

@@ -1,8 +1,7 @@
-"""What several seeds say of a metric: means with intervals, and differences from a baseline, paired seed by seed."""
+"""What several seeds say of a metric: means with intervals."""
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
@@ -10,8 +9,6 @@ from scipy import stats
 from exdd_ray.errors import DataError
 
 CONFIDENCE = 0.95
-_EQUAL = 1e-12  # apart by no more than rounding
-Run = TypeVar("Run", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -21,23 +18,6 @@ class Mean:
     value: float
     half: float | None
     runs: int
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Mean difference from a baseline over the runs that both have.
-
-    Attributes:
-        p: of the paired t-test that it is zero; None with a single pair.
-    """
-
-    mean: Mean
-    p: float | None
-
-    @property
-    def within_noise(self) -> bool:
-        """Whether the test does not tell the difference from zero at the 5 % level, or cannot be made."""
-        return self.p is None or self.p >= 1 - CONFIDENCE
 
 
 def mean_of(values: np.ndarray) -> Mean:
@@ -50,28 +30,7 @@ def mean_of(values: np.ndarray) -> Mean:
     return Mean(float(np.mean(values)), float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * spread, len(values))
 
 
-def difference(values: Mapping[Run, float], baseline: Mapping[Run, float]) -> Difference:
-    """A metric against a baseline's, paired by what names a run (its seed and category).
-
-    Raises DataError where they have no run in common.
-    """
-    common = [run for run in values if run in baseline]
-    if not common:
-        raise DataError("nothing to compare: no run has the seed and category of one of the baseline")
-    apart = np.array([values[run] - baseline[run] for run in common])
-    mean = mean_of(apart)
-    if mean.half is None:
-        return Difference(mean, None)
-    if np.ptp(apart) < _EQUAL:  # the t statistic of equal differences is infinite, or 0 / 0: the sign test's p instead
-        return Difference(mean, 1.0 if abs(apart[0]) < _EQUAL else 2.0 ** (1 - len(apart)))
-    return Difference(mean, float(stats.ttest_1samp(apart, 0.0).pvalue))
-
-
-def holm(differences: Sequence[Difference]) -> list[Difference]:
-    """Differences of several from one baseline, their p corrected for being several (Holm, 1979)."""
-    tested = sorted((each.p, i) for i, each in enumerate(differences) if each.p is not None)
-    corrected, least = list(differences), 0.0
-    for rank, (p, i) in enumerate(tested):
-        least = max(least, min(1.0, (len(tested) - rank) * p))
-        corrected[i] = replace(differences[i], p=least)
-    return corrected
+def mean_by_seed(values: Mapping[tuple[int, str], float]) -> dict[int, float]:
+    """The mean of each seed over the places, as datasets and categories, that it was run on: seed, place -> value."""
+    seeds = dict.fromkeys(seed for seed, _ in values)
+    return {seed: float(np.mean([value for (own, _), value in values.items() if own == seed])) for seed in seeds}

@@ -75,6 +75,7 @@ class Value:
         difference, difference_half: from the baseline, and half width; None where there is none.
         p: of the difference.
         within_noise: None where there is no difference.
+        unmeasured: the noise that the difference's interval and p leave out: of the `seeds` or of the `images`.
     """
 
     mean: float
@@ -83,6 +84,7 @@ class Value:
     difference_half: float | None = None
     p: float | None = None
     within_noise: bool | None = None
+    unmeasured: str | None = None
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,7 @@ def _point(row: Row) -> Point:
 
 
 def _value(row: Row, metric: str) -> Value:
-    names = ("half", "difference", "difference_half", "p", "within_noise")
+    names = ("half", "difference", "difference_half", "p", "within_noise", "unmeasured")
     return Value(row[metric], **{name: row.get(f"{metric}_{name}") for name in names})
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from exdd_ray.metrics.seeds import CONFIDENCE
 from exdd_ray.report.page import count_of
 from exdd_ray.report.sweep_data import (
     MISSING,
@@ -20,12 +21,19 @@ from exdd_ray.report.tables import Flag, is_leakage
 _SAID = {
     "one run": "from one run: how much of it is noise is unknown",
     "the same": "the same in every run",
-    "within noise": "within noise: the runs do not tell the two apart",
+    "within noise": "within noise: seeds and test images do not tell the two apart",
     "perhaps better": "perhaps better: clear by itself, but not as one of so many comparisons",
     "perhaps worse": "perhaps worse: clear by itself, but not as one of so many comparisons",
+    "better on one seed": "better, beyond the test images' noise; with one seed, that of training is unknown",
+    "worse on one seed": "worse, beyond the test images' noise; with one seed, that of training is unknown",
+    "better on these images": "better, beyond the seeds' noise; how much other test images would change is unknown",
+    "worse on these images": "worse, beyond the seeds' noise; how much other test images would change is unknown",
     "better": "better, by more than noise",
     "worse": "worse, by more than noise",
+    "less": "less of it, which is a saving",
+    "more": "more of it, which is a cost",
 }
+_LIMITED = {"seeds": " on one seed", "images": " on these images"}  # by the noise that was not measured
 NARROW = 0.01  # columns of shares that differ by less are not coloured in full
 
 
@@ -162,18 +170,23 @@ def metric_cell(point: Point, metric: Metric) -> Cell:
 
 
 def _judged(value: Value, metric: Metric) -> tuple[str, str]:
-    """A difference in words, and whether they mean right or wrong: noise, or clear after Holm's correction, or not."""
-    assert value.difference is not None
-    if value.difference_half is None:
-        return "one run", ""
+    """A difference in words, and whether they mean right or wrong: where all noise was measured, and Holm corrected."""
     if value.difference == value.difference_half == 0:
         return "the same", ""
+    if metric.less and not value.difference_half and value.difference:  # a count, as it is in every run
+        return ("less" if value.difference < 0 else "more"), ""
+    if value.difference is None or value.difference_half is None or value.p is None:
+        return "one run", ""
     if abs(value.difference) <= value.difference_half:
         return "within noise", ""
-    better = (value.difference < 0) == metric.less
-    if value.within_noise:
-        return ("perhaps better" if better else "perhaps worse"), ""
-    return ("better", "right") if better else ("worse", "wrong")
+    if metric.less:
+        return ("less" if value.difference < 0 else "more"), ""
+    word = "better" if value.difference > 0 else "worse"
+    if value.p >= 1 - CONFIDENCE:
+        return f"perhaps {word}", ""
+    if value.unmeasured is not None:
+        return f"{word}{_LIMITED[value.unmeasured]}", ""
+    return word, "right" if word == "better" else "wrong"
 
 
 def setting_cell(point: Point, key: str) -> Cell:

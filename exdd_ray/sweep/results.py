@@ -18,7 +18,7 @@ from exdd_ray.store.artifact import open_store
 from exdd_ray.sweep.plan import Plan
 from exdd_ray.sweep.rates import machine
 from exdd_ray.sweep.space import LoadedSweep
-from exdd_ray.sweep.summary import PointSummary, summarize, summary_table
+from exdd_ray.sweep.summary import PointSummary, ScoredTrials, rung, summarize, summary_table
 
 CONFIG, RESOLVED, PLAN = "sweep.yaml", "resolved.yaml", "plan.json"
 TRIALS, SUMMARY, DIGEST = "trials.parquet", "summary.parquet", "summary.json"
@@ -61,9 +61,11 @@ class SweepResults:
         return dict(Counter(row for row in self.trials["error"].to_pylist() if row))
 
 
-def results_of(loaded: LoadedSweep, plan: Plan, trials: pa.Table, baseline: str, seconds: float) -> SweepResults:
-    """The results of a table of trials."""
-    return SweepResults(loaded, plan, trials, tuple(summarize(trials, loaded.sweep, baseline)), seconds)
+def results_of(
+    loaded: LoadedSweep, plan: Plan, trials: pa.Table, baseline: str, seconds: float, scored: ScoredTrials
+) -> SweepResults:
+    """The results of a table of trials, and of the images that they scored."""
+    return SweepResults(loaded, plan, trials, tuple(summarize(trials, loaded.sweep, baseline, scored)), seconds)
 
 
 def results_folder(loaded: LoadedSweep, *, resume: bool = False) -> Path:
@@ -158,11 +160,20 @@ def digest_of(results: SweepResults) -> dict[str, Any]:
 
 
 def _apart(results: SweepResults) -> list[str]:
-    """The remark on points that share no test set with the baseline."""
+    """The remarks on points that are not compared with the baseline: of lower rungs, or with another test set."""
+    sweep = results.loaded.sweep
+    rungs = {row["name"]: rung(row, sweep) for row in results.trials.to_pylist()}
     alone = [one.name for one in results.points if one.runs and not one.baseline and not one.differences]
-    if not alone or not results.baseline.runs:
-        return []
-    return [f"not compared with the baseline, as they were tested on other images: {'; '.join(alone)}"]
+    lower = [name for name in alone if rungs[name] != rungs[results.baseline.name]]
+    others = [name for name in alone if name not in lower]
+    found = []
+    if lower:
+        found.append(
+            f"stopped on lower rungs, and so neither compared with the baseline nor chosen: {'; '.join(lower)}"
+        )
+    if others and results.baseline.runs:
+        found.append(f"not compared with the baseline, as they were tested on other images: {'; '.join(others)}")
+    return found
 
 
 def _noise(chosen: PointSummary | None, metric: str) -> bool | None:

@@ -10,6 +10,7 @@ from exdd_ray.sweep.plan import Plan, lay_out, make_plan
 from exdd_ray.sweep.rates import read_rates
 from exdd_ray.sweep.results import SweepResults, results_of
 from exdd_ray.sweep.run import TrialRunner, run_plan
+from exdd_ray.sweep.scores import scored_trials
 from exdd_ray.sweep.space import LoadedSweep, Point, baseline, points_ahead
 from exdd_ray.sweep.speed import milliseconds
 from exdd_ray.sweep.tables import trials_table
@@ -59,7 +60,8 @@ def run_sweep(
         outcomes = run_plan(plan, workshop, run)
     table = trials_table(outcomes, milliseconds(loaded.sweep, outcomes, workshop))
     seconds = time.perf_counter() - started
-    return results_of(loaded, plan, table, outcomes[0].planned.point.name, seconds)
+    scored = scored_trials(one.artifact for one in outcomes if one.artifact)
+    return results_of(loaded, plan, table, outcomes[0].planned.point.name, seconds, lambda key: scored.get(key, {}))
 
 
 def _baseline(loaded: LoadedSweep) -> Point:

@@ -77,7 +77,7 @@ def make_sweep(folder: Path, **changes: Any) -> Path:
     rows = [trial_row(one, inputs, store, images.get(one.category)) for one in planned]
     trials = pa.Table.from_pylist(rows, schema=TRIALS_SCHEMA)
     plan = Plan(tuple(planned), inputs.stages)
-    write_sweep(folder, results_of(loaded, plan, trials, planned[0].point.name, 241.5))
+    write_sweep(folder, results_of(loaded, plan, trials, planned[0].point.name, 241.5, lambda _: {}))
     return folder
 
 

@@ -98,14 +98,22 @@ def test_table_prints_the_summary_best_first(sweep: SweepFolder, page: str) -> N
         (Value(0.9, 0.01, 0.02, 0.01, 0.01, False), False, "better"),
         (Value(0.9, 0.01, 0.02, 0.01, 0.2, True), False, "perhaps better"),
         (Value(0.9, 0.01, -0.02, 0.01, 0.01, False), False, "worse"),
-        (Value(900, 1, -20, 1, 0.01, False), True, "better"),
+        (Value(0.9, 0.01, 0.02, 0.01, 0.01, True, "images"), False, "better on these images"),
+        (Value(0.9, 0.01, -0.02, 0.01, 0.01, True, "seeds"), False, "worse on one seed"),
+        (Value(0.9, 0.01, -0.02, 0.03, 0.4, True, "seeds"), False, "within noise"),
+        (Value(900, 1, -20, 1, 0.01, False), True, "less"),
+        (Value(900, 1, 20, 1, 0.01, False), True, "more"),
+        (Value(900, 0, 20, 0, 0.25, True), True, "more"),
+        (Value(900, 1, 20, 30, 0.4, True), True, "within noise"),
         (Value(900, 0, 0, 0, 1.0, True), True, "the same"),
         (Value(0.9, None, 0.02, None, None, True), False, "one run"),
     ],
 )
 def test_difference_in_words(value: Value, less: bool, words: str) -> None:
     point = Point(1, "a", {}, 3, 0, False, False, False, {"image_auroc": value})
-    assert metric_cell(point, Metric("image_auroc", "", less)).verdict == words
+    cell = metric_cell(point, Metric("image_auroc", "", less))
+    assert cell.verdict == words
+    assert cell.meaning == {"better": "right", "worse": "wrong"}.get(words, "")
 
 
 def test_missing_values_are_dashes(sweep: SweepFolder) -> None:
