@@ -20,7 +20,8 @@ def console() -> Console:
 
 def print_results(results: Sequence[TrialResult]) -> None:
     """One line a trial: the mean over categories and seeds, in percent, with the deviation over seeds."""
-    table = Table(title="percent; mean over categories, ± standard deviation over seeds")
+    spread = ", ± standard deviation over seeds" if len({result.trial.config.seed for result in results}) > 1 else ""
+    table = Table(title=f"percent; mean over categories{spread}")
     table.add_column("trial", no_wrap=True)
     for name in _METRICS:
         table.add_column(name.replace("_", " "), justify="right")

@@ -32,7 +32,7 @@ from exdd_ray.store.contents import content_digests
 from exdd_ray.store.hashes import digest
 from exdd_ray.synthesis import synthesize
 
-VERSION = 3
+VERSION = 4
 CONFIG, CURVES, MAPS, PREDICTIONS = "config.json", "curves.arrow", "maps.arrow", "predictions.parquet"
 _CURVE_POINTS = 200
 _MAPS_EACH = 8

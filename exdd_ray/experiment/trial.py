@@ -93,7 +93,10 @@ def _leakage(config: ExperimentConfig, universe: pa.Table, catalog: pa.Table) ->
         remarks += (f"leakage: {spec.related}, and the split is random",)
     moved = positives_from_test(universe, catalog)
     if moved and wants(config.detector).defects:
-        remarks += (f"leakage: training defects ({moved}) were taken from the test split, and are not tested",)
+        remarks += (
+            f"training defects ({moved}) were taken from the dataset's test split and are not tested: figures of the "
+            "whole test split are of other images",
+        )
     return remarks
 
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from exdd_ray.experiment.compare import measured
 from exdd_ray.experiment.result import TrialResult
 from exdd_ray.metrics.bootstrap import Interval
+from exdd_ray.metrics.difference import difference, holm
 
 DECIMALS = 3
 _NAMED = 4  # trials or categories of a flag
@@ -14,19 +16,20 @@ _NAMED = 4  # trials or categories of a flag
 
 @dataclass(frozen=True)
 class Metric:
-    """A column of the tables: its title and how it is read from a result (None where it is undefined)."""
+    """A column of the tables: its title, its name in the results, how it is read from one (None where undefined)."""
 
     title: str
+    key: str
     read: Callable[[TrialResult], float | None]
 
 
 METRICS = (
-    Metric("Image AUROC", lambda result: result.image.detection.auroc),
-    Metric("Image AP", lambda result: result.image.detection.ap),
-    Metric("Pixel AUROC", lambda result: result.pixel.detection.auroc if result.pixel else None),
-    Metric("Pixel AP", lambda result: result.pixel.detection.ap if result.pixel else None),
-    Metric("AUPRO", lambda result: result.pixel.aupro if result.pixel else None),
-    Metric("Image F1", lambda result: result.image.detection.f1),
+    Metric("Image AUROC", "image_auroc", lambda result: result.image.detection.auroc),
+    Metric("Image AP", "image_ap", lambda result: result.image.detection.ap),
+    Metric("Pixel AUROC", "pixel_auroc", lambda result: result.pixel.detection.auroc if result.pixel else None),
+    Metric("Pixel AP", "pixel_ap", lambda result: result.pixel.detection.ap if result.pixel else None),
+    Metric("AUPRO", "aupro", lambda result: result.pixel.aupro if result.pixel else None),
+    Metric("Image F1", "image_f1", lambda result: result.image.detection.f1),
 )
 
 
@@ -117,12 +120,26 @@ def _metric_spread(metric: Metric, results: Sequence[TrialResult]) -> Spread | N
     return spread([(seed, value) for seed, value in read if value is not None])
 
 
-def best_means(summaries: Sequence[Summary]) -> tuple[float | None, ...]:
-    """The largest mean of each metric as printed, so that equals share the first place; None with one summary."""
-    if len(summaries) < 2:
-        return (None,) * len(METRICS)
-    columns = zip(*(summary.metrics for summary in summaries), strict=True)
-    return tuple(max((round(cell.mean, DECIMALS) for cell in column if cell), default=None) for column in columns)
+def best_of(summaries: Sequence[Summary]) -> tuple[str | None, ...]:
+    """For each metric the trial that is better than every other one by more than noise; None where there is none.
+
+    The differences of the largest mean from the others are paired over seeds, categories and test images, and corrected
+    for being several (Holm).
+    """
+    return tuple(_best(summaries, column) for column in range(len(METRICS)))
+
+
+def _best(summaries: Sequence[Summary], column: int) -> str | None:
+    known = [(cell.mean, summary) for summary in summaries if (cell := summary.metrics[column])]
+    if len(summaries) < 2 or len(known) < len(summaries):
+        return None
+    best = max(known, key=lambda pair: pair[0])[1]
+    mine = measured(best.results, METRICS[column].key)
+    others = [measured(summary.results, METRICS[column].key) for summary in summaries if summary is not best]
+    if any(not mine.keys() & other.keys() for other in others):
+        return None  # tested on other images
+    apart = holm([difference(mine, other, of_images=True) for other in others])
+    return None if any(one.within_noise for one in apart) else best.name
 
 
 def strongest(summaries: Sequence[Summary], count: int, always: Sequence[int]) -> tuple[int, ...]:

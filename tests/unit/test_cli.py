@@ -61,7 +61,7 @@ def test_a_run_writes_everything_and_its_last_line_is_json(run, tmp_path):
     assert {path.name for path in (tmp_path / "runs/small/latest").iterdir()} == {
         "config.yaml", "predictions.parquet", "report.html", "resolved.yaml", "results.parquet", "summary.json"
     }  # fmt: skip
-    assert "leakage: training defects (1) were taken from the test split" in out
+    assert "note: training defects (1) were taken from the dataset's test split and are not tested" in out
 
 
 def test_a_second_run_takes_everything_from_the_store_bit_by_bit(run):

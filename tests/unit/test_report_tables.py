@@ -7,9 +7,11 @@ import pytest
 import report_inputs
 from report_inputs import DETECTORS, LEAKAGE, Run
 
+from exdd_ray.experiment.result import TrialResult
+from exdd_ray.metrics.evaluate import image_metrics
 from exdd_ray.report.tables import (
     METRICS,
-    best_means,
+    best_of,
     errors,
     first_seed,
     flags,
@@ -69,14 +71,28 @@ def test_pixel_metrics_are_averaged_where_they_exist(made: Run) -> None:
     assert none.metrics[2] is None
 
 
-def test_best_is_shared_by_values_that_print_alike(made: Run) -> None:
-    low, high = summarize(made[1])
-    close = replace(high, metrics=tuple(cell and replace(cell, mean=cell.mean - 1e-9) for cell in high.metrics))
-    best = best_means([low, high, close])
-    for column, value in enumerate(best):
-        means = [s.metrics[column].mean for s in (low, high)]  # type: ignore[union-attr]
-        assert value == round(max(means), 3)
-    assert best_means([low]) == (None,) * len(METRICS)
+def resampled(result: TrialResult, right: float, seed: int) -> TrialResult:
+    """The result with scores that are the labels up to noise, larger `right` better; of a category, as `seed` draws."""
+    labels = np.array([row.label for row in result.predictions.rows])
+    scores = right * labels + np.random.default_rng(seed).normal(size=len(labels))
+    image = image_metrics(labels, scores, resamples=0, seed=0)
+    return replace(result, predictions=replace(result.predictions, scores=scores), image=image)
+
+
+def test_best_is_named_only_where_it_is_more_than_noise(made: Run) -> None:
+    first, second = ([r for r in made[1] if r.trial.name == detector.name] for detector in DETECTORS)
+
+    def best(low: float, high: float, seeds: int = 2) -> dict[str, str | None]:
+        results = [resampled(r, right, i % 2) for right, rs in ((low, first), (high, second)) for i, r in enumerate(rs)]
+        kept = [result for result in results if result.trial.config.seed < seeds]
+        return {metric.key: name for metric, name in zip(METRICS, best_of(summarize(kept)), strict=True)}
+
+    assert best(0.0, 6.0)["image_auroc"] == best(0.0, 6.0)["image_ap"] == DETECTORS[1].name
+    assert best(6.0, 0.0)["image_auroc"] == DETECTORS[0].name
+    assert set(best(1.0, 1.2).values()) == {None}
+    assert set(best(0.0, 6.0, seeds=1).values()) == {None}  # of training anew, one seed says nothing
+    assert best(0.0, 6.0)["pixel_ap"] is None  # nor is it known what other images would change there
+    assert best_of(summarize(first)) == (None,) * len(METRICS)
 
 
 def test_strongest_keeps_first_and_last(made: Run) -> None:
