@@ -35,6 +35,8 @@ def add_data_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentPars
     parser.add_argument("folder", type=Path, metavar="DIR", help="the dataset's root folder")
     parser.add_argument("--dataset", metavar="NAME", help="its name (default: guessed from the layout)")
     parser.add_argument("--category", metavar="C", help="one category (default: all that are there)")
+    parser.add_argument("--mask-threshold", type=int, metavar="N", help="as dataset.mask_threshold of a run")
+    parser.add_argument("--bit-depth", type=int, metavar="N", help="as dataset.bit_depth of a run")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(run=run_check)
 
@@ -67,13 +69,15 @@ def run_list(_args: argparse.Namespace) -> int:
 def run_check(args: argparse.Namespace) -> int:
     """Check a dataset on disk. Returns 0 where it is clean, 1 where something is wrong with it."""
     from exdd_ray.cli.progress import terminal_progress
+    from exdd_ray.data.catalog import with_reading
     from exdd_ray.data.check import check_dataset
     from exdd_ray.data.datasets import guess_dataset, load_dataset
 
     name = args.dataset or guess_dataset(args.folder.expanduser())
     if args.dataset is None:
         print(f"by its layout this is the dataset {name!r} (--dataset names another)", file=sys.stderr)
-    report = check_dataset(load_dataset(name, args.folder, args.category), terminal_progress)
+    catalog = with_reading(load_dataset(name, args.folder, args.category), args.mask_threshold, args.bit_depth)
+    report = check_dataset(catalog, terminal_progress)
     if args.json:
         print(json.dumps({**dataclasses.asdict(report), "problems": report.problems}, indent=2))
     else:

@@ -64,6 +64,9 @@ class DatasetConfig(Frozen):
         root: its folder; None looks for EXDD_DATA/<name>, or data/<name> where that is unset.
         category: one category; None runs all, each with its own model.
         weak_labels: a KSDD2 split file that says which train positives have a pixel mask.
+        mask_threshold: a mask pixel above it is defective; None reads two-valued masks as such, others from the middle
+            of their file's range, and VisA and the Kolektor datasets from 0, as their publishers do.
+        bit_depth: of the grey values in 16-bit files, as 12 for a camera's 12 bits; None is all 16.
         max_unreadable: share of unreadable images that is tolerated (they are left out and reported).
     """
 
@@ -71,6 +74,8 @@ class DatasetConfig(Frozen):
     root: Path | None = None
     category: str | None = None
     weak_labels: Path | None = None
+    mask_threshold: int | None = Field(None, ge=0, lt=65535)
+    bit_depth: int | None = Field(None, ge=9, le=16)
     max_unreadable: float = Field(0.0, ge=0, le=1)
     split: SplitConfig = SplitConfig()
     procedural: ProceduralConfig = ProceduralConfig()

@@ -26,6 +26,7 @@ SCHEMA = pa.schema(
         ("image", pa.string()),
         ("mask", pa.string()),
         ("mask_threshold", pa.uint16()),
+        ("bit_depth", pa.uint8()),
         ("region", pa.list_(pa.int32(), 4)),
         ("origin", pa.string()),
     ]
@@ -43,7 +44,9 @@ class CatalogRow:
         defect: the defect type; `good` for a normal image.
         image: path of the image file.
         mask: path of the mask file; None for a normal image, and for a defect with an image label only.
-        mask_threshold: a mask pixel is defective when its value is above this (in the file's own range).
+        mask_threshold: a mask pixel is defective when its value is above this (in the file's own range); None takes the
+            larger value of a mask with two, and otherwise the upper half of the file's range.
+        bit_depth: of the grey values in a 16-bit file; None is all 16.
         region: (x0, y0, x1, y1) in pixels of the decoded image where the row is a crop of it.
         origin: `real`, or the key of the synthesis artifact that made the image.
     """
@@ -56,9 +59,16 @@ class CatalogRow:
     defect: str
     image: str
     mask: str | None = None
-    mask_threshold: int = 127
+    mask_threshold: int | None = None
+    bit_depth: int | None = None
     region: tuple[int, int, int, int] | None = None
     origin: str = REAL
+
+    @property
+    def view(self) -> str:
+        """What of the image file is looked at, and how its values are read, for the keys of what is made from it."""
+        region = str(list(self.region)) if self.region else ""
+        return region if self.bit_depth is None else f"{region} {self.bit_depth} bits"
 
 
 def build_catalog(rows: Iterable[CatalogRow]) -> pa.Table:
@@ -75,6 +85,15 @@ def catalog_rows(catalog: pa.Table) -> list[CatalogRow]:
     columns = {name: catalog[name].to_pylist() for name in SCHEMA.names}
     columns["region"] = [None if region is None else tuple(region) for region in columns["region"]]
     return [CatalogRow(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
+
+
+def with_reading(catalog: pa.Table, mask_threshold: int | None, bit_depth: int | None) -> pa.Table:
+    """The catalog with another mask threshold, where one is given, and the bit depth of its 16-bit files."""
+    for name, value in (("mask_threshold", mask_threshold), ("bit_depth", bit_depth)):
+        if value is not None:
+            column = pa.array([value] * catalog.num_rows, SCHEMA.field(name).type)
+            catalog = catalog.set_column(SCHEMA.get_field_index(name), SCHEMA.field(name), column)
+    return catalog
 
 
 def select_rows(catalog: pa.Table, *, split: str | None = None, label: int | None = None) -> pa.Table:

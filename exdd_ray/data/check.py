@@ -2,16 +2,19 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 from PIL import Image
 
 from exdd_ray.data.catalog import UNSPLIT, CatalogRow, catalog_rows
 from exdd_ray.data.datasets import DATASETS
 from exdd_ray.data.images import content_hash, image_size, read_image, read_mask
+from exdd_ray.data.twins import Twins, find_twins, fingerprint
+from exdd_ray.data.values import DeepFacts, MaskFacts, deep_facts, depth_notes, mask_facts, mask_notes
 from exdd_ray.errors import ImageError
 from exdd_ray.progress import Progress, silent
 
@@ -72,6 +75,7 @@ class DataReport:
         modes: colour mode of the files, and how many have it.
         unreadable: images that cannot be decoded.
         masks: defects whose mask is missing, unreadable, empty or of another size than the image.
+        twins: of every image that may be tested and that a training image resembles, the most alike.
         notes: what is worth knowing without being wrong.
     """
 
@@ -85,6 +89,7 @@ class DataReport:
     unreadable: tuple[FileTrouble, ...]
     masks: tuple[FileTrouble, ...]
     duplicates: tuple[Duplicates, ...]
+    twins: tuple[Twins, ...]
     wrong_counts: tuple[WrongCount, ...]
     notes: tuple[str, ...]
 
@@ -103,6 +108,9 @@ class _Finding:
     digest: str = ""
     unreadable: FileTrouble | None = None
     mask: FileTrouble | None = None
+    values: MaskFacts | None = None
+    deep: DeepFacts | None = None
+    print: np.ndarray | None = None
 
 
 def check_dataset(catalog: pa.Table, progress: Progress = silent) -> DataReport:
@@ -115,7 +123,13 @@ def check_dataset(catalog: pa.Table, progress: Progress = silent) -> DataReport:
                 findings.append(finding)
                 advance(1)
     sizes = [finding.size for finding in findings if finding.size is not None]
-    mask_troubles, mask_notes = _mask_findings(findings)
+    readable = [finding for finding in findings if finding.print is not None]
+    twins = find_twins(
+        [finding.row for finding in readable],
+        np.array([finding.print for finding in readable]),
+        [finding.digest for finding in readable],
+    )
+    mask_troubles, missing_notes = _mask_findings(findings)
     wrong_counts, count_notes = _compare_counts(rows)
     return DataReport(
         dataset=", ".join(sorted({row.dataset for row in rows})),
@@ -128,21 +142,38 @@ def check_dataset(catalog: pa.Table, progress: Progress = silent) -> DataReport:
         unreadable=tuple(finding.unreadable for finding in findings if finding.unreadable is not None),
         masks=mask_troubles,
         duplicates=_duplicates(findings),
+        twins=twins,
         wrong_counts=wrong_counts,
-        notes=(*mask_notes, *count_notes),
+        notes=(
+            *missing_notes,
+            *mask_notes([finding.values for finding in findings if finding.values is not None]),
+            *depth_notes([finding.deep for finding in findings if finding.deep is not None], rows[0].bit_depth),
+            *_twin_notes(twins, rows),
+            *count_notes,
+        ),
     )
 
 
 def _inspect(row: CatalogRow) -> _Finding:
     try:
         digest = content_hash(row.image)
-        height, width = read_image(row.image).shape[:2]
+        pixels = read_image(row.image, row.bit_depth)
         with Image.open(row.image) as image:
             mode = image.mode
     except ImageError as error:
         return _Finding(row=row, unreadable=FileTrouble(id=row.id, path=row.image, reason=error.reason))
-    size = (height, width)
-    return _Finding(row=row, size=size, mode=mode, digest=digest, mask=_inspect_mask(row, size))
+    size = (pixels.shape[0], pixels.shape[1])
+    trouble = _inspect_mask(row, size)
+    return _Finding(
+        row=row,
+        size=size,
+        mode=mode,
+        digest=digest,
+        mask=trouble,
+        values=mask_facts(row) if row.mask is not None and trouble is None else None,
+        deep=deep_facts(row.image),
+        print=fingerprint(pixels),
+    )
 
 
 def _inspect_mask(row: CatalogRow, size: tuple[int, int]) -> FileTrouble | None:
@@ -170,6 +201,20 @@ def _mask_findings(findings: Sequence[_Finding]) -> tuple[tuple[FileTrouble, ...
         return tuple(troubles), (f"none of the {len(defects)} defects has a mask: image labels only",)
     troubles += [FileTrouble(id=row.id, path=row.image, reason="a defect without a mask") for row in missing]
     return tuple(troubles), ()
+
+
+def _twin_notes(twins: Sequence[Twins], rows: Sequence[CatalogRow]) -> Iterator[str]:
+    """How many images have a near-duplicate, of how many that may be tested."""
+    if not twins:
+        return
+    tested = sum(row.split != "train" for row in rows)
+    unsplit = any(row.split == UNSPLIT for row in rows)
+    which = "images resemble another one" if unsplit else "test images resemble a training one"
+    cause = ", and a random split puts such pairs into train and test" * unsplit
+    yield (
+        f"{len(twins)} of {tested} {which} nearly to the pixel, but for exposure or compression (the first: "
+        f"{twins[0].id} and {twins[0].like}){cause}"
+    )
 
 
 def _duplicates(findings: Iterable[_Finding]) -> tuple[Duplicates, ...]:

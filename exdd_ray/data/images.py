@@ -15,25 +15,30 @@ _SIXTEEN_BIT = 65535
 _TURNED = {5, 6, 7, 8}  # EXIF orientations that exchange width and height
 
 
-def read_image(path: str) -> np.ndarray:
+def read_image(path: str, bit_depth: int | None = None) -> np.ndarray:
     """RGB pixels of an image file, turned as its EXIF orientation says.
 
     16-bit grey is scaled by its range (65535 becomes 255). An alpha channel is dropped, not composited: the colour
     stored under it stays. Palette, CMYK and one-bit files are converted.
 
+    Args:
+        path: of the image file.
+        bit_depth: of the grey values in a 16-bit file: 12 scales 4095 to 255. None is all 16. Other files do not ask.
+
     Returns:
         uint8 [H x W x 3].
 
     Raises:
-        ImageError: unreadable, truncated or empty file; float pixels (their range is unknown); several frames.
+        ImageError: unreadable, truncated or empty file; float pixels (their range is unknown); several frames; a value
+            that does not fit the bit depth, or 16-bit colour where one is given.
     """
     image = _decode(path)
     if image.mode == "F":
         raise ImageError(path, "float pixels have no known range: convert the file to 8 or 16 bits")
     if image.mode.startswith("I"):
-        grey = _sixteen_bit(path, image)
-        # integer rounding of grey / 257
-        return np.repeat(((grey + 128) // 257).astype(np.uint8)[:, :, None], 3, axis=2)
+        return np.repeat(_eight_bit(path, sixteen_bit(path, image), bit_depth)[:, :, None], 3, axis=2)
+    if bit_depth is not None and deep_colour(path):
+        raise ImageError(path, "16-bit colour is read by its upper 8 bits, whatever dataset.bit_depth says: convert it")
     image.info.pop("transparency", None)
     try:
         return np.array(image.convert("RGB"), dtype=np.uint8)
@@ -41,15 +46,16 @@ def read_image(path: str) -> np.ndarray:
         raise ImageError(path, f"colour mode {image.mode} cannot be converted to RGB") from error
 
 
-def read_mask(path: str, threshold: int, *, working_size: tuple[int, int] | None = None) -> np.ndarray:
+def read_mask(path: str, threshold: int | None, *, working_size: tuple[int, int] | None = None) -> np.ndarray:
     """Defect pixels of a mask file: those whose value is above the threshold, in the file's own range.
 
     The value is the grey level (0-65535 for a 16-bit file, 0 or 255 for a one-bit file), the index of a palette file,
-    the largest channel of a colour file (alpha does not count).
+    the largest channel of a colour file; and alpha, where colour is the same everywhere and alpha is not.
 
     Args:
         path: of the mask file.
-        threshold: highest value that is not a defect.
+        threshold: highest value that is not a defect; None is that of `mask_threshold`, and reads a palette file by its
+            colours.
         working_size: (height, width); the values are resized to it (see resize_bilinear) before the comparison.
 
     Returns:
@@ -58,15 +64,48 @@ def read_mask(path: str, threshold: int, *, working_size: tuple[int, int] | None
     Raises:
         ImageError: unreadable file; or the mask has non-zero values, but none above the threshold.
     """
-    values = _mask_values(path)
+    values = mask_values(path, by_index=threshold is not None)
+    threshold = mask_threshold(values) if threshold is None else threshold
     highest = int(values.max())
     if 0 < highest <= threshold:
         raise ImageError(
-            path, f"the mask's largest value is {highest}, none is above {threshold}: lower mask_threshold"
+            path,
+            f"the mask's largest value is {highest}, none is above {threshold}: lower dataset.mask_threshold",
         )
     if working_size is not None:
         values = resize_bilinear(values, working_size)
     return np.asarray(values > threshold)
+
+
+def mask_threshold(values: np.ndarray) -> int:
+    """The highest value that is not a defect: between the two of a mask that has two, else half of the file's range."""
+    levels = np.unique(values)
+    if len(levels) == 2:
+        return int(levels.sum(dtype=np.int64)) // 2
+    return (255 if values.dtype == np.uint8 else _SIXTEEN_BIT) // 2
+
+
+def mask_values(path: str, *, by_index: bool) -> np.ndarray:
+    """Values [H x W] of a mask file as read_mask compares them: uint8, or int32 for a 16-bit file.
+
+    Args:
+        path: of the mask file.
+        by_index: reads a palette file by its indices, not by the colours that they stand for.
+
+    Raises:
+        ImageError: unreadable file, or float values.
+    """
+    image = _decode(path)
+    if image.mode == "F":
+        raise ImageError(path, "float pixels have no known range: convert the mask to 8 or 16 bits")
+    if image.mode.startswith("I"):
+        return sixteen_bit(path, image)
+    values = np.asarray(image) if image.mode == "P" and by_index else _brightness(image)
+    if _constant(values) and image.has_transparency_data:
+        alpha = np.asarray(image.convert("RGBA"))[:, :, 3]
+        return values if _constant(alpha) else alpha
+    # a palette may give all of its entries one colour
+    return np.asarray(image) if image.mode == "P" and _constant(values) else values
 
 
 def read_row_mask(row: CatalogRow, working_size: tuple[int, int] | None = None) -> np.ndarray:
@@ -94,7 +133,7 @@ def read_pair(row: CatalogRow, *, working_size: tuple[int, int] | None = None) -
     Raises:
         ImageError: an unreadable file, a mask of another size than its image, a region outside of the image.
     """
-    image = read_image(row.image)
+    image = read_image(row.image, row.bit_depth)
     mask = None
     if row.mask is not None:
         _check_mask_size(row.mask, row.image, image.shape[:2])
@@ -141,6 +180,12 @@ def image_size(path: str) -> tuple[int, int]:
     return (width, height) if turned else (height, width)
 
 
+def deep_colour(path: str) -> bool:
+    """Whether a file holds colour of 16 bits a channel, of which only the upper 8 can be read."""
+    with Image.open(path) as image:
+        return image.mode.startswith("RGB") and any(";16" in str(tile[3]) for tile in image.tile)
+
+
 def content_hash(path: str) -> str:
     """BLAKE2b of a file's bytes, 16 bytes as hexadecimal digits. Raises ImageError for an unreadable file."""
     try:
@@ -180,25 +225,34 @@ def _reason(path: str, error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _sixteen_bit(path: str, image: Image.Image) -> np.ndarray:
-    """Values [H x W] of a 16-bit grey image as int32; Pillow opens some of them in its 32-bit mode."""
+def sixteen_bit(path: str, image: Image.Image) -> np.ndarray:
+    """Values [H x W] of a 16-bit grey image as int32; Pillow opens some of them in its 32-bit mode.
+
+    Raises ImageError for values that do not fit 16 bits.
+    """
     values = np.asarray(image).astype(np.int64)
     if values.size and (values.min() < 0 or values.max() > _SIXTEEN_BIT):
         raise ImageError(path, f"grey values {values.min()} to {values.max()} do not fit 16 bits")
     return values.astype(np.int32)
 
 
-def _mask_values(path: str) -> np.ndarray:
-    image = _decode(path)
-    if image.mode == "F":
-        raise ImageError(path, "float pixels have no known range: convert the mask to 8 or 16 bits")
-    if image.mode.startswith("I"):
-        return _sixteen_bit(path, image)
-    if image.mode in {"L", "P"}:
-        return np.asarray(image)
-    if image.mode in {"1", "LA"}:
+def _eight_bit(path: str, grey: np.ndarray, bit_depth: int | None) -> np.ndarray:
+    """Grey values of a bit depth scaled to 0-255, rounded to the nearest integer."""
+    full = _SIXTEEN_BIT if bit_depth is None else 2**bit_depth - 1
+    if grey.size and grey.max() > full:
+        raise ImageError(path, f"the grey value {grey.max()} does not fit {bit_depth} bits (dataset.bit_depth)")
+    return np.asarray((grey * 255 + full // 2) // full, dtype=np.uint8)
+
+
+def _brightness(image: Image.Image) -> np.ndarray:
+    """The grey level, or the largest colour channel, uint8 [H x W]."""
+    if image.mode in {"L", "1", "LA"}:
         return np.asarray(image.convert("L"))
     return np.asarray(np.asarray(image.convert("RGB")).max(axis=2))
+
+
+def _constant(values: np.ndarray) -> bool:
+    return bool(values.min() == values.max())
 
 
 def _check_mask_size(mask_path: str, image_path: str, size: tuple[int, ...]) -> None:

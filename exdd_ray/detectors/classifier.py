@@ -255,7 +255,7 @@ def _made_from(rows: Sequence[CatalogRow], sources: Sources | None) -> dict[int,
 def _contents(rows: Sequence[CatalogRow]) -> list[str]:
     contents = content_digests([row.image for row in rows])
     return [
-        f"{content} {row.label} {row.region or ''} {row.split} {row.origin == REAL}"
+        f"{content} {row.label} {row.view} {row.split} {row.origin == REAL}"
         for content, row in zip(contents, rows, strict=True)
     ]
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from exdd_ray.config.experiment import DatasetConfig, ExperimentConfig, ProceduralConfig
-from exdd_ray.data.catalog import build_catalog
+from exdd_ray.data.catalog import build_catalog, with_reading
 from exdd_ray.data.datasets import DATASETS, default_root, find_dataset, load_dataset
 from exdd_ray.data.datasets.layout import scan_mvtec_like
 from exdd_ray.data.split import split_catalog
@@ -37,6 +37,7 @@ def load_catalog(config: DatasetConfig, store: Store, progress: Progress) -> pa.
     if not root.is_dir():
         raise DataError(f"{root}: no such folder: give dataset.root, or get it with `exdd data get {config.name}`")
     catalog = load_dataset(config.name, root, config.category)
+    catalog = with_reading(catalog, config.mask_threshold, config.bit_depth)
     return catalog if config.weak_labels is None else apply_weak_labels(catalog, config.weak_labels)
 
 

@@ -124,6 +124,7 @@ def _predictions(evaluations: Mapping[str, Evaluation]) -> pa.Table:
                 "image": row.image,
                 "mask": row.mask,
                 "mask_threshold": row.mask_threshold,
+                "bit_depth": row.bit_depth,
                 "region": list(row.region) if row.region else None,
                 "score": float(score),
             }

@@ -79,7 +79,7 @@ class Workshop:
         if key not in self._contents:
             rows = catalog_rows(universe)
             files = content_digests([file for row in rows for file in (row.image, row.mask) if file])
-            how = [[row.id, row.split, row.label, row.mask_threshold, row.region, row.mask is None] for row in rows]
+            how = [[row.id, row.split, row.label, row.mask_threshold, row.view, row.mask is None] for row in rows]
             self._contents[key] = digest([how, files])
         return self._contents[key]
 

@@ -174,8 +174,7 @@ def plan_slices(catalog: pa.Table, features: FeaturesConfig, device: str = CPU) 
     for start in range(0, len(rows), SLICE):
         part = tuple(rows[start : start + SLICE])
         inputs = tuple(
-            f"{content}{list(row.region) if row.region else ''}"
-            for content, row in zip(contents[start : start + SLICE], part, strict=True)
+            f"{content}{row.view}" for content, row in zip(contents[start : start + SLICE], part, strict=True)
         )
         jobs.append(SliceJob(part, features, Recipe("embed", VERSION, how, inputs), device))
     return jobs

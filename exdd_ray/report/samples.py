@@ -66,7 +66,7 @@ def read_sample(made: Made) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[i
     result, mask = read_pair(made.row)
     if mask is None or not mask.any():
         raise ArtifactError(f"{made.row.image}: a synthetic defect without a mask")
-    background = read_image(made.background)
+    background = read_image(made.background, made.bit_depth)
     if background.shape == result.shape:
         return background, result, mask, None
     height, width = result.shape[:2]

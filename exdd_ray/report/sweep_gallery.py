@@ -134,6 +134,7 @@ def _catalog_row(record: Row, row: Row) -> CatalogRow:
     return CatalogRow(
         dataset=row["dataset"],
         category=row["category"],
+        bit_depth=record.get("bit_depth"),
         region=None if region is None else tuple(region),
         **{name: record[name] for name in names},
     )

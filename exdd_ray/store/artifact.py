@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock
 
 from exdd_ray.errors import ArtifactError, UserError
-from exdd_ray.store.folders import discard, publish, read_metadata, remove_abandoned, write_manifest
+from exdd_ray.store.folders import UNFINISHED, discard, publish, read_metadata, remove_abandoned, write_manifest
 from exdd_ray.store.hashes import digest
 from exdd_ray.store.mirror import Mirror, cache_folder, is_remote
 
@@ -171,7 +171,7 @@ class Store:
 
     @contextmanager
     def _alone(self, key: str) -> Iterator[None]:
-        file = self.root / "unfinished" / f"{key}.making"
+        file = self.root / UNFINISHED / f"{key}.making"
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             lock = FileLock(file)
@@ -185,7 +185,7 @@ class Store:
             lock.release()
 
     def _temporary(self, key: str) -> Path:
-        place = self.root / "unfinished"
+        place = self.root / UNFINISHED
         folder = place / f"{socket.gethostname()}~{os.getpid()}~{os.urandom(4).hex()}~{key}"
         try:
             folder.mkdir(parents=True)

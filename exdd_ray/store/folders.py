@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from exdd_ray.store.artifact import Recipe
 
 MANIFEST = "manifest.json"
+UNFINISHED = "unfinished"
 _CHUNK = 1 << 20
 _CRC = "crc32:"
 

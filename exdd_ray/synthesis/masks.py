@@ -12,8 +12,8 @@ from scipy.ndimage import binary_erosion
 from exdd_ray.config.detector import Size
 from exdd_ray.config.synthesis import MaskConfig, MaskShape
 from exdd_ray.data.catalog import CatalogRow
-from exdd_ray.data.datasets.layout import is_image
-from exdd_ray.data.images import read_image, read_pair
+from exdd_ray.data.datasets.files import is_image
+from exdd_ray.data.images import read_mask, read_pair
 from exdd_ray.errors import DataError
 from exdd_ray.procedural.shapes import blob, random_centre, stroke, tapered, wandering_path
 
@@ -124,14 +124,13 @@ def library_files(folder: Path) -> tuple[str, ...]:
 
 
 def load_mask(file: str, size: Size, *, bicubic: bool = False) -> np.ndarray:
-    """Mask bool [H x W] of an image file, its pixels above 127, resized to (height, width) as resize_mask does.
+    """Mask bool [H x W] of an image file, resized to (height, width) as resize_mask does.
 
     Raises:
         ImageError: unreadable file.
         DataError: the mask is empty or full, in the file or after the reduction.
     """
-    values = read_image(file).max(axis=2)
-    return _resize_usable(values > LIBRARY_LEVEL, size, file, bicubic=bicubic)
+    return _resize_usable(read_mask(file, None), size, file, bicubic=bicubic)
 
 
 def _positive_mask(

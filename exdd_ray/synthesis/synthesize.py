@@ -59,6 +59,7 @@ class Made:
         mask_source: the shape or file of its mask.
         model, revision: that painted it; empty where none did.
         versions: of the packages that made it.
+        bit_depth: of the background's file, as its catalog row has it.
     """
 
     row: CatalogRow
@@ -69,6 +70,7 @@ class Made:
     model: str = ""
     revision: str = ""
     versions: str = ""
+    bit_depth: int | None = None
 
 
 @dataclass(frozen=True)
@@ -198,8 +200,8 @@ def _ground(config: ForegroundConfig) -> dict[str, Any]:
 
 def _contents(backgrounds: Sequence[CatalogRow], masked: Sequence[CatalogRow]) -> list[str]:
     files = [row.image for row in backgrounds] + [str(row.mask) for row in masked]
-    regions = [f"{row.region}" if row.region else "" for row in (*backgrounds, *masked)]
-    return [f"{content}{region}" for content, region in zip(content_digests(files), regions, strict=True)]
+    views = [row.view for row in (*backgrounds, *masked)]
+    return [f"{content}{view}" for content, view in zip(content_digests(files), views, strict=True)]
 
 
 def _sources(config: Synthesizer) -> list[str]:
@@ -258,5 +260,6 @@ def _made(job: ChunkJob, artifact: Artifact, index: dict[str, Any]) -> Made:
         mask=str(artifact.file(f"{number:06d}_mask.png")),
         origin=artifact.key,
     )
-    origin = (str(index[name]) for name in ORIGIN)
-    return Made(row, job.prompt, int(index["seed"]), *origin)
+    background, mask_source, model, revision, versions = (str(index[name]) for name in ORIGIN)
+    seed, depth = int(index["seed"]), like.bit_depth
+    return Made(row, job.prompt, seed, background, mask_source, model, revision, versions, depth)

@@ -60,6 +60,6 @@ def _outranked(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _row(record: Mapping[str, Any], trial: TrialRow) -> CatalogRow:
-    masked = {} if record["mask"] is None else {"mask": record["mask"], "mask_threshold": record["mask_threshold"]}
-    about = {name: record[name] for name in ("id", "split", "label", "defect", "image")}
-    return CatalogRow(dataset=trial.dataset, category=trial.category, **about, **masked)
+    names = ("id", "split", "label", "defect", "image", "mask", "mask_threshold")
+    about: dict[str, Any] = {name: record[name] for name in names}
+    return CatalogRow(dataset=trial.dataset, category=trial.category, bit_depth=record.get("bit_depth"), **about)

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from exdd_ray.cli import data as cli
-from exdd_ray.data.check import check_dataset
+from exdd_ray.data.catalog import with_reading
+from exdd_ray.data.check import DataReport, check_dataset
 from exdd_ray.data.datasets import load_dataset
 
 
@@ -70,7 +71,6 @@ def test_unreadable_image(clean: Path) -> None:
     ("value", "size", "reason"),
     [
         (0, (6, 8), "the mask of a defect is empty"),
-        (3, (6, 8), "lower mask_threshold"),
         (255, (6, 9), "mask of 9 x 6 pixels for an image of 8 x 6"),
     ],
 )
@@ -80,6 +80,55 @@ def test_bad_masks(clean: Path, value: int, size: tuple[int, int], reason: str) 
     assert [trouble.id for trouble in report.masks] == ["test/dent/d.png"]
     assert reason in report.masks[0].reason
     assert report.problems == 1
+
+
+def checked(root: Path, mask_threshold: int | None = None, bit_depth: int | None = None) -> DataReport:
+    return check_dataset(with_reading(load_dataset("folder", root), mask_threshold, bit_depth))
+
+
+def test_a_threshold_that_no_value_exceeds_is_a_problem_that_names_its_key(clean: Path) -> None:
+    put(clean / "ground_truth" / "dent" / "d.png", 3)
+    assert checked(clean).problems == 0
+    report = checked(clean, mask_threshold=3)
+    assert "none is above 3: lower dataset.mask_threshold" in report.masks[0].reason
+    assert report.problems == 1
+
+
+def test_grey_masks_that_lose_pixels_and_inverted_ones_are_noted(clean: Path) -> None:
+    file = clean / "ground_truth" / "dent" / "d.png"
+    pixels = np.zeros((6, 8), np.uint8)
+    pixels[1:3, 1:7], pixels[4, 1:5], pixels[4, 5:7] = 80, 240, 255
+    Image.fromarray(pixels).save(file)
+    (note,) = checked(clean).notes
+    assert "1 of 1 masks have more than two values" in note
+    assert "test/dent/d.png, 67%, with values up to 255 of which those above 127 count" in note
+    assert checked(clean, mask_threshold=79).notes == ()
+    Image.fromarray(np.where(pixels, 0, 255).astype(np.uint8)).save(file)
+    (note,) = checked(clean).notes
+    assert "more than half of their image (the first: test/dent/d.png, 62%): are they inverted?" in note
+
+
+def test_smooth_edges_of_a_mask_are_no_note(clean: Path) -> None:
+    file = clean / "ground_truth" / "dent" / "d.png"
+    image = np.random.default_rng(0).integers(0, 256, (96, 128, 3)).astype(np.uint8)
+    Image.fromarray(image).save(clean / "test" / "dent" / "d.png")
+    mask = Image.new("L", (128, 96))
+    mask.paste(255, (30, 30, 90, 70))
+    mask.filter(ImageFilter.GaussianBlur(1)).save(file)
+    assert checked(clean).notes == ()
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_unused_bits_are_noted_until_the_bit_depth_is_given(tmp_path: Path, suffix: str) -> None:
+    for seed in range(3):
+        values = np.random.default_rng(seed).integers(0, 4000, (16, 16)).astype(np.uint16)
+        Image.fromarray(values).save(tmp_path / f"{seed}.{suffix}")
+    (note,) = checked(tmp_path).notes
+    assert note.startswith("3 images have 16 bits, of which values up to 39")
+    assert "use 12: read as 16 bits they have 17 levels; dataset.bit_depth=12 uses all 256" in note
+    assert checked(tmp_path, bit_depth=12).notes == ()
+    report = checked(tmp_path, bit_depth=10)
+    assert "does not fit 10 bits (dataset.bit_depth)" in report.unreadable[0].reason
 
 
 def test_a_missing_mask_is_a_problem_unless_all_are_missing(clean: Path) -> None:
@@ -161,3 +210,6 @@ def test_real_magnetic_tiles(shared_dir: Path) -> None:
     assert [trouble.reason for trouble in report.masks] == ["the mask of a defect is empty"] * 4
     assert all(trouble.id.startswith("MT_Uneven/") for trouble in report.masks)
     assert report.problems == 4
+    # Tiles were photographed at several exposures.
+    assert 0.5 < len(report.twins) / report.images < 0.9
+    assert "a random split puts such pairs into train and test" in report.notes[-1]

@@ -145,7 +145,7 @@ def test_mask_threshold_is_exclusive(tmp_path: Path) -> None:
 
 def test_mask_below_its_threshold_says_what_to_do(tmp_path: Path) -> None:
     path = save(tmp_path / "m.png", np.array([[0, 3]], np.uint8))
-    with pytest.raises(ImageError, match=r"largest value is 3, none is above 127: lower mask_threshold"):
+    with pytest.raises(ImageError, match=r"largest value is 3, none is above 127: lower dataset.mask_threshold"):
         read_mask(path, 127)
     assert not read_mask(save(tmp_path / "z.png", np.zeros((2, 2), np.uint8)), 127).any()
 
@@ -164,6 +164,51 @@ def test_mask_kinds(tmp_path: Path) -> None:
     assert read_mask(opaque, 127).tolist() == [[False, True]]
     Image.fromarray(np.array([[True, False]])).save(tmp_path / "bit.png")
     assert read_mask(str(tmp_path / "bit.png"), 127).tolist() == [[True, False]]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 80), (0, 1), (0, 240), (100, 101), (0, 255)])
+def test_a_mask_of_two_values_is_read_as_such(tmp_path: Path, low: int, high: int) -> None:
+    path = save(tmp_path / "m.png", np.array([[low, high, low], [low, low, high]], np.uint8))
+    assert read_mask(path, None).tolist() == [[False, True, False], [False, False, True]]
+
+
+def test_a_mask_of_many_values_is_split_in_the_middle_of_its_range(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.png", np.array([[0, 80, 127, 128, 240]], np.uint8))
+    assert read_mask(path, None).tolist() == [[False, False, False, True, True]]
+    assert read_mask(path, 79).tolist() == [[False, True, True, True, True]]
+    deep = save(tmp_path / "deep.png", np.array([[0, 300, 32768, 65535]], np.uint16))
+    assert read_mask(deep, None).tolist() == [[False, False, True, True]]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("colour", [255, 0])
+def test_a_mask_in_the_alpha_of_one_colour(tmp_path: Path, mode: str, colour: int) -> None:
+    image = Image.new("L", (3, 1), colour).convert(mode)
+    alpha = Image.fromarray(np.array([[0, 255, 0]], np.uint8))
+    image.putalpha(alpha)
+    image.save(tmp_path / "m.png")
+    assert read_mask(str(tmp_path / "m.png"), None).tolist() == [[False, True, False]]
+    assert read_mask(str(tmp_path / "m.png"), 127).tolist() == [[False, True, False]]
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_palette_mask_is_read_by_its_colours_whatever_their_order(tmp_path: Path, flip: bool) -> None:
+    image = Image.new("P", (3, 1))
+    image.putpalette([255, 255, 255, 0, 0, 0] if flip else [0, 0, 0, 255, 255, 255])
+    image.putdata([1, 0, 1] if flip else [0, 1, 0])
+    image.save(tmp_path / "m.png")
+    assert read_mask(str(tmp_path / "m.png"), None).tolist() == [[False, True, False]]
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_bit_depth_scales_grey_by_the_bits_in_use(tmp_path: Path, suffix: str) -> None:
+    path = save(tmp_path / f"a.{suffix}", np.array([[0, 16, 2048, 4095]], dtype=np.uint16))
+    assert read_image(path, 12)[0, :, 0].tolist() == [0, 1, 128, 255]
+    assert read_image(path)[0, :, 0].tolist() == [0, 0, 8, 16]
+    assert read_pair(row(path, bit_depth=12))[0][0, 3].tolist() == [255] * 3
+    with pytest.raises(ImageError, match=r"4095 does not fit 11 bits \(dataset.bit_depth\)"):
+        read_image(path, 11)
+    assert read_image(save(tmp_path / "b.png", noise(4, 4)), 12).tolist() == noise(4, 4).tolist()
 
 
 def test_pair_of_another_size_names_both(tmp_path: Path) -> None:

@@ -6,9 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from exdd_ray.data.catalog import select_rows
 from exdd_ray.data.datasets import btad, dagm, folder, kolektor, ksdd2, magnetic_tile, mpdd, mvtec_ad, visa
-from exdd_ray.data.datasets.layout import found_text
+from exdd_ray.data.datasets.files import found_text
+from exdd_ray.data.datasets.layout import NORMAL_KINDS
 from exdd_ray.data.datasets.spec import DatasetSpec
 from exdd_ray.errors import DataError
 
@@ -25,7 +28,8 @@ def load_dataset(name: str, root: str | Path, category: str | None = None) -> pa
         category: one of a dataset's several; None loads all that are in the folder.
 
     Raises:
-        DataError: unknown name or category (the nearest one is suggested), missing folder, another layout, no image.
+        DataError: unknown name or category (the nearest one is suggested), missing folder, another layout, no image, a
+            train split without a normal image, one mask for two images.
         ImageError: a mask that the dataset's labels depend on cannot be read.
     """
     spec = find_dataset(name)
@@ -40,6 +44,8 @@ def load_dataset(name: str, root: str | Path, category: str | None = None) -> pa
     catalog = spec.load(base, category)
     if catalog.num_rows == 0:
         raise DataError(f"{base}: no image of dataset {name}; {found_text(base)}")
+    _check_training(base, catalog)
+    _check_masks(catalog)
     return catalog
 
 
@@ -58,6 +64,26 @@ def default_root(name: str) -> Path:
 def guess_dataset(root: Path) -> str:
     """Name of the dataset whose layout a folder has; `folder` where it is none of the known ones."""
     return next((name for name, spec in DATASETS.items() if spec.markers and _matches(root, spec)), folder.NAME)
+
+
+def _check_training(root: Path, catalog: pa.Table) -> None:
+    """Refuse a training split of defects only, as one whose normal images lie in a folder of a name not known."""
+    train = select_rows(catalog, split="train")
+    for category in pc.unique(train["category"]).to_pylist():
+        part = train.filter(pc.equal(train["category"], category))
+        if not select_rows(part, label=0).num_rows:
+            kinds = ", ".join(sorted(set(part["defect"].to_pylist())))
+            raise DataError(
+                f"{root}: {category}: the train split has no normal image, only {kinds}: normal images must lie in a "
+                f"folder named {' or '.join(sorted(NORMAL_KINDS))} (any case)"
+            )
+
+
+def _check_masks(catalog: pa.Table) -> None:
+    taken: dict[str, str] = {}
+    for image, mask in zip(catalog["image"].to_pylist(), catalog["mask"].to_pylist(), strict=True):
+        if mask is not None and taken.setdefault(mask, image) != image:
+            raise DataError(f"{mask}: would be the mask of both {taken[mask]} and {image}")
 
 
 def _matches(root: Path, spec: DatasetSpec) -> bool:

@@ -14,7 +14,7 @@ _CATEGORIES = tuple(_COUNTS)
 
 def load(root: Path, category: str | None) -> pa.Table:
     """`<category>/train/ok`, `test/ok`, `test/ko` and `ground_truth/ko`; images and masks are .png or .bmp, mixed."""
-    return load_mvtec_like(root, category, dataset=NAME, categories=_CATEGORIES, normal=("ok",))
+    return load_mvtec_like(root, category, dataset=NAME, categories=_CATEGORIES)
 
 
 SPEC = DatasetSpec(

@@ -7,46 +7,47 @@ from pathlib import Path
 import pyarrow as pa
 
 from exdd_ray.data.catalog import GOOD, UNSPLIT, CatalogRow, build_catalog
+from exdd_ray.data.datasets.files import found_text, is_image, list_folders, list_images, walk_files
 from exdd_ray.data.datasets.layout import (
+    DEFECT_KINDS,
     MASK_ENDINGS,
+    NORMAL_KINDS,
+    find_folder,
     find_mask,
-    found_text,
     index_stems,
-    is_image,
-    list_folders,
-    list_images,
+    is_normal,
     scan_mvtec_like,
 )
 from exdd_ray.data.datasets.spec import DatasetSpec
 from exdd_ray.errors import DataError
 
 NAME = "folder"
-_NORMAL_KINDS = (GOOD, "ok", "normal")
-_NORMAL_MASKS = {(folder, kind) for folder in ("ground_truth", "masks") for kind in _NORMAL_KINDS}
 _LAYOUTS = "train/good + test/<defect> [+ ground_truth/<defect>], or normal/ + defect/ [+ masks/], or images only"
 
 
 def load(root: Path, category: str | None) -> pa.Table:
     """Catalog of the first layout that the root has.
 
-    1. `train/good`, `test/good`, `test/<defect>`, masks in `ground_truth/<defect>` (as MVTec AD; `ok` and `normal`
-       also name normal images, and `train/<defect>` holds defects to train on).
+    1. `train/good`, `test/good`, `test/<defect>`, masks in `ground_truth/<defect>` (as MVTec AD; `train/<defect>` holds
+       defects to train on).
     2. `normal/` and `defect/` (or `defect/<kind>/`), masks in `masks/` (or `masks/<kind>/`) or beside the images;
        all `unsplit`.
     3. Images only: all normal, `unsplit`.
 
-    A mask has its image's name, with or without one of the endings _mask, _GT, _gt, _label, and any image extension;
-    it must then have an ending where it lies beside the image. A defect without a mask keeps its image label only.
+    Names are read in any case; `good`, `ok` and `normal` are one, and so are `defect`, `defective`, `bad`, `ng`, `nok`
+    and others (DEFECT_KINDS). A mask has its image's name, with or without one of the endings _mask, _GT, _gt, _label,
+    and any image extension; it must then have an ending where it lies beside the image. A defect without a mask keeps
+    its image label only.
 
     Raises:
         DataError: none of the layouts; or an image file that has no place in the layout, as a mask without its image.
     """
     if category not in {None, NAME}:
         raise DataError(f"{root}: a folder has the one category {NAME!r}, not {category!r}")
-    if (root / "train").is_dir():
-        rows = list(scan_mvtec_like(root, root, dataset=NAME, category=NAME, normal=_NORMAL_KINDS))
-    elif (root / "normal").is_dir():
-        rows = list(chain(_scan_normal(root, root / "normal"), _scan_defects(root)))
+    if find_folder(root, {"train"}):
+        rows = list(scan_mvtec_like(root, root, dataset=NAME, category=NAME))
+    elif normal := find_folder(root, NORMAL_KINDS):
+        rows = list(chain(_scan_normal(root, normal), _scan_defects(root)))
     elif list_images(root):
         rows = list(_scan_normal(root, root))
     else:
@@ -63,14 +64,15 @@ def _scan_normal(root: Path, folder: Path) -> Iterator[CatalogRow]:
 
 
 def _scan_defects(root: Path) -> Iterator[CatalogRow]:
-    for folder in [root / "defect", *list_folders(root / "defect")]:
+    defects, separate = find_folder(root, DEFECT_KINDS), find_folder(root, {"masks"})
+    if defects is None:
+        return
+    for folder in [defects, *list_folders(defects)]:
         images, masks = _part_masks(folder)
-        kind = folder.name
-        if (root / "masks").is_dir():
-            separate = root / "masks" / kind
-            masks |= index_stems(list_images(separate if separate.is_dir() else root / "masks"))
+        if separate is not None:
+            masks |= index_stems(list_images(find_folder(separate, {folder.name.lower()}) or separate))
         for image in images:
-            yield _row(root, image, defect=kind, mask=find_mask(masks, image.stem))
+            yield _row(root, image, defect=folder.name, mask=find_mask(masks, image.stem))
 
 
 def _part_masks(folder: Path) -> tuple[list[Path], dict[str, Path]]:
@@ -98,11 +100,16 @@ def _row(root: Path, image: Path, defect: str | None = None, mask: Path | None =
 
 def _check_all_used(root: Path, rows: list[CatalogRow]) -> None:
     used = {path for row in rows for path in (row.image, row.mask)}
-    unused = sorted(path for path in root.rglob("*") if is_image(path) and str(path) not in used)
+    unused = [path for path in walk_files(root) if is_image(path) and str(path) not in used]
     # The masks of normal images are empty by definition.
-    unused = [path for path in unused if path.relative_to(root).parts[:-1] not in _NORMAL_MASKS]
+    unused = [path for path in unused if not _is_normal_mask(path.relative_to(root))]
     if unused:
         raise DataError(f"{unused[0]}: has no place in the layout ({len(unused)} such files); expected {_LAYOUTS}")
+
+
+def _is_normal_mask(path: Path) -> bool:
+    where, *kind = path.parts[:-1] or ("",)
+    return where.lower() in {"ground_truth", "masks"} and len(kind) == 1 and is_normal(kind[0])
 
 
 SPEC = DatasetSpec(

@@ -5,7 +5,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from exdd_ray.data.catalog import GOOD, UNSPLIT, CatalogRow, build_catalog
-from exdd_ray.data.datasets.layout import any_defect, list_images
+from exdd_ray.data.datasets.files import list_images
+from exdd_ray.data.datasets.layout import any_defect
 from exdd_ray.data.datasets.spec import DatasetSpec, Expected, Source
 
 NAME = "kolektor"

@@ -1,42 +1,33 @@
-"""What the dataset loaders share: listing folders, pairing masks with images, the layout of MVTec AD."""
+"""What the dataset loaders share: the names of kinds, pairing masks with images, the layout of MVTec AD."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
 
 from exdd_ray.data.catalog import GOOD, CatalogRow, build_catalog
+from exdd_ray.data.datasets.files import found_text, list_folders, list_images
 from exdd_ray.data.images import read_mask
 from exdd_ray.errors import DataError
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+NORMAL_KINDS = frozenset({GOOD, "ok", "normal"})
+DEFECT_KINDS = frozenset({"defect", "defects", "defective", "bad", "ng", "nok", "ko", "abnormal", "anomaly"})
 MASK_ENDINGS = ("", "_mask", "_GT", "_gt", "_label")
 _IO_THREADS = 8
 
 
-def is_image(path: Path) -> bool:
-    """By its extension, in either case; hidden files are none."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+def is_normal(kind: str) -> bool:
+    """Whether a folder of this name holds normal images: good, ok or normal, in any case."""
+    return kind.lower() in NORMAL_KINDS
 
 
-def list_images(folder: Path) -> list[Path]:
-    """Image files directly in a folder, sorted; empty for a folder that does not exist."""
-    return sorted(path for path in folder.iterdir() if is_image(path)) if folder.is_dir() else []
-
-
-def list_folders(folder: Path) -> list[Path]:
-    """Folders directly in a folder, sorted, without hidden ones; empty for a folder that does not exist."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def found_text(folder: Path) -> str:
-    """The first entries of a folder, for error messages."""
-    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
-    return "found " + (", ".join(islice(names, 6)) + (", ..." if len(names) > 6 else "") if names else "nothing")
+def find_folder(root: Path, names: Collection[str]) -> Path | None:
+    """The folder directly in a root that has one of the names, in any case. Raises DataError where there are two."""
+    found = [folder for folder in list_folders(root) if folder.name.lower() in names]
+    if len(found) > 1:
+        raise DataError(f"{root}: {found[0].name}/ and {found[1].name}/ stand for the same: put their images into one")
+    return found[0] if found else None
 
 
 def category_folders(root: Path, categories: Sequence[str], category: str | None) -> list[Path]:
@@ -74,32 +65,31 @@ def any_defect(masks: Sequence[Path]) -> list[bool]:
         return list(pool.map(lambda path: bool(read_mask(str(path), 0).any()), masks))
 
 
-def scan_mvtec_like(
-    root: Path, folder: Path, *, dataset: str, category: str, normal: Sequence[str] = (GOOD,)
-) -> Iterator[CatalogRow]:
-    """Rows of one folder with `train/<kind>`, `test/<kind>` and the masks in `ground_truth/<kind>`.
+def scan_mvtec_like(root: Path, folder: Path, *, dataset: str, category: str) -> Iterator[CatalogRow]:
+    """Rows of one folder with `train/<kind>`, `test/<kind>` and the masks in `ground_truth/<kind>`, in any case.
 
     Args:
         root: ids are relative to it.
         folder: of the category.
         dataset: its name.
         category: its name.
-        normal: kinds that are not defects.
 
     Raises:
-        DataError: images lie directly in `train` or `test`, or a mask is ambiguous or fits two images.
+        DataError: images lie directly in `train` or `test`, or a mask is ambiguous.
     """
-    taken: dict[Path, Path] = {}
+    truth = find_folder(folder, {"ground_truth"})
     for split in ("train", "test"):
-        if loose := list_images(folder / split):
-            raise DataError(f"{loose[0]}: images must lie in a folder named by their kind, as {split}/{normal[0]}/")
-        for kind in list_folders(folder / split):
-            defective = kind.name not in normal
-            masks = index_stems(list_images(folder / "ground_truth" / kind.name)) if defective else {}
+        place = find_folder(folder, {split})
+        if place is None:
+            continue
+        if loose := list_images(place):
+            raise DataError(f"{loose[0]}: images must lie in a folder named by their kind, as {place.name}/{GOOD}/")
+        for kind in list_folders(place):
+            defective = not is_normal(kind.name)
+            marked = find_folder(truth, {kind.name.lower()}) if truth and defective else None
+            masks = index_stems(list_images(marked)) if marked else {}
             for image in list_images(kind):
                 mask = find_mask(masks, image.stem)
-                if mask is not None and taken.setdefault(mask, image) != image:
-                    raise DataError(f"{mask}: would be the mask of both {taken[mask]} and {image}")
                 yield CatalogRow(
                     id=image.relative_to(root).as_posix(),
                     dataset=dataset,
@@ -112,14 +102,12 @@ def scan_mvtec_like(
                 )
 
 
-def load_mvtec_like(
-    root: Path, category: str | None, *, dataset: str, categories: Sequence[str], normal: Sequence[str] = (GOOD,)
-) -> pa.Table:
+def load_mvtec_like(root: Path, category: str | None, *, dataset: str, categories: Sequence[str]) -> pa.Table:
     """Catalog of a dataset with one MVTec-like folder a category. Raises DataError where train or test is missing."""
     rows: list[CatalogRow] = []
     for folder in category_folders(root, categories, category):
         for split in ("train", "test"):
             if not (folder / split).is_dir():
                 raise DataError(f"{folder}: expected a folder {split}/, {found_text(folder)}")
-        rows += scan_mvtec_like(root, folder, dataset=dataset, category=folder.name, normal=normal)
+        rows += scan_mvtec_like(root, folder, dataset=dataset, category=folder.name)
     return build_catalog(rows)

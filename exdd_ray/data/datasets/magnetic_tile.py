@@ -6,7 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from exdd_ray.data.catalog import GOOD, UNSPLIT, CatalogRow, build_catalog
-from exdd_ray.data.datasets.layout import index_stems, list_folders, list_images
+from exdd_ray.data.datasets.files import list_folders, list_images
+from exdd_ray.data.datasets.layout import index_stems
 from exdd_ray.data.datasets.spec import DatasetSpec, Expected, Source
 
 NAME = "magnetic_tile"
