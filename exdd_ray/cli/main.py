@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 
 from exdd_ray import __version__
+from exdd_ray.cli.compare import add_compare_parser
 from exdd_ray.cli.data import add_data_parser
 from exdd_ray.cli.report import add_report_parser
 from exdd_ray.cli.run import add_config_parser, add_run_parser
@@ -27,6 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_run_parser(subparsers)
     add_report_parser(subparsers)
+    add_compare_parser(subparsers)
     add_synth_parser(subparsers)
     add_sweep_parser(subparsers)
     add_track_parser(subparsers)

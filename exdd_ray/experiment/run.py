@@ -18,6 +18,7 @@ from exdd_ray.experiment.trial import assign, prepare_trial, run_trial
 from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.report.page import write_report
 from exdd_ray.runs import write_whole
+from exdd_ray.store.contents import content_digests
 
 
 def run_trials(trials: Sequence[Trial], workshop: Workshop, done: Callable[[TrialResult], None]) -> list[TrialResult]:
@@ -70,7 +71,10 @@ def write_results(folder: Path, loaded: LoadedRun, results: Sequence[TrialResult
 
 
 def predictions_table(results: Sequence[TrialResult]) -> pa.Table:
-    """One row a trial and test image: name, category, seed, image id, label, defect, score."""
+    """One row a trial and test image: name, category, seed, image id, hash of its bytes, label, defect, score.
+
+    Two images cut from one file have its hash with their region.
+    """
     return pa.Table.from_pylist(
         [
             {
@@ -78,12 +82,18 @@ def predictions_table(results: Sequence[TrialResult]) -> pa.Table:
                 "category": result.category,
                 "seed": result.trial.config.seed,
                 "id": row.id,
+                "content": content if row.region is None else f"{content} {list(row.region)}",
                 "label": row.label,
                 "defect": row.defect,
                 "score": float(score),
             }
             for result in results
-            for row, score in zip(result.predictions.rows, result.predictions.scores, strict=True)
+            for row, content, score in zip(
+                result.predictions.rows,
+                content_digests([row.image for row in result.predictions.rows]),
+                result.predictions.scores,
+                strict=True,
+            )
         ]
     )
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from exdd_ray.errors import ConfigError, UserError
+from exdd_ray.store.hashes import digest
 from exdd_ray.tracking.results import TrackedSweep, TrialRow, plain
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 FILES = ("report.html", "summary.json", "summary.parquet", "trials.parquet", "plan.json", "resolved.yaml")
 _CREDENTIALS = re.compile(r"//[^/@\s]*@")
 _LOCAL = ("sqlite:", "file:")
+_IDENTITY = "exdd_identity"
 _RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 
@@ -29,6 +31,8 @@ def check_mlflow() -> None:
 
 def log_sweep(sweep: TrackedSweep, uri: str) -> str:
     """Log all of a sweep as one run of the experiment of its name, each trial as a run nested in it.
+
+    What is logged again goes into the run that an earlier call made for it.
 
     Settings are parameters, FILES artifacts. A new experiment of a local store keeps its artifacts in the results'
     folder, under `mlflow`; on a server, the server says where.
@@ -72,8 +76,8 @@ def _experiment(client: "MlflowClient", sweep: TrackedSweep, uri: str) -> str:
 def _log_parent(client: "MlflowClient", experiment: str, sweep: TrackedSweep) -> str:
     facts = sweep.facts
     tags = {name: str(facts[name]) for name in ("baseline", "chosen") if facts[name] is not None}
-    parent: str = client.create_run(experiment, run_name=sweep.name, tags=tags).info.run_id
     about = {"objectives": ", ".join(facts["objectives"]), "select": facts["select"]}
+    parent = _run(client, experiment, sweep.name, tags, f"{sweep.name}: {about}")
     _log(client, parent, about, {"trials": facts["trials"], "failed": facts["failed"]}, "\n".join(facts["remarks"]))
     return parent
 
@@ -81,9 +85,21 @@ def _log_parent(client: "MlflowClient", experiment: str, sweep: TrackedSweep) ->
 def _log_trial(client: "MlflowClient", experiment: str, parent: str, row: TrialRow) -> None:
     tags = {"mlflow.parentRunId": parent, "trial": row.name, "dataset": row.dataset, "category": row.category}
     tags |= {"error": row.error} if row.error else {"artifact": row.artifact.key} if row.artifact else {}
-    run: str = client.create_run(experiment, run_name=row.title, tags=tags).info.run_id
+    run = _run(client, experiment, row.title, tags, row.identity)
     _log(client, run, {**row.settings, "seed": row.seed}, row.metrics, row.remarks)
     client.set_terminated(run, status="FAILED" if row.artifact is None else "FINISHED")
+
+
+def _run(client: "MlflowClient", experiment: str, name: str, tags: Mapping[str, str], about: str) -> str:
+    """The id of the run that shows something: the one that was made for it before, or a new one."""
+    own = {**tags, _IDENTITY: digest(about)}
+    found = client.search_runs([experiment], f"tags.{_IDENTITY} = '{own[_IDENTITY]}'", max_results=1)
+    if not found:
+        return str(client.create_run(experiment, run_name=name, tags=own).info.run_id)
+    run = str(found[0].info.run_id)
+    for key, value in own.items():
+        client.set_tag(run, key, value)
+    return run
 
 
 def _log(

@@ -45,6 +45,11 @@ class TrialRow:
         return ", ".join(filter(None, [self.name, self.category, f"seed {self.seed}"]))
 
     @property
+    def identity(self) -> str:
+        """The same whenever the same trial is logged: of the artifact's key, or of the title where there is none."""
+        return f"{self.name} {self.artifact.key}" if self.artifact else self.title
+
+    @property
     def stages(self) -> tuple[str, ...]:
         """Keys of the artifacts that it was made from."""
         return () if self.artifact is None else tuple(self.artifact.metadata["stages"])

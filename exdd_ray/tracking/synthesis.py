@@ -21,8 +21,9 @@ def log_synthesis(
     """Log each set as a run of `project`, all in the group `name`.
 
     A run holds the first MAX_EACH samples of each prompt as a table, the counts and quality figures as its summary, and
-    the resolved config. The entity is that of WANDB_ENTITY. Without WANDB_API_KEY and WANDB_MODE the runs stay offline:
-    all of their files, images included, lie in `folder`/wandb. A `mode` of None is tracking_mode's.
+    the resolved config; to log it again makes no other run. The entity is that of WANDB_ENTITY. Without
+    WANDB_API_KEY and WANDB_MODE the runs stay offline: all of their files, images included, lie in `folder`/wandb. A
+    `mode` of None is tracking_mode's.
 
     Returns:
         Each run's address, or its folder where it is offline: wandb's own process may still be writing there until this
@@ -61,7 +62,8 @@ def _log_set(place: Place, entry: SynthesisSet) -> str:
     import wandb
 
     tags, notes = (entry.dataset, entry.category), "\n".join(entry.remarks)
-    with start_run(place, "synthesis", entry.title, _config(entry), tags, notes) as run:
+    about = f"{entry.title} {entry.config.model_dump_json()}"
+    with start_run(place, "synthesis", entry.title, _config(entry), tags, notes, about=about) as run:
         shown = _first_of_each(entry)
         run.log({TABLE: wandb.Table(columns=list(COLUMNS), data=[_table_row(made) for made in shown])})
         run.summary.update({**summary_of(entry), "shown": len(shown)})

@@ -16,7 +16,7 @@ Hyperparameter = str | float | bool
 
 
 def log_sweep(sweep: TrackedSweep) -> Path:
-    """Write one run a trial; what an earlier call wrote for it is replaced.
+    """Write one run a trial; what earlier calls wrote is replaced, runs of trials that are no longer there too.
 
     Returns:
         The folder, `tensorboard` in the results', as for `tensorboard --logdir`.
@@ -24,6 +24,8 @@ def log_sweep(sweep: TrackedSweep) -> Path:
     folder = sweep.folder / FOLDER
     found = hyperparameters(sweep.trials)
     every = {key: value for mine in found for key, value in mine.items()}
+    for old in folder.glob(f"*/{_EVENTS}"):
+        old.unlink()
     for number, (row, mine) in enumerate(zip(sweep.trials, found, strict=True)):
         name = _NOT_IN_NAMES.sub("_", f"{number:04d} {row.title}")[:_LONGEST_NAME]
         _write(folder / name, row, mine, _compared(every, sweep.metrics))
@@ -66,8 +68,6 @@ def _write(folder: Path, row: TrialRow, mine: Mapping[str, Hyperparameter], comp
     from tensorboardX import SummaryWriter
     from tensorboardX.summary import hparams
 
-    for old in folder.glob(_EVENTS):
-        old.unlink()
     _, start, end = hparams(dict(mine), {})
     with SummaryWriter(str(folder)) as writer:
         for part in (compared, start, end if row.artifact is not None else _failed(end)):

@@ -1,6 +1,7 @@
 """Runs in Weights & Biases: the mode that the environment asks for, and runs that hold nothing about the machine."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,9 +13,11 @@ import numpy as np
 from PIL import Image
 
 from exdd_ray.errors import ConfigError, UserError
+from exdd_ray.store.hashes import digest
 
 _SIDE = 512
 _TAG_LENGTH = 64
+_ID_LENGTH = 24
 Mode = Literal["online", "offline", "disabled"]
 
 
@@ -72,11 +75,26 @@ def wandb_session(place: Place) -> Iterator[None]:
 
 
 def start_run(
-    place: Place, job_type: str, name: str, config: Mapping[str, Any], tags: Sequence[str] = (), notes: str = ""
+    place: Place,
+    job_type: str,
+    name: str,
+    config: Mapping[str, Any],
+    tags: Sequence[str] = (),
+    notes: str = "",
+    *,
+    about: str,
 ) -> Any:
-    """A `wandb.Run`, finished where the `with` that it is used in ends."""
+    """A `wandb.Run`, finished where the `with` that it is used in ends.
+
+    Args:
+        about: what it shows; in a group and job type that makes its id, so that to log it again makes no other run. One
+            that an earlier call left offline is replaced.
+    """
     import wandb
 
+    identity = digest([place.project, place.group, job_type, about])[:_ID_LENGTH]
+    for old in (place.folder / "wandb").glob(f"offline-run-*-{identity}"):
+        shutil.rmtree(old)
     # Neither the terminal's output nor facts about the machine belong to what was made; listing the installed
     # packages would take ten times as long as the rest.
     settings = wandb.Settings(
@@ -101,6 +119,8 @@ def start_run(
         config=dict(config),
         settings=settings,
         reinit="create_new",
+        id=identity,
+        resume="allow" if place.mode == "online" else None,
     )
 
 

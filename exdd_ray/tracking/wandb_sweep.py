@@ -36,8 +36,9 @@ def log_sweep(sweep: TrackedSweep, project: str, mode: Mode | None = None) -> tu
 
     Banks and synthetic sets are artifacts (their manifests only, not what they hold) that the stages' runs log. Online,
     the trials' runs use them, which gives the lineage; wandb allows no use offline, so that there the keys are in the
-    trials' config (`stages`) alone. A failed trial is a failed run. Without WANDB_API_KEY and WANDB_MODE the runs stay
-    offline in the results' folder, under `wandb`. A `mode` of None is tracking_mode's.
+    trials' config (`stages`) alone. To log a sweep again makes no other runs. A failed trial is a failed run. Without
+    WANDB_API_KEY and WANDB_MODE the runs stay offline in the results' folder, under `wandb`. A `mode` of None is
+    tracking_mode's.
 
     Returns:
         Each run's address, or its folder where it is offline; the last is the summary's. Nothing with
@@ -88,7 +89,7 @@ def _kind(key: str) -> str:
 def _log_stage(place: Place, stage: dict[str, Any], made: list[Artifact], lineage: dict[str, Any]) -> str:
     """Logs a stage's run, and into `lineage` its artifacts by their keys."""
     about = {name: stage.pop(name) for name in ("stage", "what")}
-    with start_run(place, "stage", f"{about['stage']}: {about['what']}", about) as run:
+    with start_run(place, "stage", f"{about['stage']}: {about['what']}", about, about=about["stage"]) as run:
         figures = {name: value for name, value in stage.items() if value is not None}
         run.summary.update({**figures, "shared": stage["uses"] - stage["distinct"]})
         logged = {artifact.key: run.log_artifact(_described(artifact)) for artifact in made}
@@ -113,7 +114,7 @@ def _described(artifact: Artifact) -> Any:
 
 def _log_trial(place: Place, row: TrialRow, lineage: Mapping[str, Any]) -> str:
     tags, notes = (row.dataset, row.category), row.error or row.remarks
-    with start_run(place, "trial", row.title, _trial_config(row), tags, notes) as run:
+    with start_run(place, "trial", row.title, _trial_config(row), tags, notes, about=row.identity) as run:
         run.summary.update(row.metrics)
         if row.artifact is None:
             run.summary["error"] = row.error
@@ -160,7 +161,7 @@ def _curves(artifact: Artifact) -> dict[str, Any]:
 def _log_summary(place: Place, sweep: TrackedSweep, tables: Mapping[str, Any]) -> str:
     facts = sweep.facts
     about = {name: facts[name] for name in ("objectives", "select", "baseline", "chosen")}
-    with start_run(place, "summary", sweep.name, about, notes="\n".join(facts["remarks"])) as run:
+    with start_run(place, "summary", sweep.name, about, notes="\n".join(facts["remarks"]), about=sweep.name) as run:
         run.log(dict(tables))
         run.summary.update({"trials": facts["trials"], "failed": facts["failed"]})
         return address(run)

@@ -236,6 +236,15 @@ def test_results_that_are_gone_are_said(tmp_path: Path, capsys: pytest.CaptureFi
         track_sweep(folder)
 
 
+def test_logging_again_makes_no_other_runs(tmp_path: Path) -> None:
+    folder = make_sweep(tmp_path)
+    first = [Path(run).name.rpartition("-")[2] for run in logged(folder)]
+    second = logged(folder)
+    assert {str(path) for path in (folder / "wandb").glob("offline-run-*")} == set(second)
+    assert [about(run).run_id for run in second] == first
+    assert len(set(first)) == 12
+
+
 def test_images_that_are_gone_are_said_before_anything_is_logged(tmp_path: Path) -> None:
     folder = make_sweep(tmp_path)
     (tmp_path / "ceramic" / "scratch2.png").unlink()

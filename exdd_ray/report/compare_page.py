@@ -1,0 +1,162 @@
+"""Several finished runs on one page: what differs in their configs, their metrics, and which differences are noise."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from exdd_ray.errors import UserError
+from exdd_ray.metrics.difference import Difference, difference, holm
+from exdd_ray.metrics.seeds import mean_by_seed, mean_of
+from exdd_ray.report.environment import page_environment
+from exdd_ray.report.page import versions
+from exdd_ray.report.run_folder import Entry, read_runs
+from exdd_ray.report.sweep_data import MISSING, Metric, Point, Value, known_metric, setting_text
+from exdd_ray.report.sweep_tables import metric_cell
+from exdd_ray.report.tables import METRICS, Flag, is_leakage
+
+_UNSAID = frozenset({"name", "seed"})  # of an experiment: the table says them
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Trials beside the first of them.
+
+    Attributes:
+        keys: dotted keys that differ, each with its value in every trial, on one line.
+        points: the trials, with metrics and differences from the first.
+        images: for each trial, on which images it was tested.
+        flags: remarks, and the trials that they are about.
+    """
+
+    entries: tuple[Entry, ...]
+    keys: tuple[tuple[str, tuple[str, ...]], ...]
+    metrics: tuple[Metric, ...]
+    points: tuple[Point, ...]
+    images: tuple[str, ...]
+    flags: tuple[Flag, ...]
+
+
+def write_comparison(path: Path, folders: Sequence[Path]) -> Comparison:
+    """Write one HTML file on runs, from their folders alone.
+
+    Raises:
+        ConfigError: a folder is no run's.
+        ArtifactError: a file of a run is damaged.
+        UserError: the page cannot be written.
+    """
+    found = compare(read_runs(folders))
+    text = (
+        page_environment()
+        .get_template("compare.html.jinja")
+        .render(
+            found=found,
+            interval=interval_text,
+            metric_cell=metric_cell,
+            several=len(found.entries) > 1,
+            many_seeds=any(len(entry.seeds) > 1 for entry in found.entries),
+            written=datetime.now().astimezone(),
+            versions=versions(),
+        )
+    )
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot write the page: {error.strerror}") from error
+    return found
+
+
+def compare(entries: Sequence[Entry]) -> Comparison:
+    """Trials beside the first of them; differences are corrected for being several (Holm)."""
+    metrics = [metric.key for metric in METRICS if any(row[metric.key] is not None for e in entries for row in e.rows)]
+    values: list[dict[str, Value]] = [{} for _ in entries]
+    for metric in metrics:
+        for own, value in zip(values, _values(entries, metric), strict=True):
+            if value is not None:
+                own[metric] = value
+    points = [
+        Point(number, entry.name, {}, len(entry.rows), 0, number == 0, False, False, own)
+        for number, (entry, own) in enumerate(zip(entries, values, strict=True))
+    ]
+    return Comparison(
+        tuple(entries),
+        _differing(entries),
+        tuple(map(known_metric, metrics)),
+        tuple(points),
+        tuple(_images(entry, entries[0]) for entry in entries),
+        _flags(entries),
+    )
+
+
+def interval_text(entry: Entry, metric: Metric) -> str:
+    """The 95 % bootstrap interval over the test images of a metric of one result, where the run has it."""
+    ends = [entry.rows[0].get(f"{metric.key}_{end}") for end in ("low", "high")] if len(entry.rows) == 1 else [None]
+    return "" if None in ends else " – ".join(map(metric.text, ends))
+
+
+def _values(entries: Sequence[Entry], metric: str) -> list[Value | None]:
+    found = [entry.measured(metric) for entry in entries]
+    tested: dict[int, Difference] = {}
+    for number, mine in enumerate(found[1:], start=1):
+        if mine.keys() & found[0].keys():
+            tested[number] = difference(mine, found[0], of_images=True)
+    corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
+    means = [
+        mean_of(np.array(list(mean_by_seed({(run.seed, run.place): one.value for run, one in mine.items()}).values())))
+        if mine
+        else None
+        for mine in found
+    ]
+    return [
+        None
+        if mean is None
+        else Value(mean.value, mean.half, *(_apart(corrected[number]) if number in corrected else ()))
+        for number, mean in enumerate(means)
+    ]
+
+
+def _apart(one: Difference) -> tuple[float, float | None, float | None, bool, str | None]:
+    return one.mean.value, one.mean.half, one.p, one.within_noise, one.unmeasured
+
+
+def _differing(entries: Sequence[Entry]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    keys = dict.fromkeys(key for entry in entries for key in entry.config if key not in _UNSAID)
+    shown = {key: tuple(setting_text(e.config[key]) if key in e.config else MISSING for e in entries) for key in keys}
+    return tuple((key, values) for key, values in shown.items() if len(set(values)) > 1)
+
+
+def _images(entry: Entry, first: Entry) -> str:
+    """On which images a trial was tested, and whether the first one was tested on them too."""
+    normal, defects = entry.tested
+    seeds = f"seed{'s' if len(entry.seeds) > 1 else ''} {', '.join(map(str, entry.seeds))}"
+    own = f"{normal:,} normal, {defects:,} defective, {seeds}"
+    if entry is first:
+        return own
+    mine, theirs = entry.contents, first.contents
+    if mine is None or theirs is None:
+        return f"{own}; which ones was not kept, so that nothing is tested"
+    if not set(entry.measured("image_auroc")) & set(first.measured("image_auroc")):
+        same = (
+            "the same as the first's, but under other seeds"
+            if mine == theirs
+            else f"{len(mine & theirs):,} of the first's {len(theirs):,}"
+        )
+        return f"{own}; {same}: not tested"
+    return f"{own}; the same as the first's" + (
+        "" if mine == theirs else ", where a seed has the same: the others are left out"
+    )
+
+
+def _flags(entries: Sequence[Entry]) -> tuple[Flag, ...]:
+    about: dict[str, dict[str, None]] = {}
+    for entry in entries:
+        for row in entry.rows:
+            for remark in filter(None, row["remarks"].split("; ")):
+                about.setdefault(remark, {})[entry.name] = None
+    flags = [
+        Flag(remark, "" if len(names) == len(entries) else ", ".join(names), is_leakage(remark))
+        for remark, names in about.items()
+    ]
+    return tuple(sorted(flags, key=lambda flag: not flag.leakage))

@@ -1,0 +1,127 @@
+"""Finished runs as their folders hold them: metrics, the scores of every test image, and resolved configs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from exdd_ray.errors import ArtifactError, ConfigError
+from exdd_ray.metrics.difference import Measured, Run
+from exdd_ray.metrics.influence import Scored, influence_on
+from exdd_ray.store.hashes import digest
+
+RESULTS, PREDICTIONS, RESOLVED = "results.parquet", "predictions.parquet", "resolved.yaml"
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A trial of a run, with all of its seeds and categories.
+
+    Attributes:
+        name: tells it from the other trials that it is compared with.
+        config: dotted key -> value, of the first seed.
+        rows: of the table of results.
+        images: the scored test images of each row, known by their contents; None where the run did not keep these.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    rows: tuple[Row, ...]
+    images: tuple[Scored | None, ...]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """In ascending order."""
+        return tuple(sorted({row["seed"] for row in self.rows}))
+
+    @property
+    def tested(self) -> tuple[int, int]:
+        """Normal and defective test images of the first seed, over all categories."""
+        first = [row for row in self.rows if row["seed"] == self.seeds[0]]
+        return sum(row["test_normal"] for row in first), sum(row["test_defects"] for row in first)
+
+    @property
+    def contents(self) -> frozenset[str] | None:
+        """The test images of all seeds and categories; None where they are not known."""
+        known = [images for images in self.images if images is not None]
+        return frozenset(image for images in known for image in images.images) if len(known) == len(self.rows) else None
+
+    def measured(self, metric: str) -> dict[Run, Measured]:
+        """A metric of each seed and category that has it; what was tested on the same images goes together."""
+        found = {}
+        for row, images in zip(self.rows, self.images, strict=True):
+            if row[metric] is not None:
+                of = digest(sorted(images.images)) if images else json.dumps([self.name, row["category"]])
+                influence = influence_on(metric, images) if images else None
+                found[Run(row["seed"], of, of)] = Measured(row[metric], influence)
+        return found
+
+
+def read_runs(folders: Sequence[Path]) -> list[Entry]:
+    """The trials of runs' folders, named by their folder, and by trial where a folder has several.
+
+    Raises:
+        ConfigError: a folder is no run's.
+        ArtifactError: a file is damaged.
+    """
+    resolved = [folder.resolve() for folder in folders]
+    titles = [folder.name for folder in resolved]
+    if len(set(titles)) < len(titles):
+        titles = [f"{folder.parent.name}/{folder.name}" for folder in resolved]
+    return [entry for folder, title in zip(resolved, titles, strict=True) for entry in _entries(folder, title)]
+
+
+def _entries(folder: Path, title: str) -> list[Entry]:
+    if missing := [name for name in (RESULTS, PREDICTIONS, RESOLVED) if not (folder / name).is_file()]:
+        raise ConfigError(f"{folder}: not the results of a run (it has no {missing[0]})")
+    try:
+        rows = pq.read_table(folder / RESULTS).to_pylist()
+        images = _images(pq.read_table(folder / PREDICTIONS))
+        documents = list(yaml.load_all((folder / RESOLVED).read_text(encoding="utf-8"), yaml.CSafeLoader))
+        configs = {config["name"]: _flat(config) for config in reversed(documents)}
+        names = list(dict.fromkeys(row["name"] for row in rows))
+        return [
+            _entry(title if len(names) == 1 else f"{title} · {name}", configs[name], name, rows, images)
+            for name in names
+        ]
+    except (pa.ArrowInvalid, OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise ArtifactError(f"{folder}: damaged results of a run ({' '.join(str(error).split())})") from error
+
+
+_Key = tuple[str, str, int]  # name of a trial, category, seed
+
+
+def _entry(title: str, config: Row, name: str, rows: Sequence[Row], images: Mapping[_Key, Scored]) -> Entry:
+    mine = tuple(row for row in rows if row["name"] == name)
+    return Entry(title, config, mine, tuple(images.get((name, row["category"], row["seed"])) for row in mine))
+
+
+def _images(predictions: pa.Table) -> dict[_Key, Scored]:
+    if "content" not in predictions.column_names:
+        return {}
+    groups: dict[_Key, list[Row]] = {}
+    for row in predictions.to_pylist():
+        groups.setdefault((row["name"], row["category"], row["seed"]), []).append(row)
+    return {
+        key: Scored(
+            tuple(row["content"] for row in rows),
+            np.array([row["label"] for row in rows]),
+            np.array([row["score"] for row in rows]),
+        )
+        for key, rows in groups.items()
+    }
+
+
+def _flat(config: Row, above: str = "") -> dict[str, Any]:
+    """A nested config by dotted keys; lists stay whole."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        found |= _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
+    return found

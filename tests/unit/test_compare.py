@@ -1,0 +1,121 @@
+"""Finished runs side by side, from their folders alone."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from report_inputs import DETECTORS, make_run
+
+from exdd_ray.cli.main import main
+from exdd_ray.config.experiment import ExperimentConfig
+from exdd_ray.config.load import LoadedRun, Trial
+from exdd_ray.errors import ArtifactError, ConfigError
+from exdd_ray.experiment.result import TrialResult
+from exdd_ray.experiment.run import predictions_table, write_results
+from exdd_ray.metrics.evaluate import image_metrics
+from exdd_ray.report.compare_page import compare, write_comparison
+from exdd_ray.report.run_folder import read_runs
+
+WEAK, STRONG = DETECTORS
+
+
+def scored(result: TrialResult, right: float, seed: int) -> TrialResult:
+    """The result with scores that are the labels up to noise: the larger `right`, the better."""
+    labels = np.array([row.label for row in result.predictions.rows])
+    scores = right * labels + np.random.default_rng(seed).normal(size=len(labels))
+    image = image_metrics(labels, scores, resamples=20, seed=0)
+    fields = {name: getattr(result.trial.config, name) for name in ExperimentConfig.model_fields}
+    trial = Trial(result.trial.name, ExperimentConfig.model_validate(fields))
+    return replace(result, trial=trial, predictions=replace(result.predictions, scores=scores), image=image)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two runs on monday's images, and one on tuesday's, which have the same names."""
+    place = tmp_path_factory.mktemp("runs")
+    found = {}
+    for name, right, day in (("weak", 0.0, "monday"), ("strong", 6.0, "monday"), ("elsewhere", 6.0, "tuesday")):
+        detector = STRONG if name == "strong" else WEAK
+        counts = (8, 9) if day == "monday" else (9, 8)  # which draws other images
+        run, results = make_run(place / day, categories=("ceramic",), counts=counts, detectors=(detector,))
+        results = [scored(result, right, i) for i, result in enumerate(results)]
+        trials = tuple(result.trial for result in results)
+        write_results(place / name, LoadedRun(run, trials, {"name": name}), results)
+        found[name] = place / name
+    for day in ("monday", "tuesday"):
+        shutil.rmtree(place / day)
+    return found
+
+
+def test_runs_on_the_same_images_are_tested(folders: dict[str, Path]) -> None:
+    found = compare(read_runs([folders["weak"], folders["strong"]]))
+    assert [entry.name for entry in found.entries] == ["weak", "strong"]
+    assert dict(found.keys)["detector.system"] == ("patchcore", "exdd")
+    assert "seed" not in dict(found.keys)
+    value = found.points[1].values["image_auroc"]
+    rows = [pq.read_table(folders[name] / "results.parquet").to_pydict()["image_auroc"] for name in ("weak", "strong")]
+    assert value.mean == pytest.approx(np.mean(rows[1]))
+    assert value.difference == pytest.approx(np.mean(rows[1]) - np.mean(rows[0]))
+    assert value.unmeasured is None
+    assert found.points[1].values["pixel_ap"].unmeasured == "images"
+    assert found.images == (
+        "8 normal, 9 defective, seeds 0, 1",
+        "8 normal, 9 defective, seeds 0, 1; the same as the first's",
+    )
+
+
+def test_other_images_under_the_same_names_are_not(folders: dict[str, Path]) -> None:
+    tables = [pq.read_table(folders[name] / "predictions.parquet") for name in ("weak", "elsewhere")]
+    assert set(tables[0]["id"].to_pylist()) & set(tables[1]["id"].to_pylist())
+    found = compare(read_runs([folders["weak"], folders["elsewhere"]]))
+    assert found.points[1].values["image_auroc"].difference is None
+    assert found.images[1] == "9 normal, 8 defective, seeds 0, 1; 0 of the first's 17: not tested"
+
+
+def test_a_run_that_kept_no_contents_is_shown_and_not_tested(folders: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(folders["strong"], tmp_path / "old")
+    file = tmp_path / "old" / "predictions.parquet"
+    pq.write_table(pq.read_table(file).drop_columns(["content"]), file)
+    found = compare(read_runs([folders["weak"], tmp_path / "old"]))
+    assert found.points[1].values["image_auroc"].difference is None
+    assert "which ones was not kept" in found.images[1]
+
+
+def test_command_line(folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.html"
+    assert main(["compare", *map(str, folders.values()), "--page", str(page)]) == 0
+    out = capsys.readouterr().out
+    assert "detector.system" in out
+    assert "strong: tested on 8 normal, 9 defective" in out
+    text = page.read_text(encoding="utf-8")
+    assert "3 trials beside weak" in text
+    assert "What differs in the configs" in text
+    before = (folders["weak"] / "report.html").read_bytes()
+    assert main(["report", str(folders["weak"])]) == 0
+    assert "tables.html" in capsys.readouterr().out
+    assert (folders["weak"] / "report.html").read_bytes() == before
+    assert "beside" not in (folders["weak"] / "tables.html").read_text(encoding="utf-8")
+    assert main(["compare", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("not the results of a run (it has no results.parquet)")
+
+
+def test_damaged_folders_are_said(folders: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(folders["weak"], tmp_path / "broken")
+    (tmp_path / "broken" / "predictions.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ArtifactError, match="damaged results of a run"):
+        read_runs([tmp_path / "broken"])
+    (tmp_path / "broken" / "resolved.yaml").unlink()
+    with pytest.raises(ConfigError, match="it has no resolved.yaml"):
+        write_comparison(tmp_path / "page.html", [tmp_path / "broken"])
+
+
+def test_predictions_know_their_images_by_content(tmp_path: Path) -> None:
+    _, (result,) = make_run(tmp_path, categories=("wood",), seeds=(0,), detectors=DETECTORS[:1])
+    before = predictions_table([result])["content"].to_pylist()
+    assert len(set(before)) == len(before)
+    Path(result.predictions.rows[0].image).write_bytes(Path(result.predictions.rows[1].image).read_bytes())
+    assert predictions_table([result])["content"].to_pylist()[0] == before[1]
