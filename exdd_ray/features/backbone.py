@@ -13,6 +13,7 @@ from torch.fx.experimental.optimization import fuse
 
 from exdd_ray.config.detector import FeaturesConfig
 from exdd_ray.errors import ConfigError, UserError
+from exdd_ray.features.resnet import RESNETS, STAGES, make_resnet
 from exdd_ray.store.contents import content_digest
 
 BUNDLED = "surface_resnet18"
@@ -83,10 +84,13 @@ def weights_digest(config: FeaturesConfig) -> str:
 def _truncated(config: FeaturesConfig) -> nn.Module:
     if config.backbone.startswith(_TIMM):
         return _truncated_timm(config.backbone.removeprefix(_TIMM), config.layers)
+    name = _BUNDLED_ARCHITECTURE if config.backbone == BUNDLED else config.backbone
+    if name in RESNETS and set(config.layers) <= set(STAGES):
+        with torch.device("meta"):  # its random numbers would be overwritten
+            return make_resnet(name, config.layers)
     from torchvision.models import get_model
     from torchvision.models.feature_extraction import create_feature_extractor
 
-    name = _BUNDLED_ARCHITECTURE if config.backbone == BUNDLED else config.backbone
     _known_name(name)
     with torch.device("meta"):  # its random numbers would be overwritten
         network = get_model(name, weights=None).eval()
@@ -98,6 +102,8 @@ def _truncated(config: FeaturesConfig) -> nn.Module:
 
 
 def _known_name(name: str) -> None:
+    if name in RESNETS:
+        return
     from torchvision.models import list_models
 
     if name not in list_models():
