@@ -2,8 +2,9 @@
 
 import os
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import ray
@@ -16,6 +17,7 @@ from exdd_ray.errors import ConfigError, UserError, one_line
 LOCAL = "local"
 START_SECONDS = 600  # a cloud's new machine comes within
 RESTARTS = 3  # of an actor that is lost; one that dies each time shall not do so for ever
+_connecting = threading.Lock()
 
 
 def connect(address: str | None = None) -> None:
@@ -25,12 +27,23 @@ def connect(address: str | None = None) -> None:
     """
     # An error reaches who asked; the answers beside it, which nobody reads any more, would be printed with tracebacks.
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
-    if ray.is_initialized():
-        return
-    try:
-        ray.init(address=address, log_to_driver=False, include_dashboard=False if address == LOCAL else None)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(f"no Ray cluster at {address or 'the default address'}: {error}") from error
+    with _connecting:
+        if ray.is_initialized():
+            return
+        try:
+            ray.init(address=address, log_to_driver=False, include_dashboard=False if address == LOCAL else None)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise UserError(f"no Ray cluster at {address or 'the default address'}: {error}") from error
+
+
+def connect_meanwhile(address: str | None) -> None:
+    """Begin to connect beside other work, which later calls `connect`; that waits, or fails again, with the reason."""
+
+    def begin() -> None:
+        with suppress(UserError):
+            connect(address)
+
+    threading.Thread(target=begin, name="connecting").start()
 
 
 def one_thread_workers(workers: int | None = None) -> tuple[int, float]:

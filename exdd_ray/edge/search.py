@@ -56,7 +56,8 @@ def search_tpe(loaded: LoadedSweep, workshop: Workshop, folder: Path, advance: A
     if left > 0:
         work = tune.with_parameters(_run_settings, loaded=loaded, place=place_of(workshop))
         config = tune.TuneConfig(search_alg=algorithm, num_samples=left)
-        fit(work, {}, config, tune_storage(workshop, folder), searcher.at_once, advance, device=workshop.device)
+        place = tune_storage(workshop, folder)
+        fit(work, {}, config, place, searcher.at_once, lambda _: advance(1), device=workshop.device)
     points = []
     for number, settings in enumerate(_chosen(loaded, storage, study), start=1):
         try:
@@ -150,7 +151,7 @@ def search_asha(loaded: LoadedSweep, workshop: Workshop, folder: Path, advance: 
     space = {"job": tune.grid_search(list(range(len(points))))}
     reached = []
     storage = tune_storage(workshop, folder)
-    for one in fit(work, space, config, storage, searcher.at_once, advance, device=workshop.device):
+    for one in fit(work, space, config, storage, searcher.at_once, lambda _: advance(1), device=workshop.device):
         rung = rungs[round(math.log(one.metrics.get(_EFFORT, 1), _FACTOR))]
         reached.append(at_rung(loaded, points[one.config["job"]], rung))
     return sorted(reached, key=lambda point: point.number)

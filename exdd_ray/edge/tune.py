@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.progress import Advance
 from exdd_ray.store.artifact import Store
 from exdd_ray.store.mirror import is_remote
+from exdd_ray.sweep.batches import in_batches
 from exdd_ray.sweep.plan import PlannedTrial
 from exdd_ray.sweep.run import run_planned
 
@@ -67,19 +68,43 @@ class TuneTrials:
     at_once: int | None = None
 
     def __call__(self, trials: Sequence[PlannedTrial], workshop: Workshop, advance: Advance) -> Mapping[str, str]:
-        """Run every trial in a worker that reaches the store by its path; tells why those failed that did."""
-        jobs = list(trials)
-        work = tune.with_parameters(_run, jobs=jobs, place=place_of(workshop))
-        config = tune.TuneConfig(num_samples=1)
-        space = {"job": tune.grid_search(list(range(len(jobs))))}
-        ended = fit(work, space, config, self.storage, self.at_once, advance, device=workshop.device)
-        errors = {jobs[one.config["job"]].key: one.error or one.metrics["error"] for one in ended}
-        return {key: error for key, error in errors.items() if error}
+        """Run every trial in a worker that reaches the store by its path; tells why those failed that did.
+
+        Light trials come to a worker several at a time. Those that are lost with a worker are run again one by one, so
+        that one that kills its worker each time fails alone.
+        """
+        batches = in_batches(trials, trial_share(self.at_once, workshop.device).count)
+        errors, lost = self._run(batches, workshop, advance)
+        if lost:
+            errors |= self._run([[one] for one in lost], workshop, advance)[0]
+        return errors
+
+    def _run(
+        self, batches: Sequence[Sequence[PlannedTrial]], workshop: Workshop, advance: Advance
+    ) -> tuple[dict[str, str], list[PlannedTrial]]:
+        """Errors by key, and the trials that were lost with others of their batch."""
+        work = tune.with_parameters(_run, batches=list(batches), place=place_of(workshop))
+        space = {"batch": tune.grid_search(list(range(len(batches))))}
+
+        errors: dict[str, str] = {}
+        lost: list[PlannedTrial] = []
+
+        def note(one: Ended) -> None:
+            batch = batches[one.config["batch"]]
+            if one.error and len(batch) > 1:
+                lost.extend(batch)
+                return
+            errors.update({batch[0].key: one.error} if one.error else one.metrics["errors"])
+            advance(len(batch))
+
+        fit(work, space, tune.TuneConfig(num_samples=1), self.storage, self.at_once, note, device=workshop.device)
+        return errors, lost
 
 
-def _run(config: Mapping[str, Any], jobs: Sequence[PlannedTrial], place: Place) -> None:
-    threads = int(config["threads"])
-    tune.report({"error": run_planned(jobs[config["job"]], place.workshop(threads))})
+def _run(config: Mapping[str, Any], batches: Sequence[Sequence[PlannedTrial]], place: Place) -> None:
+    workshop = place.workshop(int(config["threads"]))
+    found = {planned.key: run_planned(planned, workshop) for planned in batches[config["batch"]]}
+    tune.report({"errors": {key: error for key, error in found.items() if error}})
 
 
 @dataclass(frozen=True)
@@ -92,22 +117,24 @@ class Ended:
 
 
 class _Log(tune.Callback):  # type: ignore[misc]
-    """Keeps what trials reported, which Tune reads from files that are not written, and tells how many have ended."""
+    """Keeps and tells what trials reported, which Tune reads from files that are not written."""
 
-    def __init__(self, advance: Advance) -> None:
+    def __init__(self, told: Callable[[Ended], None]) -> None:
         self.ended: list[Ended] = []
-        self._advance = advance
+        self._told = told
 
     def on_trial_complete(self, iteration: int, trials: Sequence[Trial], trial: Trial, **_: object) -> None:
         del iteration, trials
-        self.ended.append(Ended(trial.config, trial.last_result))
-        self._advance(1)
+        self._note(Ended(trial.config, trial.last_result))
 
     def on_trial_error(self, iteration: int, trials: Sequence[Trial], trial: Trial, **_: object) -> None:
         del iteration, trials
         lost = f"its worker was lost {trial.num_failures} times: {_last_line(trial.get_error())}"
-        self.ended.append(Ended(trial.config, trial.last_result, lost))
-        self._advance(1)
+        self._note(Ended(trial.config, trial.last_result, lost))
+
+    def _note(self, one: Ended) -> None:
+        self.ended.append(one)
+        self._told(one)
 
 
 def fit(
@@ -116,7 +143,7 @@ def fit(
     config: tune.TuneConfig,
     storage: str,
     at_once: int | None,
-    advance: Advance,
+    told: Callable[[Ended], None],
     *,
     device: str | None = None,
 ) -> list[Ended]:
@@ -124,6 +151,7 @@ def fit(
 
     Args:
         storage: folder or URI that every node reaches.
+        told: called with each as it ends.
         device: that trials compute on; None is this process's.
 
     Raises UserError where Tune itself fails.
@@ -133,7 +161,7 @@ def fit(
     share = trial_share(at_once, device)
     config.max_concurrent_trials, config.reuse_actors = share.count, True
     resources = {"cpu": share.cpus, "gpu": share.gpus}
-    log = _Log(advance)
+    log = _Log(told)
     run = tune.RunConfig(
         name=FOLDER,
         storage_path=storage,
