@@ -1,5 +1,6 @@
 """The catalog: one row an image, as a pyarrow table. Building one opens no image."""
 
+import hashlib
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -94,6 +95,14 @@ def with_reading(catalog: pa.Table, mask_threshold: int | None, bit_depth: int |
             column = pa.array([value] * catalog.num_rows, SCHEMA.field(name).type)
             catalog = catalog.set_column(SCHEMA.get_field_index(name), SCHEMA.field(name), column)
     return catalog
+
+
+def catalog_digest(catalog: pa.Table) -> str:
+    """Hash of all rows as they stand; of the files they name, the paths alone."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, catalog.schema) as stream:
+        stream.write_table(catalog.combine_chunks())
+    return hashlib.blake2b(sink.getvalue(), digest_size=20).hexdigest()
 
 
 def select_rows(catalog: pa.Table, *, split: str | None = None, label: int | None = None) -> pa.Table:

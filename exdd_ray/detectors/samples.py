@@ -1,4 +1,7 @@
-"""Where the vectors of a catalog's rows are: embeddings of whole catalogs, made once, and rows within them."""
+"""Where the vectors of a catalog's rows are: embeddings of whole catalogs, made once, and rows within them.
+
+An image is known by its file and by what is in it, never by its id, which another catalog may have too.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +16,8 @@ from exdd_ray.banks.search import Neighbours
 from exdd_ray.banks.vectors import VectorBlocks
 from exdd_ray.config.detector import FeaturesConfig
 from exdd_ray.data.catalog import REAL, CatalogRow, catalog_rows
-from exdd_ray.features.embed import Embedding, SliceRunner, embed
+from exdd_ray.features.backbone import weights_digest
+from exdd_ray.features.embed import Embedding, SliceRunner, embed, image_names
 from exdd_ray.progress import Advance, Progress, silent
 from exdd_ray.store.artifact import Store
 from exdd_ray.store.hashes import digest
@@ -53,6 +57,8 @@ class Samples:
 class Embedder:
     """Embeds catalogs, whole: any selection of the `universe` is served from one embedding of all of it.
 
+    Images that the universe does not hold, or no longer as they were, are embedded for themselves.
+
     Attributes:
         store: where embeddings are kept.
         features: how images become vectors.
@@ -84,21 +90,25 @@ class Embedder:
         return [self._of_origin(origin, [row for row in rows if row.origin == origin], catalog) for origin in origins]
 
     def _of_origin(self, origin: str, rows: list[CatalogRow], catalog: pa.Table) -> Samples:
-        whole = self.universe
-        if whole is None or origin != REAL:
-            whole = catalog.filter(pa.compute.equal(catalog["origin"], origin))
-        embedding = self.embedding(whole)
-        position = {key: i for i, key in enumerate(whole["id"].to_pylist())}
-        readable = [row for row in rows if embedding.readable[position[row.id]]]
-        return Samples(tuple(readable), embedding, np.array([position[row.id] for row in readable], dtype=np.int64))
+        own, names = catalog.filter(pa.compute.equal(catalog["origin"], origin)), image_names(rows)
+        embedding = self.embedding(own if self.universe is None or origin != REAL else self.universe)
+        if not embedding.positions.keys() >= set(names):
+            embedding = self.embedding(own)
+        at = [embedding.positions[name] for name in names]
+        readable = [(row, position) for row, position in zip(rows, at, strict=True) if embedding.readable[position]]
+        return Samples(
+            tuple(row for row, _ in readable),
+            embedding,
+            np.array([position for _, position in readable], dtype=np.int64),
+        )
 
     def embed(self, catalog: pa.Table, features: FeaturesConfig) -> Embedding:
         """A catalog embedded where this embeds, with features of another size or so."""
         return embed(catalog, features, self.store, run=self.run, device=self.device, progress=self.progress)
 
     def embedding(self, catalog: pa.Table) -> Embedding:
-        """The embedding of a whole catalog, row by row."""
-        key = digest([catalog["id"].to_pylist(), catalog["image"].to_pylist()])
+        """The embedding of a whole catalog, row by row; made again where a file has changed since."""
+        key = digest([image_names(catalog_rows(catalog)), weights_digest(self.features)])
         if key not in self._known:
             self._known[key] = self.embed(catalog, self.features)
         return self._known[key]

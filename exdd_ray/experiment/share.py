@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from exdd_ray.config.detector import PatchBankConfig
 from exdd_ray.config.load import Trial
-from exdd_ray.data.catalog import select_rows
+from exdd_ray.data.catalog import catalog_digest, select_rows
 from exdd_ray.detectors.nested import prepare_patch_banks
 from exdd_ray.experiment.trial import Assignment
 from exdd_ray.experiment.workshop import Workshop
@@ -42,7 +42,7 @@ def share(trials: Sequence[AssignedTrial], workshop: Workshop) -> None:
         if isinstance(config.detector, PatchBankConfig):
             normal = select_rows(one.assignment.train, label=0)["image"].to_pylist()
             features = config.detector.features.model_dump_json()
-            key = digest([one.universe["image"][0].as_py(), features, config.seed, normal])
+            key = digest([catalog_digest(one.universe), features, config.seed, normal])
             groups.setdefault(key, _Group(one)).detectors.append(config.detector)
     for group in groups.values():
         if len({detector.bank.negative for detector in group.detectors}) > 1:

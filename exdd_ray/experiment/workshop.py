@@ -11,12 +11,13 @@ import pyarrow as pa
 from exdd_ray.config.detector import FeaturesConfig
 from exdd_ray.config.experiment import DatasetConfig, EvaluationConfig
 from exdd_ray.config.training import TrainConfig
-from exdd_ray.data.catalog import CatalogRow, catalog_rows
+from exdd_ray.data.catalog import CatalogRow, catalog_digest, catalog_rows
 from exdd_ray.data.images import read_pair, read_row_mask
 from exdd_ray.detectors.samples import Embedder, ImageOrderer, Searcher
 from exdd_ray.device import compute_device
 from exdd_ray.errors import ImageError
 from exdd_ray.experiment.dataset import by_category, load_catalog
+from exdd_ray.features.backbone import weights_digest
 from exdd_ray.features.embed import SliceRunner, plan_slices
 from exdd_ray.features.prepare import prepare_mask
 from exdd_ray.progress import Progress, silent
@@ -60,9 +61,9 @@ class Workshop:
     device: str | None = None
     ahead: Ahead | None = None
     _embedders: dict[tuple[str, str], Embedder] = field(default_factory=dict)
-    _masks: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    _masks: dict[tuple[CatalogRow, str, str, str], np.ndarray] = field(default_factory=dict)
     _faults: dict[str, Mapping[str, str]] = field(default_factory=dict)
-    _slices: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    _slices: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)
     _contents: dict[str, str] = field(default_factory=dict)
     _categories: dict[str, dict[str, pa.Table]] = field(default_factory=dict)
 
@@ -75,7 +76,7 @@ class Workshop:
 
     def contents(self, universe: pa.Table) -> str:
         """Hash of all images and masks of a dataset's category, and of how they are read."""
-        key = universe["image"][0].as_py()
+        key = _named(universe)
         if key not in self._contents:
             rows = catalog_rows(universe)
             files = content_digests([file for row in rows for file in (row.image, row.mask) if file])
@@ -85,7 +86,7 @@ class Workshop:
 
     def slices(self, features: FeaturesConfig, universe: pa.Table) -> list[str]:
         """Keys of the embedding slices of a dataset's category; nothing is computed, images are hashed."""
-        key = (features.model_dump_json(), universe["image"][0].as_py())
+        key = (features.model_dump_json(), weights_digest(features), _named(universe))
         if key not in self._slices:
             jobs = plan_slices(universe, features, self.device or compute_device())
             self._slices[key] = [job.recipe.key for job in jobs]
@@ -93,7 +94,7 @@ class Workshop:
 
     def embedder(self, features: FeaturesConfig, universe: pa.Table) -> Embedder:
         """The embedder of a dataset's category; embeds all of it once."""
-        key = (features.model_dump_json(), universe["image"][0].as_py())
+        key = (features.model_dump_json(), catalog_digest(universe))
         if key not in self._embedders:
             self._embedders[key] = Embedder(
                 self.store, features, universe, self.run, self.progress, self.order, self.search, self.device
@@ -104,7 +105,8 @@ class Workshop:
         """The true mask bool of a test image that has one, at the resolution of the evaluation."""
         if evaluation.resolution == "native":
             return read_row_mask(row)
-        key = (f"{row.mask} {row.mask_threshold}", f"{geometry.model_dump_json()} {evaluation.mask_resize}")
+        (content,) = content_digests([str(row.mask)])
+        key = (row, content, geometry.model_dump_json(), evaluation.mask_resize)
         if key not in self._masks:
             if len(self._masks) == _KEPT_MASKS:
                 self._masks.clear()
@@ -114,7 +116,7 @@ class Workshop:
 
     def faults(self, universe: pa.Table) -> Mapping[str, str]:
         """Why images of a dataset's category cannot be decoded, by id; decodes all of it once."""
-        key = universe["image"][0].as_py()
+        key = _named(universe)
         if key not in self._faults:
             rows = catalog_rows(universe)
             with self.progress("reading images", len(rows)) as advance, ThreadPoolExecutor(_READERS) as pool:
@@ -125,6 +127,12 @@ class Workshop:
                         found[row.id] = reason
             self._faults[key] = found
         return self._faults[key]
+
+
+def _named(universe: pa.Table) -> str:
+    """What is kept of a category is kept under this: its rows as they stand, and what is in their files now."""
+    files = [file for name in ("image", "mask") for file in universe[name].to_pylist() if file]
+    return digest([catalog_digest(universe), content_digests(files)])
 
 
 def _fault(row: CatalogRow) -> str | None:

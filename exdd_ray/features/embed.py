@@ -38,6 +38,7 @@ VERSION = 5
 _FORWARD = 2  # images in one forward pass on a CPU: the activations of more leave its caches, and fill the memory
 _VECTORS = "vectors.arrow"
 
+ImageName = tuple[str, str]  # file, and hash of its content with what of it is looked at, and how
 SliceRunner = Callable[[Store, Sequence["SliceJob"], Callable[[int], None]], None]
 
 
@@ -78,6 +79,14 @@ class Embedding:
     def patches(self) -> int:
         """P, vectors an image."""
         return self.grid[0] * self.grid[1]
+
+    @cached_property
+    def positions(self) -> Mapping[ImageName, int]:
+        """Row of each image, known by its file and by what was in it."""
+        names = [
+            (row.image, content) for job in self.jobs for row, content in zip(job.rows, job.recipe.inputs, strict=True)
+        ]
+        return {name: row for row, name in enumerate(names)}
 
     @cached_property
     def _place(self) -> np.ndarray:
@@ -163,7 +172,7 @@ def embed(
 def plan_slices(catalog: pa.Table, features: FeaturesConfig, device: str = CPU) -> list[SliceJob]:
     """The slices of a catalog with their recipes; images are hashed, not decoded."""
     rows = catalog_rows(catalog)
-    contents = content_digests([row.image for row in rows])
+    names = image_names(rows)
     how: dict[str, Any] = {
         "features": features.model_dump(mode="json", exclude={"weights"}),
         "weights": weights_digest(features),
@@ -173,11 +182,15 @@ def plan_slices(catalog: pa.Table, features: FeaturesConfig, device: str = CPU) 
     jobs = []
     for start in range(0, len(rows), SLICE):
         part = tuple(rows[start : start + SLICE])
-        inputs = tuple(
-            f"{content}{row.view}" for content, row in zip(contents[start : start + SLICE], part, strict=True)
-        )
+        inputs = tuple(content for _, content in names[start : start + SLICE])
         jobs.append(SliceJob(part, features, Recipe("embed", VERSION, how, inputs), device))
     return jobs
+
+
+def image_names(rows: Sequence[CatalogRow]) -> list[ImageName]:
+    """What images are known by: an id says nothing of what is in a file."""
+    contents = content_digests([row.image for row in rows])
+    return [(row.image, f"{content}{row.view}") for row, content in zip(rows, contents, strict=True)]
 
 
 def feature_space(features: FeaturesConfig) -> tuple[str, ...]:
@@ -214,6 +227,7 @@ def _build_slice(job: SliceJob, folder: Path) -> dict[str, Any]:
             places.append(i)
         except ImageError as error:
             reasons[i] = error.reason
+    _require_unchanged(job)
     metadata: dict[str, Any] = {"rows": len(job.rows), "reasons": reasons}
     if images:
         vectors, grid = _patches(images, job.features, job.device)
@@ -222,6 +236,13 @@ def _build_slice(job: SliceJob, folder: Path) -> dict[str, Any]:
         write_arrays(folder / _VECTORS, {"vectors": vectors if finite.all() else vectors[finite]})
         metadata |= {"grid": grid, "dim": vectors.shape[-1]}
     return metadata
+
+
+def _require_unchanged(job: SliceJob) -> None:
+    """Raise UserError where an image is not the one that the recipe names."""
+    for (image, content), named in zip(image_names(job.rows), job.recipe.inputs, strict=True):
+        if content != named:
+            raise UserError(f"{image}: has changed since the embedding was begun: embed it again")
 
 
 def _decoded(row: CatalogRow, working_size: Size | None) -> np.ndarray:

@@ -1,6 +1,7 @@
-"""Hashes of the files that artifacts are made from: computed again only where a file's size or time has changed."""
+"""Hashes of the files that artifacts are made from: computed again only where a file has changed."""
 
 import os
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,26 +9,32 @@ from pathlib import Path
 from exdd_ray.store.hashes import file_digest
 
 _READERS = 8
-_known: dict[str, tuple[int, int, str]] = {}  # path -> size, time and hash
+_SETTLED_NS = 2_000_000_000  # the coarsest clock of a file system: a file that is younger may change unseen
+_Stamp = tuple[int, int, int, int]
+_known: dict[str, tuple[_Stamp, str]] = {}  # path -> what its file looked like, and its hash
 
 
 def content_digests(files: Sequence[str | Path]) -> list[str]:
     """Hashes of files' bytes; of one that cannot be read the reason, for who needs it will say so."""
     names = [str(file) for file in files]
     unknown = [name for name in dict.fromkeys(names) if not _is_known(name)]
+    found: dict[str, str] = {}
     if unknown:
         with ThreadPoolExecutor(_READERS) as pool:
             found = dict(zip(unknown, pool.map(_hash, unknown), strict=True))
-    return [found[name] if unknown and name in found else _known[name][2] for name in names]
+    return [found[name] if name in found else _known[name][1] for name in names]
 
 
 def content_digest(file: str | Path) -> str:
     """Hash of one file's bytes. Raises OSError where it cannot be read."""
     name = str(file)
-    if not _is_known(name):
-        status = Path(name).stat()
-        _known[name] = (status.st_size, status.st_mtime_ns, file_digest(Path(name)))
-    return _known[name][2]
+    if _is_known(name):
+        return _known[name][1]
+    status = Path(name).stat()
+    found = file_digest(Path(name))
+    if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _SETTLED_NS:
+        _known[name] = (_stamp(status), found)
+    return found
 
 
 def _is_known(name: str) -> bool:
@@ -37,7 +44,12 @@ def _is_known(name: str) -> bool:
         status = os.stat(name)  # noqa: PTH116 -- thousands of files at a time: a Path takes longer than its stat
     except OSError:
         return False
-    return _known[name][:2] == (status.st_size, status.st_mtime_ns)
+    return _known[name][0] == _stamp(status)
+
+
+def _stamp(status: os.stat_result) -> _Stamp:
+    """Size, place and times; the time of the last change of all is one that no copying tool sets back."""
+    return status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _hash(name: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from exdd_ray.config.detector import PatchBankConfig
+from exdd_ray.data.catalog import catalog_digest
 from exdd_ray.errors import UserError
 from exdd_ray.experiment.fit import wants
 from exdd_ray.experiment.share import AssignedTrial, share
@@ -71,7 +72,7 @@ def _synthesize_for(one: AssignedTrial, workshop: Workshop) -> None:
 def _order(trials: Sequence[AssignedTrial], workshop: Workshop) -> None:
     groups: dict[str, list[AssignedTrial]] = {}
     for one in trials:  # group by group, so that one that fails is alone in that
-        groups.setdefault(f"{one.universe['image'][0].as_py()} {one.trial.config.seed}", []).append(one)
+        groups.setdefault(f"{catalog_digest(one.universe)} {one.trial.config.seed}", []).append(one)
     for group in groups.values():
         with suppress(*_LEFT_TO_TRIALS):
             share(group, workshop)
