@@ -1,4 +1,4 @@
-"""Other ways to thin a bank than the exact greedy order: projection, random subset, merge-reduce, PatchCore's own."""
+"""Other ways to thin a bank than the exact greedy order: random subset, merge-reduce, PatchCore's own."""
 
 import numpy as np
 
@@ -8,13 +8,6 @@ from exdd_ray.errors import DataError
 
 _STARTS = 10
 _BLOCK = 1 << 16
-
-
-def project(points: VectorBlocks, dim: int, *, seed: int) -> VectorBlocks:
-    """Gaussian random projection with unit-norm columns: [N x D] -> float32 [N x dim], held in memory (ExDD)."""
-    matrix = np.random.default_rng(seed).standard_normal((points.dim, dim))
-    matrix = (matrix / np.linalg.norm(matrix, axis=0)).astype(np.float32)
-    return VectorBlocks([np.concatenate([block.astype(np.float32) @ matrix for _, block in points.blocks(_BLOCK)])])
 
 
 def random_order(count: int, picks: int, *, seed: int) -> CoresetOrder:

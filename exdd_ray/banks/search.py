@@ -103,6 +103,26 @@ def search_prepared(
 
     Raises DataError as `search` does.
     """
+    found = search_part(queries, bank, k, groups=groups, memory_mib=memory_mib)
+    require_found(found, k)
+    return found
+
+
+def require_found(found: Neighbours, k: int) -> None:
+    """Raise DataError where a query found fewer than k vectors."""
+    if np.isinf(found.squares[0]).any():
+        raise DataError(f"a query has fewer than {k} bank vectors outside of its own group")
+
+
+def search_part(
+    queries: VectorBlocks | np.ndarray,
+    bank: PreparedBank,
+    k: int,
+    *,
+    groups: np.ndarray | None = None,
+    memory_mib: int | None = None,
+) -> Neighbours:
+    """`search_prepared` in a part of a bank: a query that finds fewer than k there gets infinite distances and -1."""
     points, kind = as_blocks(queries), bank.device.type
     _check_queries(points, bank, k, groups)
     with one_thread_each() as threads:
@@ -121,8 +141,6 @@ def search_prepared(
         except FloatingPointError:
             raise _unusable("queries", points) from None
     squares, indices = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
-    if np.isinf(squares[0]).any():
-        raise DataError(f"a query has fewer than {k} bank vectors outside of its own group")
     return Neighbours(np.sqrt(squares).astype(np.float32), squares, indices)
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from exdd_ray.banks.coreset import CoresetOrder, greedy_order
 from exdd_ray.banks.coreset import Progress as Rounds
-from exdd_ray.banks.options import merge_reduce_order, patchcore_released_order, project, random_order
+from exdd_ray.banks.options import merge_reduce_order, patchcore_released_order, random_order
+from exdd_ray.banks.projection import project, projection_matrix
 from exdd_ray.banks.vectors import VectorBlocks
 from exdd_ray.config.detector import CoresetConfig
 from exdd_ray.device import compute_device
@@ -20,10 +21,11 @@ from exdd_ray.progress import Advance, Progress
 from exdd_ray.store.arrays import read_arrays, write_arrays
 from exdd_ray.store.artifact import Artifact, Recipe, Store
 
-# The greedy order of so many points from a first one, as `greedy_order` gives it.
-Orderer = Callable[[int, int, Rounds], CoresetOrder]
+# The greedy order of so many points from a first one, as `greedy_order` gives it: of the points as they are, or as a
+# matrix projects them.
+Orderer = Callable[[int, int, Rounds, np.ndarray | None], CoresetOrder]
 
-VERSION = 3
+VERSION = 4
 FILE = "bank.arrow"
 
 
@@ -177,21 +179,21 @@ def _order(
 ) -> CoresetOrder:
     if config.method == "random":
         return random_order(len(points), picks, seed=seed)
-    compared = points if config.projection is None else project(points, config.projection, seed=seed)
-    done = 0
+    matrix = None if config.projection is None else projection_matrix(points.dim, config.projection, seed)
+    first, done = int(np.random.default_rng(seed).integers(len(points))), 0
 
     def report(made: int, wanted: int) -> None:
         nonlocal done
         advance(min(made, wanted) - done)
         done = made
 
+    if config.method == "greedy" and elsewhere is not None:
+        return elsewhere(picks, first, report, matrix)
+    compared = points if matrix is None else project(points, matrix)
     if config.method == "approximate":
         return patchcore_released_order(compared, picks, seed=seed, progress=report)
-    first = int(np.random.default_rng(seed).integers(len(points)))
     if config.method == "merge_reduce":
         return merge_reduce_order(
             compared, picks, first=first, chunk=config.chunk, device=compute_device(), progress=report
         )
-    if elsewhere is not None and config.projection is None:
-        return elsewhere(picks, first, report)
     return greedy_order(compared, picks, first=first, device=compute_device(), progress=report)

@@ -24,7 +24,7 @@ from exdd_ray.detectors.holdout import Sources, hold_out
 from exdd_ray.detectors.patch_bank import Predictions
 from exdd_ray.detectors.pictures import Pictures, read_pictures
 from exdd_ray.errors import ConfigError, DataError
-from exdd_ray.features.backbone import weights_digest
+from exdd_ray.features.backbone import normalisation, weights_digest
 from exdd_ray.metrics.curves import detection
 from exdd_ray.metrics.threshold import f1_max_point
 from exdd_ray.progress import Progress, silent
@@ -34,7 +34,7 @@ from exdd_ray.store.contents import content_digests
 from exdd_ray.training.learner import Learner, ShuffledBatches
 from exdd_ray.training.stored import memory_remark, restore, trained, training_recipe
 
-VERSION = 2
+VERSION = 3
 _NAME = "classifier"
 _FEATURES = {"backbone", "layers", "working_size", "resize", "crop"}
 
@@ -232,6 +232,7 @@ def _recipe(
 ) -> Recipe:
     how = config.model_dump(mode="json", include={"optimizer", "learning_rate", "epochs", "batchnorm", "checkpoint"})
     how["features"] = config.features.model_dump(mode="json", include=_FEATURES)
+    how["normalisation"] = normalisation(config.features.backbone)
     how["training"], how["seed"] = training_recipe(config.training.model_copy(update={"validate_every": 1})), seed
     if config.checkpoint == "validation":
         how |= {"holdout": config.holdout, "threshold": config.threshold, "sources": _made_from(rows, sources)}

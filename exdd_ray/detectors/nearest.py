@@ -11,7 +11,7 @@ from exdd_ray.banks.indexes import build_index
 from exdd_ray.banks.search import prepare_bank, search, search_prepared
 from exdd_ray.config.detector import SearchConfig
 from exdd_ray.detectors.bank import MemoryBank
-from exdd_ray.detectors.samples import Samples, Searcher
+from exdd_ray.detectors.samples import Exclude, Samples, Searcher
 from exdd_ray.device import compute_device
 from exdd_ray.errors import DataError
 from exdd_ray.features.embed import Embedding
@@ -45,17 +45,17 @@ def nearest(
         at: [n] the images' positions in the embedding.
         own_images: [M] for each bank vector the position of the image that it came from; given, an image ignores its
             own vectors, as if it had been held out of the bank.
-        elsewhere: searches exactly, where no image ignores vectors; None is in this process.
+        elsewhere: searches exactly; None is in this process.
 
     Raises DataError for a bank of other features.
     """
 
     def build(folder: Path) -> None:
         title = f"{label}: nearest of {len(bank.vectors)} vectors"
-        if elsewhere is not None and own_images is None and config.index == "exact":
-            patches = embedding.vectors(at)
+        if elsewhere is not None and (config.index == "exact" or own_images is not None):
+            patches, exclude = embedding.vectors(at), _exclude(embedding, at, own_images)
             with progress(title, len(patches)) as advance:
-                whole = elsewhere(store, bank.key, embedding.space, patches, advance, None)
+                whole = elsewhere(store, bank.key, embedding.space, patches, advance, None, exclude)
             distances, indices = whole.distances, whole.indices
         else:
             with progress(title, len(at)) as advance:
@@ -95,10 +95,10 @@ def search_nested(
     if len(sizes) < 2 or config.index != "exact":
         return
     title = f"{label}: nearest of {', '.join(map(str, sizes))} vectors"
-    if elsewhere is not None and own_images is None:
-        patches = embedding.vectors(at)
+    if elsewhere is not None:
+        patches, exclude = embedding.vectors(at), _exclude(embedding, at, own_images)
         with progress(title, len(patches)) as advance:
-            whole = elsewhere(store, largest.key, embedding.space, patches, advance, sizes)
+            whole = elsewhere(store, largest.key, embedding.space, patches, advance, sizes, exclude)
         distances, indices = whole.distances[..., 0], whole.indices[..., 0]
     else:
         find = _finder(largest, config, own_images, sizes)
@@ -106,6 +106,10 @@ def search_nested(
             distances, indices = _image_by_image(embedding, at, find, advance)
     for number, size in enumerate(sizes):
         store.make(recipes[size], partial(_write, distances[number], indices[number], embedding.patches))
+
+
+def _exclude(embedding: Embedding, at: np.ndarray, own_images: np.ndarray | None) -> Exclude | None:
+    return None if own_images is None else (np.repeat(at, embedding.patches), own_images)
 
 
 def _first(own_images: np.ndarray | None, bank: MemoryBank) -> np.ndarray | None:

@@ -71,4 +71,5 @@ def _search(group: Sequence[tuple[PatchBankConfig, MemoryBank]], samples: Sample
             progress,
             "held-out normal images",
             own_images=own_images(largest, samples),
+            elsewhere=embedder.search,
         )

@@ -192,7 +192,17 @@ def _held_out(fitted: FittedPatchBank) -> np.ndarray:
     own, label = own_images(fitted.negative, fitted.normal), "held-out normal images"
     rows = calibration_rows(fitted.config, fitted.normal)
     search, store = fitted.config.search, embedder.store
-    found = nearest(embedding, rows, fitted.negative, search, store, embedder.progress, label, own_images=own)
+    found = nearest(
+        embedding,
+        rows,
+        fitted.negative,
+        search,
+        store,
+        embedder.progress,
+        label,
+        own_images=own,
+        elsewhere=embedder.search,
+    )
     return found.nearest
 
 

@@ -22,11 +22,13 @@ from exdd_ray.progress import Advance, Progress, silent
 from exdd_ray.store.artifact import Store
 from exdd_ray.store.hashes import digest
 
-# The greedy order of all vectors of the images at some positions of an embedding: so many picks, from a first one.
-ImageOrderer = Callable[[Embedding, np.ndarray, int, int, Rounds], CoresetOrder]
+# The greedy order of all vectors of the images at some positions of an embedding: so many picks, from a first one, of
+# the vectors as they are, or as a matrix projects them.
+ImageOrderer = Callable[[Embedding, np.ndarray, int, int, Rounds, np.ndarray | None], CoresetOrder]
 # `search` with k = 1 in the store's bank of a key, for queries of a feature space; tells how many are answered. The
-# last are nested sizes, all answered in one pass; None is the whole bank.
-Searcher = Callable[[Store, str, str, VectorBlocks, Advance, Sequence[int] | None], Neighbours]
+# last two are `sizes` and `exclude` of `search`.
+Exclude = tuple[np.ndarray, np.ndarray]
+Searcher = Callable[[Store, str, str, VectorBlocks, Advance, Sequence[int] | None, Exclude | None], Neighbours]
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,9 @@ class Embedder:
     device: str | None = None
     _known: dict[str, Embedding] = field(default_factory=dict)
 
-    def orderer(self, embedding: Embedding, at: np.ndarray) -> Callable[[int, int, Rounds], CoresetOrder] | None:
+    def orderer(
+        self, embedding: Embedding, at: np.ndarray
+    ) -> Callable[[int, int, Rounds, np.ndarray | None], CoresetOrder] | None:
         """What orders the vectors of the images at positions `at`; None is this process."""
         return None if self.order is None else partial(self.order, embedding, at)
 

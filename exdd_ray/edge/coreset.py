@@ -9,7 +9,9 @@ import ray
 import torch
 
 from exdd_ray.banks.coreset import FRONTIER, CoresetOrder, Progress, run_rounds
+from exdd_ray.banks.projection import project
 from exdd_ray.banks.shard import CoresetShard, Frontier
+from exdd_ray.banks.vectors import VectorBlocks
 from exdd_ray.edge.cluster import RESTARTS, one_line_errors, one_thread_workers, wait_until_started
 from exdd_ray.errors import DataError
 from exdd_ray.features.embed import Embedding
@@ -17,11 +19,16 @@ from exdd_ray.features.embed import Embedding
 
 @dataclass(frozen=True)
 class _Part:
-    """Points of a shard: all vectors of some images, the first of which has number `offset` among all points."""
+    """Points of a shard: all vectors of some images, the first of which has number `offset` among all points.
+
+    Attributes:
+        matrix: that projects them; None takes them as they are.
+    """
 
     embedding: Embedding
     at: np.ndarray
     offset: int
+    matrix: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,8 @@ class _ShardActor:
     def begin(self, part: _Part, asked: _Round) -> Frontier:
         """Take in the points and all picks so far, whatever was before; return the frontier."""
         self._order, self._shard = "", None
-        shard = CoresetShard(part.embedding.vectors(part.at), offset=part.offset)
+        points = part.embedding.vectors(part.at)
+        shard = CoresetShard(points if part.matrix is None else project(points, part.matrix), offset=part.offset)
         shard.update(asked.ids, asked.vectors)
         self._order, self._shard, self._latest = asked.order, shard, (0, len(asked.ids))
         return _frontier(shard, asked)
@@ -116,6 +124,7 @@ def greedy_order_on_ray(
     *,
     first: int,
     actors: Sequence[ray.actor.ActorHandle],
+    matrix: np.ndarray | None = None,
     frontier: int = FRONTIER,
     progress: Progress | None = None,
 ) -> CoresetOrder:
@@ -126,6 +135,7 @@ def greedy_order_on_ray(
     Args:
         at: [n] positions of the images in the embedding; each actor takes a run of them.
         first: number of the first pick among their n * P vectors.
+        matrix: projects the vectors first; None takes them as they are.
         frontier: points asked of each shard a round; changes the time only.
 
     Raises:
@@ -138,12 +148,14 @@ def greedy_order_on_ray(
         raise DataError(f"a coreset needs at least one pick and a frontier of one, not {picks} and {frontier}")
     image, patch = divmod(first, embedding.patches)
     vector = embedding.image(int(at[image]))[patch : patch + 1].astype(np.float32)
-    shards = _Shards(_cut(embedding.closed(), np.asarray(at), len(actors)), actors)
+    if matrix is not None:
+        vector = project(VectorBlocks([vector]), matrix).take(np.array([0]))
+    shards = _Shards(_cut(embedding.closed(), np.asarray(at), len(actors), matrix), actors)
     with one_line_errors("a shard of the coreset's points cannot answer"):
         return run_rounds(shards, first, vector, min(picks, points), frontier=frontier, progress=progress)
 
 
-def _cut(embedding: Embedding, at: np.ndarray, count: int) -> list[_Part]:
+def _cut(embedding: Embedding, at: np.ndarray, count: int, matrix: np.ndarray | None) -> list[_Part]:
     runs = [run for run in np.array_split(at, count) if len(run)]
     starts = np.cumsum([0, *(len(run) for run in runs)]) * embedding.patches
-    return [_Part(embedding, run, int(start)) for run, start in zip(runs, starts, strict=False)]
+    return [_Part(embedding, run, int(start), matrix) for run, start in zip(runs, starts, strict=False)]

@@ -21,11 +21,23 @@ class RayOrders:
     shards: int | None = None
 
     def __call__(
-        self, embedding: Embedding, at: np.ndarray, picks: int, first: int, progress: Progress | None = None
+        self,
+        embedding: Embedding,
+        at: np.ndarray,
+        picks: int,
+        first: int,
+        progress: Progress | None = None,
+        matrix: np.ndarray | None = None,
     ) -> CoresetOrder:
-        """`greedy_order` of all vectors of the images at positions `at`; the actors end with it."""
+        """`greedy_order` of all vectors of the images at positions `at`; the actors end with it.
+
+        Args:
+            matrix: projects the vectors first; None takes them as they are.
+        """
         actors = start_actors(self.shards)
         try:
-            return greedy_order_on_ray(embedding, at, picks, first=first, actors=actors, progress=progress)
+            return greedy_order_on_ray(
+                embedding, at, picks, first=first, actors=actors, matrix=matrix, progress=progress
+            )
         finally:
             end(actors)

@@ -3,7 +3,9 @@
 import difflib
 import hashlib
 import os
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import torch
@@ -21,20 +23,46 @@ _BUNDLED_FILE = Path(__file__).parent / "weights" / f"{BUNDLED}.safetensors"
 _BUNDLED_ARCHITECTURE = "resnet18"
 _TIMM = "timm/"
 _ENDINGS = (".safetensors", ".pth", ".pt")
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_SWIN = "swin"  # torchvision's only family whose maps have their channels last
+_TRANSFORMED = {"googlenet", "inception_v3"}  # their networks normalise once more, but only where asked
+
+Channels = tuple[float, float, float]
 
 
 class Backbone(nn.Module):
-    """A frozen network that gives the feature maps of some layers, shallow first."""
+    """A frozen network that gives the feature maps of some layers, shallow first.
 
-    def __init__(self, body: nn.Module, layers: tuple[str, ...]) -> None:
+    Attributes:
+        name: of the backbone, for messages.
+        channels_last: whether the body's maps are [B x H' x W' x C].
+    """
+
+    def __init__(
+        self, body: nn.Module, layers: tuple[str, ...], name: str = "", *, channels_last: bool = False
+    ) -> None:
         super().__init__()
         self.body = body
         self.layers = layers
+        self.name = name
+        self.channels_last = channels_last
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Feature maps, each [B x C x H' x W'], of normalised images [B x 3 x H x W]."""
-        maps = self.body(images)
-        return [maps[layer] for layer in self.layers] if isinstance(maps, dict) else list(maps)
+        """Feature maps, each [B x C x H' x W'], of normalised images [B x 3 x H x W].
+
+        Raises ConfigError for images of a size that the network does not take, and a layer that gives no map.
+        """
+        try:
+            found = self.body(images)
+        except AssertionError as error:  # how torchvision and timm refuse a size
+            height, width = images.shape[-2:]
+            raise ConfigError(f"{self.name} cannot read images of {height} x {width} pixels: {error}") from error
+        maps = [found[layer] for layer in self.layers] if isinstance(found, dict) else list(found)
+        for layer, one in zip(self.layers, maps, strict=True):
+            if one.dim() != 4:
+                shape = " x ".join(map(str, one.shape))
+                raise ConfigError(f"{self.name}: layer {layer} gives {shape} values, no feature map [B x C x h x w]")
+        return [one.permute(0, 3, 1, 2) for one in maps] if self.channels_last else maps
 
 
 def load_backbone(config: FeaturesConfig, device: str = "cpu") -> Backbone:
@@ -42,9 +70,9 @@ def load_backbone(config: FeaturesConfig, device: str = "cpu") -> Backbone:
 
     Raises ConfigError for an unknown backbone or layer, UserError where its weights are not to be found or do not fit.
     """
-    body = _truncated(config)
+    body, channels_last = _truncated(config)
     _load_weights(body, weights_file(config))
-    backbone = Backbone(body, config.layers).eval().requires_grad_(False)
+    backbone = Backbone(body, config.layers, config.backbone, channels_last=channels_last).eval().requires_grad_(False)
     return backbone.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -57,7 +85,8 @@ def folded(backbone: Backbone) -> Backbone:
     if not isinstance(body, GraphModule):
         return backbone
     fused = fuse(GraphModule(body, body.graph).eval())
-    return Backbone(fused, backbone.layers).eval().to(memory_format=torch.channels_last)
+    whole = Backbone(fused, backbone.layers, backbone.name, channels_last=backbone.channels_last)
+    return whole.eval().to(memory_format=torch.channels_last)
 
 
 def weights_file(config: FeaturesConfig) -> Path:
@@ -81,7 +110,27 @@ def weights_digest(config: FeaturesConfig) -> str:
     return content_digest(weights_file(config))
 
 
-def _truncated(config: FeaturesConfig) -> nn.Module:
+@lru_cache(maxsize=16)
+def normalisation(backbone: str) -> tuple[Channels, Channels]:
+    """Mean and standard deviation of the channels, of pixels in 0..1, that a backbone was trained with.
+
+    Raises UserError where timm is needed and not installed.
+    """
+    if backbone.startswith(_TIMM):
+        published = _timm(backbone).get_pretrained_cfg(backbone.removeprefix(_TIMM))
+    else:
+        from torchvision.models import get_model_weights, list_models
+
+        known = get_model_weights(backbone).__members__ if backbone in list_models() else {}
+        published = known["IMAGENET1K_V1"].transforms() if "IMAGENET1K_V1" in known else None
+    if published is None:
+        return _IMAGENET
+    mean, std = tuple(published.mean), tuple(published.std)
+    return mean, std
+
+
+def _truncated(config: FeaturesConfig) -> tuple[nn.Module, bool]:
+    """The network up to its last layer that is taken, and whether its maps have their channels last."""
     if config.backbone.startswith(_TIMM):
         return _truncated_timm(config.backbone.removeprefix(_TIMM), config.layers)
     name = _BUNDLED_ARCHITECTURE if config.backbone == BUNDLED else config.backbone
@@ -92,10 +141,12 @@ def _truncated(config: FeaturesConfig) -> nn.Module:
     from torchvision.models.feature_extraction import create_feature_extractor
 
     _known_name(name)
+    options = {"transform_input": True} if name in _TRANSFORMED else {}
     with torch.device("meta"):  # its random numbers would be overwritten
-        network = get_model(name, weights=None).eval()
+        network = get_model(name, weights=None, **options).eval()
     try:
-        return create_feature_extractor(network, return_nodes={layer: layer for layer in config.layers})
+        body = create_feature_extractor(network, return_nodes={layer: layer for layer in config.layers})
+        return body, name.startswith(_SWIN)
     except ValueError as error:
         children = ", ".join(child for child, _ in network.named_children())
         raise ConfigError(f"{name} has not all of the layers {config.layers}: it has {children}") from error
@@ -112,27 +163,39 @@ def _known_name(name: str) -> None:
         raise ConfigError(f"unknown backbone {name!r}{hint}")
 
 
-def _truncated_timm(name: str, layers: tuple[str, ...]) -> nn.Module:
+def _timm(backbone: str) -> Any:
     try:
         import timm
     except ImportError as error:
-        raise UserError(f"backbone timm/{name} needs timm: install exdd-ray[timm]") from error
+        raise UserError(f"backbone {backbone} needs timm: install exdd-ray[timm]") from error
+    return timm
+
+
+def _truncated_timm(name: str, layers: tuple[str, ...]) -> tuple[nn.Module, bool]:
+    timm = _timm(f"{_TIMM}{name}")
     try:
-        modules = timm.create_model(name, pretrained=False, features_only=True).feature_info.module_name()
+        known = timm.create_model(name, pretrained=False, features_only=True).feature_info.info
     except RuntimeError as error:
         raise ConfigError(f"timm has no backbone {name!r} that gives features: {error}") from error
+    modules = [str(one["module"]) for one in known]
     unknown = [layer for layer in layers if layer not in modules]
     if unknown:
         raise ConfigError(f"timm/{name} has no layer {unknown[0]!r}: it has {', '.join(modules)}")
     indices = sorted(modules.index(layer) for layer in layers)
     if [modules[i] for i in indices] != list(layers):
         raise ConfigError(f"layers of timm/{name} go shallow first: {', '.join(modules[i] for i in indices)}")
-    body: nn.Module = timm.create_model(name, pretrained=False, features_only=True, out_indices=indices)
-    return body.eval()
+    body: Any = timm.create_model(name, pretrained=False, features_only=True, out_indices=indices)
+    axes: Any = getattr(body, "output_fmt", "NCHW")
+    last = {"NCHW": False, "NHWC": True}
+    if axes not in last:
+        raise ConfigError(f"timm/{name} gives features as {axes.value}, and no maps")
+    return body.eval(), last[axes]
 
 
 def _load_weights(body: nn.Module, path: Path) -> None:
     """Fill the cut network; what the file has beyond it is left out, what it lacks is an error."""
+    if isinstance(whole := getattr(body, "model", None), nn.Module):  # timm's vision transformers are not cut, but held
+        body = whole
     given = {_flat(key): value for key, value in _read_state(path).items() if isinstance(value, Tensor)}
     wanted = {key: value for key, value in body.state_dict().items() if not key.endswith("num_batches_tracked")}
     missing = [key for key in wanted if _flat(key) not in given]

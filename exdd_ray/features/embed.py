@@ -24,7 +24,7 @@ from exdd_ray.data.images import read_pair
 from exdd_ray.device import CPU, compute_device
 from exdd_ray.errors import DataError, ImageError, UserError
 from exdd_ray.features.aggregate import aggregate
-from exdd_ray.features.backbone import Backbone, folded, load_backbone, weights_digest
+from exdd_ray.features.backbone import Backbone, folded, load_backbone, normalisation, weights_digest
 from exdd_ray.features.memory import limit_heap, return_freed_memory
 from exdd_ray.features.prepare import prepare_image
 from exdd_ray.progress import Progress, silent
@@ -34,7 +34,7 @@ from exdd_ray.store.contents import content_digests
 from exdd_ray.store.hashes import digest
 
 SLICE = 16
-VERSION = 5
+VERSION = 6
 _FORWARD = 2  # images in one forward pass on a CPU: the activations of more leave its caches, and fill the memory
 _VECTORS = "vectors.arrow"
 
@@ -176,6 +176,7 @@ def plan_slices(catalog: pa.Table, features: FeaturesConfig, device: str = CPU) 
     how: dict[str, Any] = {
         "features": features.model_dump(mode="json", exclude={"weights"}),
         "weights": weights_digest(features),
+        "normalisation": normalisation(features.backbone),
     }
     if device != CPU:
         how["device"] = device

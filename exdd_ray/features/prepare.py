@@ -4,19 +4,21 @@ import numpy as np
 from PIL import Image
 
 from exdd_ray.config.detector import FeaturesConfig, Size
-
-_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)[:, None, None]
-_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)[:, None, None]
+from exdd_ray.features.backbone import normalisation
 
 
 def prepare_image(image: np.ndarray, config: FeaturesConfig) -> np.ndarray:
-    """Resized (bilinear, antialiased), cropped and ImageNet-normalised: uint8 [H x W x 3] -> float32 [3 x h x w]."""
+    """Resized (bilinear, antialiased), cropped, and normalised as the backbone wants it.
+
+    From uint8 [H x W x 3] to float32 [3 x h x w].
+    """
     height, width = _resized(image.shape[:2], config.resize)
     resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
     planes = np.array(_central(resized, config.crop).transpose(2, 0, 1), dtype=np.float32, order="C")
     planes /= np.float32(255)
-    planes -= _MEAN
-    planes /= _STD
+    mean, std = (np.array(values, dtype=np.float32)[:, None, None] for values in normalisation(config.backbone))
+    planes -= mean
+    planes /= std
     return planes
 
 

@@ -10,6 +10,7 @@ import ray
 from PIL import Image
 
 from exdd_ray.banks.coreset import greedy_order
+from exdd_ray.banks.projection import project, projection_matrix
 from exdd_ray.banks.search import search
 from exdd_ray.config.detector import CoresetConfig, PatchBankConfig
 from exdd_ray.data.catalog import build_catalog, catalog_rows
@@ -43,6 +44,30 @@ def test_an_order_on_ray_is_the_order(embedding):
     np.testing.assert_array_equal(found.indices, wanted.indices)
     np.testing.assert_array_equal(found.radii, wanted.radii)
     assert steps[-1] == (200, 200)
+
+
+def test_an_order_of_projected_vectors_on_ray_is_the_order(embedding):
+    at, matrix = np.arange(2, 50), projection_matrix(embedding.dim, 32, 0)
+    wanted = greedy_order(project(embedding.vectors(at), matrix), 200, first=9)
+    found = RayOrders(3)(embedding, at, 200, 9, matrix=matrix)
+    np.testing.assert_array_equal(found.indices, wanted.indices)
+    np.testing.assert_array_equal(found.radii, wanted.radii)
+
+
+@pytest.mark.parametrize("picks", [200, 3])  # with 3, every shard is of one image alone
+def test_a_search_that_holds_images_out_on_ray_is_the_search(embedding, picks):
+    at = np.arange(30)
+    points = Points(lambda: embedding.vectors(at), 30 * embedding.patches, ("held",), embedding.space, "normal")
+    bank = make_bank(points, CoresetConfig(rate=1e-9, minimum=picks), 0, embedding.store, silent)
+    queries = embedding.vectors(at)
+    exclude = np.repeat(at, embedding.patches), at[bank.points // embedding.patches]
+    wanted = search(queries, bank.vectors, 1, exclude=exclude)
+    found = RaySearch(3)(embedding.store, bank.key, embedding.space, queries, lambda _: None, exclude=exclude)
+    for name in ("distances", "squares", "indices"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
+    alone = exclude[0] * 0, exclude[1] * 0
+    with pytest.raises(DataError, match="fewer than 1 bank vectors outside of its own group"):
+        RaySearch()(embedding.store, bank.key, embedding.space, queries, lambda _: None, exclude=alone)
 
 
 def test_a_search_on_ray_is_the_search_and_ends_its_actors(embedding):
@@ -89,16 +114,16 @@ def with_defects(catalog, tmp_path_factory):
     return build_catalog([*rows[:-10], *made])
 
 
-@pytest.mark.parametrize("source", ["mask", "crop"])
-def test_a_detector_fitted_on_ray_is_the_detector(with_defects, features, tmp_path, source):
+@pytest.mark.parametrize(("source", "projection"), [("mask", None), ("crop", 32)])
+def test_a_detector_fitted_on_ray_is_the_detector(with_defects, features, tmp_path, source, projection):
     config = PatchBankConfig(
         features=features,
-        bank={"negative": {"rate": 0.1}, "positive": {"rate": 0.5}},
+        bank={"negative": {"rate": 0.1, "projection": projection}, "positive": {"rate": 0.5, "projection": projection}},
         positives={"source": source, "crop_size": (64, 64)},
     )
     train = pa.concat_tables([with_defects.slice(0, 40), with_defects.slice(60, 5)])
     test = pa.concat_tables([with_defects.slice(40, 20), with_defects.slice(65, 5)])
-    orders, searches = [], []
+    orders, searches, held_out = [], [], []
 
     def order(*arguments):
         orders.append(arguments[2])
@@ -106,6 +131,7 @@ def test_a_detector_fitted_on_ray_is_the_detector(with_defects, features, tmp_pa
 
     def find(*arguments):
         searches.append(arguments[1])
+        held_out.append(arguments[6] is not None)
         return RaySearch()(*arguments)
 
     stores = [Store(tmp_path / "here"), Store(tmp_path / "ray")]
@@ -121,6 +147,7 @@ def test_a_detector_fitted_on_ray_is_the_detector(with_defects, features, tmp_pa
     # the positive bank of masked patches is not one of whole images, and is ordered in this process
     assert len(orders) == {"mask": 1, "crop": 2}[source]
     assert {here.negative.key, here.positive.key} == set(searches)
+    assert held_out.count(True) == 1
     assert sorted(stores[0].made) == sorted(stores[1].made)
     for key in stores[0].made:
         for file in stores[0].folder(key).glob("*.arrow"):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from exdd_ray.banks.options import patchcore_released_order, project, random_order
+from exdd_ray.banks.options import patchcore_released_order, random_order
 from exdd_ray.banks.vectors import VectorBlocks
 from exdd_ray.config.detector import CoresetConfig
 from exdd_ray.detectors.bank import Points, bank_size, make_bank, open_bank
@@ -75,13 +75,6 @@ def test_released_approximation_step_by_step(vectors):
 
 def test_random_order_is_nested():
     assert random_order(100, 50, seed=1).indices[:20].tolist() == random_order(100, 20, seed=1).indices.tolist()
-
-
-def test_projection_keeps_distances_roughly(vectors):
-    wide = np.random.default_rng(1).standard_normal((50, 2000)).astype(np.float32)
-    narrow = project(VectorBlocks([wide]), 500, seed=0).take(np.arange(50))
-    ratio = np.linalg.norm(narrow[1:] - narrow[0], axis=1) / np.linalg.norm(wide[1:] - wide[0], axis=1)
-    assert ratio.std() / ratio.mean() < 0.1
 
 
 def test_add_merge_and_remove_give_new_banks(vectors, store):

@@ -78,6 +78,102 @@ def test_timm_backbone_by_name(tmp_path):
         load_backbone(config.model_copy(update={"layers": ("nope",)}))
 
 
+def random_weights(model, path):
+    save_file({key: value.contiguous().clone() for key, value in model.state_dict().items()}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "indices", "grids"),
+    [
+        ("swin_tiny_patch4_window7_224", ("layers.1", "layers.2"), [1, 2], [(28, 28), (14, 14)]),
+        ("convnext_atto", ("stages.1", "stages.2"), [1, 2], [(28, 28), (14, 14)]),
+        ("vit_tiny_patch16_224", ("blocks.9", "blocks.10"), [9, 10], [(14, 14), (14, 14)]),
+    ],
+)
+def test_timm_models_of_every_output_format(tmp_path, name, layers, indices, grids):
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    whole = timm.create_model(name, pretrained=False).eval()
+    config = FeaturesConfig(
+        backbone=f"timm/{name}", weights=random_weights(whole, tmp_path / "w.safetensors"), layers=layers
+    )
+    images = torch.randn(2, 3, 224, 224)
+    with torch.no_grad():
+        found = load_backbone(config)(images)
+        wanted = whole.forward_intermediates(images, indices=indices, intermediates_only=True)
+    assert [one.shape[-2:] for one in found] == grids
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_torchvisions_channels_last_maps(tmp_path):
+    from torchvision.models import swin_t
+
+    torch.manual_seed(0)
+    whole = swin_t().eval()
+    weights = random_weights(whole, tmp_path / "w.safetensors")
+    config = FeaturesConfig(backbone="swin_t", weights=weights, layers=("features.1", "features.3"))
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        found = load_backbone(config)(images)
+        wanted = [whole.features[:2](images), whole.features[:4](images)]
+    assert [tuple(one.shape) for one in found] == [(1, 96, 16, 24), (1, 192, 8, 12)]
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b.permute(0, 3, 1, 2))
+
+
+def test_a_network_that_normalises_once_more(tmp_path):
+    from torchvision.models import googlenet
+
+    torch.manual_seed(0)
+    whole = googlenet(init_weights=False, transform_input=True).eval()
+    weights = random_weights(whole, tmp_path / "w.safetensors")
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        (found,) = load_backbone(FeaturesConfig(backbone="googlenet", weights=weights, layers=("conv1",)))(images)
+        torch.testing.assert_close(found, whole.conv1(whole._transform_input(images)))
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "error"),
+    [
+        ("vit_tiny_patch16_224", ("blocks.9",), r"timm/vit_tiny_patch16_224 cannot read images of 64 x 96 pixels"),
+        ("swin_t", ("avgpool", "flatten"), r"layer flatten gives 1 x 768 values, no feature map"),
+    ],
+)
+def test_what_cannot_be_read_is_one_clear_error(tmp_path, name, layers, error):
+    timm, torchvision = pytest.importorskip("timm"), pytest.importorskip("torchvision")
+    source = timm.create_model if name.startswith("vit") else torchvision.models.get_model
+    weights = random_weights(source(name), tmp_path / "w.safetensors")
+    backbone = name if name == "swin_t" else f"timm/{name}"
+    config = FeaturesConfig(backbone=backbone, weights=weights, layers=layers)
+    with pytest.raises(ConfigError, match=error), torch.no_grad():
+        load_backbone(config)(torch.randn(1, 3, 64, 96))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "mean", "std"),
+    [
+        ("surface_resnet18", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ("efficientnet_v2_l", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        ("timm/vit_tiny_patch16_224", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        ("timm/swin_tiny_patch4_window7_224", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ("timm/vit_base_patch16_clip_224", (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    ],
+)
+def test_images_are_normalised_as_the_backbone_was_trained(backbone, mean, std):
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    found = prepare_image(image, FeaturesConfig(backbone=backbone, resize=(32, 32)))
+    wanted = (image / 255 - np.array(mean)) / np.array(std)
+    np.testing.assert_allclose(found, wanted.transpose(2, 0, 1), atol=1e-5)
+
+
+def test_the_normalisation_is_part_of_what_an_embedding_is(features, catalog):
+    (job, *_) = plan_slices(catalog, features)
+    assert job.recipe.config["normalisation"] == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
 def test_weights_are_looked_for_in_order(features, weights, monkeypatch, tmp_path):
     assert weights_file(features) == weights
     monkeypatch.setenv("EXDD_WEIGHTS", str(weights.parent))
