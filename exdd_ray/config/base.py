@@ -1,6 +1,6 @@
 """The base of every config model: immutable, and unknown keys are refused."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -10,6 +10,33 @@ class Frozen(BaseModel):
     """A frozen model that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    def aside(self) -> Iterable[str]:
+        """Dotted keys that no result depends on, given the other values, or that name what is hashed itself."""
+        return ()
+
+
+def identity(config: Frozen) -> dict[str, Any]:
+    """What of a config its results depend on, as JSON values: its part of their keys."""
+    kept = config.model_dump(mode="json")
+    for name in type(config).model_fields:
+        if isinstance(value := getattr(config, name), Frozen):
+            kept[name] = identity(value)
+    for key in config.aside():
+        _drop(kept, key.split("."))
+    return kept
+
+
+def without(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """The values but for some."""
+    return {name: value for name, value in values.items() if name not in names}
+
+
+def _drop(values: dict[str, Any], path: Sequence[str]) -> None:
+    *above, last = path
+    for name in above:
+        values = values.get(name) or {}
+    values.pop(last, None)
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

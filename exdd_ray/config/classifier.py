@@ -36,7 +36,7 @@ CLASSIFIER_PRESETS: Mapping[ClassifierPreset, Mapping[str, Any]] = {
         "batchnorm": "trained",
         "threshold": "score",
     },
-    "best": {"features": {"backbone": "surface_resnet18", "layers": ("layer3",)}},
+    "best": {"features": {"backbone": "surface_resnet18", "layers": ("layer3",)}, "training": {"batch": 16}},
 }
 
 
@@ -97,6 +97,10 @@ class ClassifierConfig(Frozen):
         if self.checkpoint == "test" and self.preset != "released":
             raise ValueError("checkpoint=test is a leak, kept for preset=released: use validation or last")
         return self
+
+    def aside(self) -> Iterator[str]:
+        """What a classifier does not use."""
+        yield from (name for name, _, _ in self._inert())
 
     def _inert(self) -> Iterator[tuple[str, object, object]]:
         """Keys that this config does not use, with their values and defaults."""

@@ -1,6 +1,6 @@
 """Config of the memory-bank detectors (PatchCore, ExDD) and their presets."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,6 +50,10 @@ class FeaturesConfig(Frozen):
             raise ValueError("resize by the shorter side leaves many sizes: give crop, or resize=[height,width]")
         return self
 
+    def aside(self) -> Iterator[str]:
+        """The weights' file is known by its content."""
+        yield "weights"
+
     @property
     def input_size(self) -> Size:
         """(height, width) that the backbone sees."""
@@ -79,6 +83,13 @@ class CoresetConfig(Frozen):
     projection: int | None = Field(None, ge=1)
     seed: int | None = None
 
+    def aside(self) -> Iterator[str]:
+        """What the method does not use."""
+        if self.method != "merge_reduce":
+            yield "chunk"
+        if self.method == "random":
+            yield "projection"
+
 
 class SearchConfig(Frozen):
     """How nearest bank vectors are found.
@@ -93,6 +104,10 @@ class SearchConfig(Frozen):
     index: Literal["exact", "flat", "hnsw", "ivf"] = "exact"
     precision: Literal["float32", "bfloat16"] = "float32"
     memory_mib: int | None = Field(None, ge=1)
+
+    def aside(self) -> Iterator[str]:
+        """What changes the time alone: neighbours are decided by exact distances."""
+        yield from ("precision", "memory_mib")
 
 
 class BankConfig(Frozen):
@@ -121,6 +136,10 @@ class PositivesConfig(Frozen):
     min_area: int = Field(1, ge=1)
     crop_size: Size = (128, 128)
     purify: float | None = Field(None, gt=0, lt=1)
+
+    def aside(self) -> Iterator[str]:
+        """What the source does not use."""
+        yield from ("purify",) if self.source == "crop" else ("contours", "padding", "min_area", "crop_size")
 
 
 class ScoringConfig(Frozen):
@@ -167,6 +186,15 @@ class ScoringConfig(Frozen):
         if self.blur == "pillow8" and self.fusion == "bonus":
             raise ValueError("blur=pillow8 cuts the negative values of fusion=bonus off: use gaussian")
         return self
+
+    def aside(self) -> Iterator[str]:
+        """What the fusion does not use."""
+        used = {"single": {"squared"}, "ratio": {"epsilon", "pairing"}, "bonus": {"bonus"}}[self.fusion]
+        yield from {"squared", "epsilon", "pairing", "bonus"} - used
+        if self.fusion == "bonus":
+            yield "neighbours"
+        if self.fusion == "bonus" or not self.neighbours:
+            yield from ("scale", "own_term")
 
 
 _PATCHCORE_INPUT = {"backbone": "wide_resnet50_2", "aggregator": "pc1024", "resize": 256, "crop": (224, 224)}
@@ -250,6 +278,24 @@ class PatchBankConfig(Frozen):
         if not dual and self.scoring.fusion != "single":
             raise ValueError(f"scoring.fusion={self.scoring.fusion} needs bank.positive")
         return self
+
+    def aside(self) -> Iterator[str]:
+        """What says which banks there are, and what one that is not there would use."""
+        yield "system"
+        if self.bank.positive is None:
+            yield "positives"
+        if not self.calibrates:
+            yield "scoring.calibration"
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether held-out normal images are searched for."""
+        return self.bank.positive is not None and (self.scoring.fusion == "bonus" or self.purify is not None)
+
+    @property
+    def purify(self) -> float | None:
+        """Of the positives, where they are taken so."""
+        return self.positives.purify if self.positives.source == "mask" else None
 
     @property
     def geometry(self) -> FeaturesConfig:

@@ -1,6 +1,6 @@
 """Config of DiffusionAD (Zhang et al., 2023) and its presets."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,6 +96,10 @@ class AnomalyConfig(Frozen):
     texture_share: float | None = Field(None, ge=0, le=1)
     foreground: ForegroundConfig = ForegroundConfig()
 
+    def aside(self) -> Iterator[str]:
+        """Textures are known by their contents."""
+        yield "textures"
+
 
 class InferenceConfig(Frozen):
     """How a trained model is applied; the training does not depend on it.
@@ -112,6 +116,11 @@ class InferenceConfig(Frozen):
     ddim_steps: int = Field(50, ge=1)
     noise: Literal["seeded", "random"] = "seeded"
     batch: int = Field(8, ge=1)
+
+    def aside(self) -> Iterator[str]:
+        """What the mode does not use."""
+        if self.mode != "ddim":
+            yield "ddim_steps"
 
 
 PRESETS: Mapping[Preset, Mapping[str, Any]] = {
@@ -229,6 +238,18 @@ class DiffusionADConfig(Frozen):
                 f"{self.diffusion.strong_test}"
             )
         return self
+
+    def aside(self) -> Iterator[str]:
+        """What fills other values, and what they overrule or do not use."""
+        yield "scale"
+        if self.steps is not None:
+            yield "epochs"
+        if self.checkpoint != "validation":
+            yield "held_out"
+        if self.checkpoint == "last":
+            yield "validate_epochs"
+        if self.checkpoint == "last" or self.validate_epochs is not None:
+            yield "training.validate_every"
 
     @property
     def geometry(self) -> FeaturesConfig:

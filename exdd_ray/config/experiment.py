@@ -1,6 +1,6 @@
 """An experiment: a dataset, a synthesizer, a detector; and a run of several that share what they have in common."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -80,6 +80,10 @@ class DatasetConfig(Frozen):
     split: SplitConfig = SplitConfig()
     procedural: ProceduralConfig = ProceduralConfig()
 
+    def aside(self) -> Iterator[str]:
+        """What finds the images: they are known one by one."""
+        yield from ("root", "category", "weak_labels", "procedural")
+
 
 class EvaluationConfig(Frozen):
     """What is measured.
@@ -95,6 +99,11 @@ class EvaluationConfig(Frozen):
     mask_resize: Literal["nearest", "eroded"] = "nearest"
     fpr_limit: float = Field(0.3, gt=0, le=1)
     bootstrap: int = Field(1000, ge=0)
+
+    def aside(self) -> Iterator[str]:
+        """What the resolution does not use."""
+        if self.resolution == "native":
+            yield "mask_resize"
 
 
 class ExperimentConfig(Frozen):
@@ -117,6 +126,11 @@ class ExperimentConfig(Frozen):
                 "detector.kind=diffusionad makes its own anomalies (detector.anomalies): unset synthesizer"
             )
         return self
+
+    def aside(self) -> Iterator[str]:
+        """Synthetic defects where one bank of normal images is all there is."""
+        if isinstance(self.detector, PatchBankConfig) and self.detector.bank.positive is None:
+            yield "synthesizer"
 
 
 class RunConfig(ExperimentConfig):

@@ -1,5 +1,6 @@
 """Synthesizers: per-region blending, CutPaste, and inpainting by latent diffusion."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +25,11 @@ class ForegroundConfig(Frozen):
     kind: Literal["all", "threshold"] = "all"
     level: int = Field(100, ge=0, le=255)
     invert: bool = False
+
+    def aside(self) -> Iterator[str]:
+        """What the kind does not use."""
+        if self.kind == "all":
+            yield from ("level", "invert")
 
 
 class FilterConfig(Frozen):
@@ -60,6 +66,10 @@ class PerRegionConfig(Frozen):
     texture_share: float | None = Field(None, ge=0, le=1)
     foreground: ForegroundConfig = ForegroundConfig()
     filters: FilterConfig | None = FilterConfig()
+
+    def aside(self) -> Iterator[str]:
+        """Textures are known by their contents."""
+        yield "textures"
 
 
 class CutPasteConfig(Frozen):
@@ -101,9 +111,15 @@ class MaskConfig(Frozen):
             raise ValueError("masks.folder is for masks.source=library, and needed there")
         return self
 
+    def aside(self) -> Iterator[str]:
+        """A library is known by its contents; shapes are not drawn from another source."""
+        yield "folder"
+        if self.source != "procedural":
+            yield "shapes"
+
 
 class DeviceConfig(Frozen):
-    """How a model is run; nothing here is part of what a sample is, but for the precision.
+    """How a model is run. A sample's pixels may depend on the device, the precision, `compile` and `slicing`.
 
     Attributes:
         device: `auto` takes CUDA where it is; over Ray, where the cluster has it.
@@ -120,6 +136,12 @@ class DeviceConfig(Frozen):
     compile: bool = False
     memory: Literal["full", "slicing", "offload"] = "full"
     gpus: float = Field(1.0, gt=0)
+
+    def aside(self) -> Iterator[str]:
+        """What changes no pixel; of device and precision, a key names those that `auto` is."""
+        yield from ("device", "precision", "batch", "gpus")
+        if self.memory != "slicing":
+            yield "memory"
 
 
 class InpaintConfig(Frozen):
@@ -177,6 +199,12 @@ class InpaintConfig(Frozen):
         if len(set(self.prompts)) < len(self.prompts):
             raise ValueError(f"a prompt is named twice: {', '.join(self.prompts)}")
         return self
+
+    def aside(self) -> Iterator[str]:
+        """The model is known by its content or its commit; a preset has filled the others."""
+        yield from ("preset", "model", "revision", "variant")
+        if self.crop_padding is not None:
+            yield "composite"
 
     @model_validator(mode="before")
     @classmethod

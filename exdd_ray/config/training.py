@@ -1,5 +1,6 @@
 """Config of the training loop."""
 
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -39,3 +40,7 @@ class TrainConfig(Frozen):
         if self.workers > self.batch:
             raise ValueError(f"{self.workers} workers cannot share a batch of {self.batch}")
         return self
+
+    def aside(self) -> Iterator[str]:
+        """How often a run is saved; and the device, of which a key names the one that `auto` is."""
+        yield from ("checkpoint_every", "device")

@@ -13,6 +13,7 @@ from exdd_ray.banks.coreset import Progress as Rounds
 from exdd_ray.banks.options import merge_reduce_order, patchcore_released_order, random_order
 from exdd_ray.banks.projection import project, projection_matrix
 from exdd_ray.banks.vectors import VectorBlocks
+from exdd_ray.config.base import identity, without
 from exdd_ray.config.detector import CoresetConfig
 from exdd_ray.device import compute_device
 from exdd_ray.errors import DataError
@@ -119,15 +120,8 @@ def make_banks(
 
 
 def _recipe(points: Points, config: CoresetConfig, seed: int) -> Recipe:
-    picks = bank_size(points.count, config)
-    how = {
-        "method": config.method,
-        "projection": config.projection,
-        "seed": _seed(config, seed),
-        "picks": picks,
-    }
-    if config.method == "merge_reduce":
-        how["chunk"] = config.chunk
+    chosen = {"seed": _seed(config, seed), "picks": bank_size(points.count, config)}
+    how = {**without(identity(config), "rate", "minimum"), **chosen}
     return Recipe("bank", VERSION, how, (*points.inputs, points.space))
 
 

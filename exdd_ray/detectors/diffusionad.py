@@ -3,11 +3,11 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from exdd_ray.config.base import identity, without
 from exdd_ray.config.diffusionad import DiffusionADConfig, InferenceConfig
 from exdd_ray.config.training import TrainConfig
 from exdd_ray.data.catalog import catalog_rows, select_rows
@@ -31,16 +31,7 @@ from exdd_ray.training.stored import memory_remark, trained, training_recipe
 VERSION = 2
 LEAK = "leakage: the checkpoint was chosen by the AUROC of the test images (detector.checkpoint=test)"
 _HOLD_OUT = 2  # second word of the seed of who is held out
-_NOT_TRAINED_BY: dict[str, Any] = {
-    "preset": True,
-    "scale": True,
-    "inference": True,
-    "training": True,
-    "epochs": True,
-    "steps": True,
-    "validate_epochs": True,
-    "anomalies": {"textures"},
-}
+_NOT_TRAINED_BY = ("preset", "inference", "training", "epochs", "steps", "validate_epochs")
 
 
 @dataclass(frozen=True)
@@ -120,7 +111,8 @@ def fit_diffusionad(
     training, steps = _loop(config, len(normal))
     networks = make_networks(config, seed)
     judge, tested = _judge(config, networks, held_out, test, seed)
-    how = config.model_dump(mode="json", exclude=_NOT_TRAINED_BY)
+    how = without(identity(config), *_NOT_TRAINED_BY)
+    loop = training if config.checkpoint != "last" else training.model_copy(update={"validate_every": 1})
     artifact = trained(
         make_learner(networks, normal, config, steps, seed),
         steps,
@@ -128,8 +120,8 @@ def fit_diffusionad(
         recipe=Recipe(
             "train-diffusionad",
             VERSION,
-            {**how, "seed": seed, "steps": steps, "loop": training_recipe(training), "synthesis": SYNTHESIS},
-            (_digest(images.pixels), *_textures(config), *tested),
+            {**how, "seed": seed, "steps": steps, "loop": training_recipe(loop), "synthesis": SYNTHESIS},
+            (_digest(images.pixels), *textures_digests(config), *tested),
         ),
         store=store,
         validate=None if judge is None else lambda: judge().value,
@@ -223,7 +215,8 @@ def _by_labels(maps: np.ndarray, labels: np.ndarray) -> _Judgement:
     return _Judgement(image.auroc, image.threshold)
 
 
-def _textures(config: DiffusionADConfig) -> tuple[str, ...]:
+def textures_digests(config: DiffusionADConfig) -> tuple[str, ...]:
+    """Content hashes of the texture images that anomalies are filled with; none where they are made."""
     folder = config.anomalies.textures
     return () if folder is None else tuple(content_digests(texture_files(folder)))
 

@@ -9,7 +9,6 @@ from exdd_ray.config.detector import PatchBankConfig
 from exdd_ray.detectors.bank import MemoryBank, make_banks, order_family
 from exdd_ray.detectors.nearest import search_nested
 from exdd_ray.detectors.patch_bank import (
-    calibrates,
     calibration_rows,
     normal_points,
     normal_samples,
@@ -58,7 +57,7 @@ def _search(group: Sequence[tuple[PatchBankConfig, MemoryBank]], samples: Sample
     )
     rows: dict[bytes, dict[str, MemoryBank]] = {}
     for config, bank in group:
-        if calibrates(config):
+        if config.calibrates:
             rows.setdefault(calibration_rows(config, samples).tobytes(), {})[bank.key] = bank
     for at, held in rows.items():
         largest = max(held.values(), key=lambda bank: len(bank.vectors))

@@ -124,8 +124,8 @@ def fit_patch_bank(config: PatchBankConfig, train: pa.Table, embedder: Embedder,
     single = FittedPatchBank(config, embedder, samples, negative, None, None)
     if config.bank.positive is None:
         return single
-    bonus, purify = config.scoring.fusion == "bonus", _purify(config)
-    away = _held_out(single) if calibrates(config) else None
+    bonus, purify = config.scoring.fusion == "bonus", config.purify
+    away = _held_out(single) if config.calibrates else None
     limit = float(np.quantile(away, purify)) if away is not None and purify else None
     points = _positives(select_rows(train, label=1), single, limit)
     positive = make_bank(points, config.bank.positive, seed, store, progress)
@@ -166,15 +166,6 @@ def normal_points(samples: Samples, embedder: Embedder) -> Points:
 def others(samples: Samples) -> np.ndarray:
     """Positions of all readable images beside these: the pool that is searched together."""
     return np.setdiff1d(np.flatnonzero(samples.embedding.readable), samples.at)
-
-
-def calibrates(config: PatchBankConfig) -> bool:
-    """Whether held-out normal images are searched for."""
-    return config.bank.positive is not None and (config.scoring.fusion == "bonus" or _purify(config) is not None)
-
-
-def _purify(config: PatchBankConfig) -> float | None:
-    return config.positives.purify if config.positives.source == "mask" else None
 
 
 def calibration_rows(config: PatchBankConfig, normal: Samples) -> np.ndarray:

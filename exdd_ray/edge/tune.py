@@ -33,20 +33,22 @@ _workshops: dict[str, Workshop] = {}
 
 @dataclass(frozen=True)
 class Place:
-    """What a worker needs of the driver's workshop: the store, and the device that the cluster embeds on."""
+    """What a worker needs of the driver's workshop: the store, the device that the cluster embeds on, and the run."""
 
     store: Store
     device: str | None
+    token: str
 
     def workshop(self, threads: int) -> Workshop:
         """This worker's own workshop, kept from trial to trial."""
         torch.set_num_threads(threads)
-        return _workshops.setdefault(str(self.store.root), Workshop(self.store, device=self.device))
+        known = f"{self.store.root} {self.device} {self.token}"
+        return _workshops.setdefault(known, Workshop(self.store, device=self.device, token=self.token))
 
 
 def place_of(workshop: Workshop) -> Place:
     """What workers are given of a workshop."""
-    return Place(workshop.store.again(), workshop.device)
+    return Place(workshop.store.again(), workshop.device, workshop.token)
 
 
 def tune_storage(workshop: Workshop, folder: Path) -> str:

@@ -1,38 +1,37 @@
 """Trials as artifacts: metrics, predictions and curves, named by all that decides them, so that none is run twice."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel
 
 from exdd_ray import __version__
+from exdd_ray.config.base import identity
+from exdd_ray.config.detector import PatchBankConfig
 from exdd_ray.config.diffusionad import DiffusionADConfig
-from exdd_ray.config.experiment import ExperimentConfig
+from exdd_ray.config.experiment import DetectorConfig, ExperimentConfig
 from exdd_ray.config.load import Trial
 from exdd_ray.data.catalog import select_rows
 from exdd_ray.detectors import bank, classifier, diffusionad, nearest
 from exdd_ray.detectors.patch_bank import Predictions
 from exdd_ray.device import CPU, compute_device
-from exdd_ray.errors import ConfigError
 from exdd_ray.experiment import pixels
 from exdd_ray.experiment.fit import wants
 from exdd_ray.experiment.result import Evaluation, TrialResult, result_record
 from exdd_ray.experiment.trial import assign, mask_givers, run_trial
 from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.features import embed
-from exdd_ray.features.backbone import weights_digest
+from exdd_ray.features.backbone import normalisation, weights_digest
 from exdd_ray.metrics.curves import Curve
 from exdd_ray.store.arrays import write_arrays
 from exdd_ray.store.artifact import Artifact, Recipe
-from exdd_ray.store.contents import content_digests
 from exdd_ray.store.hashes import digest
 from exdd_ray.synthesis import synthesize
 
-VERSION = 4
+VERSION = 5
 CONFIG, CURVES, MAPS, PREDICTIONS = "config.json", "curves.arrow", "maps.arrow", "predictions.parquet"
 _CURVE_POINTS = 200
 _MAPS_EACH = 8
@@ -49,15 +48,37 @@ def trial_recipe(config: ExperimentConfig, universe: pa.Table, train: pa.Table, 
     Args:
         train: those of the universe that are trained on.
     """
-    how = config.model_dump(mode="json", exclude={"dataset": {"root"}})
-    inputs = [workshop.contents(universe), *content_digests([file for path in _paths(config) for file in _files(path)])]
-    if not isinstance(config.detector, DiffusionADConfig):  # which is trained from nothing
-        inputs.append(weights_digest(config.detector.features))
-    made = synthesis_keys(config, universe, train)
-    made_by = {"experiment": how, "stages": _STAGES, "version": __version__}
-    if (device := workshop.device or compute_device()) != CPU:
+    made_by = {
+        "experiment": identity(config),
+        "category": universe["category"][0].as_py(),
+        "stages": _STAGES,
+        "version": __version__,
+    }
+    if (device := _device(config.detector, workshop)) != CPU:
         made_by["device"] = device
-    return Recipe("trial", VERSION, made_by, (*inputs, *made))
+    if _is_random(config.detector):
+        made_by["run"] = workshop.token
+    inputs = (workshop.contents(universe), *_learned(config.detector), *synthesis_keys(config, universe, train))
+    return Recipe("trial", VERSION, made_by, inputs)
+
+
+def _device(detector: DetectorConfig, workshop: Workshop) -> str:
+    """Where a detector's stages compute what has other bits elsewhere."""
+    asked = "auto" if isinstance(detector, PatchBankConfig) else detector.training.device
+    return (workshop.device or compute_device()) if asked == "auto" else asked
+
+
+def _is_random(detector: DetectorConfig) -> bool:
+    """Whether the same trial gives other numbers each time: another run is not to read them."""
+    return isinstance(detector, DiffusionADConfig) and detector.inference.noise == "random"
+
+
+def _learned(detector: DetectorConfig) -> tuple[str, ...]:
+    """Names what a detector brings along beside its config: pretrained weights, or textures."""
+    if isinstance(detector, DiffusionADConfig):
+        return diffusionad.textures_digests(detector)
+    features = detector.features
+    return weights_digest(features), f"{normalisation(features.backbone)}"
 
 
 def stored_trial(trial: Trial, universe: pa.Table, workshop: Workshop) -> Artifact:
@@ -81,22 +102,6 @@ def synthesis_keys(config: ExperimentConfig, universe: pa.Table, train: pa.Table
         return []
     normal, givers = select_rows(train, label=0), mask_givers(config, universe, train)
     return [job.recipe.key for job in synthesize.plan_chunks(config.synthesizer, normal, givers, config.seed)]
-
-
-def _paths(model: BaseModel) -> Iterator[Path]:
-    """Every file and folder that a config names, but for the dataset, whose images are known one by one."""
-    for name in type(model).model_fields:
-        value = getattr(model, name)
-        if isinstance(value, BaseModel):
-            yield from _paths(value)
-        elif isinstance(value, Path) and name != "root":
-            yield value
-
-
-def _files(path: Path) -> list[Path]:
-    if not path.exists():
-        raise ConfigError(f"{path}: no such file or folder")
-    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
 def _write(folder: Path, result: TrialResult) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def _no_defects(wanted: Wants, defects: int) -> str:
 
 
 def _leakage(config: ExperimentConfig, universe: pa.Table, catalog: pa.Table) -> tuple[str, ...]:
-    remarks = mask_leak(config)
+    remarks = mask_leak(config) if wants(config.detector).defects else ()
     spec = DATASETS.get(config.dataset.name)
     if spec is not None and spec.related and pc.any(pc.equal(universe["split"], UNSPLIT)).as_py():
         remarks += (f"leakage: {spec.related}, and the split is random",)

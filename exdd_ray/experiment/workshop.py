@@ -1,5 +1,6 @@
 """What the trials of a run share: the store, and what they have opened from it."""
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -49,6 +50,7 @@ class Workshop:
         train: trains networks; None is this process.
         device: where the cluster embeds; None is this process's device.
         ahead: runs the trials that train networks beforehand, side by side; None is one after another.
+        token: of this run; names results that no other run would get.
     """
 
     store: Store
@@ -60,6 +62,7 @@ class Workshop:
     train: Trainer | None = None
     device: str | None = None
     ahead: Ahead | None = None
+    token: str = field(default_factory=lambda: secrets.token_hex(8))
     _embedders: dict[tuple[str, str], Embedder] = field(default_factory=dict)
     _masks: dict[tuple[CatalogRow, str, str, str], np.ndarray] = field(default_factory=dict)
     _faults: dict[str, Mapping[str, str]] = field(default_factory=dict)

@@ -18,6 +18,7 @@ import torch
 
 from exdd_ray.banks.tiles import one_thread_each
 from exdd_ray.banks.vectors import VectorBlocks
+from exdd_ray.config.base import identity
 from exdd_ray.config.detector import FeaturesConfig, Size
 from exdd_ray.data.catalog import REAL, CatalogRow, catalog_rows
 from exdd_ray.data.images import read_pair
@@ -174,7 +175,7 @@ def plan_slices(catalog: pa.Table, features: FeaturesConfig, device: str = CPU) 
     rows = catalog_rows(catalog)
     names = image_names(rows)
     how: dict[str, Any] = {
-        "features": features.model_dump(mode="json", exclude={"weights"}),
+        "features": identity(features),
         "weights": weights_digest(features),
         "normalisation": normalisation(features.backbone),
     }

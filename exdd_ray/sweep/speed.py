@@ -22,6 +22,7 @@ from exdd_ray.sweep.run import Outcome
 VERSION = 2
 _IMAGES = 16
 _REPEATS = 3
+_BY_CONTENT = {"features": {"weights"}, "anomalies": {"textures"}}  # files, wherever they lie
 
 
 def milliseconds(sweep: SweepConfig, outcomes: Sequence[Outcome], workshop: Workshop) -> dict[str, float]:
@@ -41,7 +42,7 @@ def _milliseconds(outcome: Outcome, workshop: Workshop) -> float:
     assert outcome.artifact is not None
     detector, record = outcome.planned.trial.config.detector, outcome.artifact.metadata
     how = {
-        "detector": detector.model_dump(mode="json"),
+        "detector": detector.model_dump(mode="json", exclude=_BY_CONTENT),
         "banks": [record["negative_bank"], record["positive_bank"]],
         "image": _image_size(outcome),
         "device": compute_device(),

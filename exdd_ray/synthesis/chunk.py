@@ -29,6 +29,7 @@ from exdd_ray.synthesis.cutpaste import cut_paste
 from exdd_ray.synthesis.filters import THUMBNAIL, Change, fingerprint, measure_change
 from exdd_ray.synthesis.foreground import foreground
 from exdd_ray.synthesis.masks import pick_mask, resize_mask
+from exdd_ray.synthesis.model import model_digest
 from exdd_ray.synthesis.per_region import blend_region
 
 CHUNK = 10
@@ -251,6 +252,7 @@ def _painter(config: InpaintConfig) -> Any:
     """This thread's painter; the last one used is kept."""
     from exdd_ray.synthesis.paint import Painter
 
-    if getattr(_painters, "config", None) != config:
-        _painters.painter, _painters.config = Painter(config), config
+    made_of = config, model_digest(config)
+    if getattr(_painters, "made_of", None) != made_of:
+        _painters.painter, _painters.made_of = Painter(config), made_of
     return _painters.painter

@@ -30,12 +30,13 @@ _loading = threading.Lock()
 
 
 def model_digest(config: InpaintConfig) -> str:
-    """What names the model in recipes: the content of a local folder's files, or a hub id with its commit.
+    """What names the model in recipes: the content of a local folder's files, or a hub id with its commit; and which
+    of its weights are loaded.
 
     Raises UserError where the model cannot be had.
     """
     if _folder(config) is not None:
-        return revision_of(config)
+        return f"{revision_of(config)} {config.variant or ''}"
     return f"{config.model}@{revision_of(config)} {config.variant or ''}"
 
 

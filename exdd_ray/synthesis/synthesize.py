@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import torch
 
 from exdd_ray.banks.tiles import one_thread_each
-from exdd_ray.config.synthesis import ForegroundConfig, InpaintConfig, PerRegionConfig
+from exdd_ray.config.base import identity, without
+from exdd_ray.config.synthesis import InpaintConfig, PerRegionConfig
 from exdd_ray.data.catalog import CatalogRow, build_catalog, catalog_rows
 from exdd_ray.device import CPU
 from exdd_ray.errors import DataError
@@ -181,26 +182,18 @@ def run_on_threads(store: Store, jobs: Sequence[ChunkJob], advance: Advance) -> 
 
 def _what(config: Synthesizer, seed: int) -> dict[str, Any]:
     """What of the config the pixels of a sample depend on."""
-    unused = {"count", "prompts", "textures", "run", "model", "revision", "variant", "filters"}
+    how = {"seed": seed, **without(identity(config), "count", "prompts", "filters")}
     if not isinstance(config, InpaintConfig):
-        return {"seed": seed, **config.model_dump(mode="json", exclude=unused), **_ground(config.foreground)}
-    unused |= {"preset", "masks"} | ({"composite"} if config.crop_padding is not None else set())
-    how = {"seed": seed, **config.model_dump(mode="json", exclude=unused), **_ground(config.masks.foreground)}
-    how |= {"model": model_digest(config), "precision": precision_of(config.run), "masks": config.masks.source}
-    if config.masks.source == "procedural":
-        how["shapes"] = list(config.masks.shapes)
+        return how
+    how |= {"model": model_digest(config), "precision": precision_of(config.run)}
     if (device := device_of(config.run)) != CPU:
         how["device"] = device
     return how
 
 
-def _ground(config: ForegroundConfig) -> dict[str, Any]:
-    return {"foreground": config.kind if config.kind == "all" else config.model_dump(mode="json")}
-
-
 def _contents(backgrounds: Sequence[CatalogRow], masked: Sequence[CatalogRow]) -> list[str]:
     files = [row.image for row in backgrounds] + [str(row.mask) for row in masked]
-    views = [row.view for row in (*backgrounds, *masked)]
+    views = [row.view for row in backgrounds] + [f"{row.view} above {row.mask_threshold}" for row in masked]
     return [f"{content}{view}" for content, view in zip(content_digests(files), views, strict=True)]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from exdd_ray.config.base import identity
 from exdd_ray.config.training import TrainConfig
 from exdd_ray.device import CPU
 from exdd_ray.progress import Progress, silent
@@ -90,11 +91,9 @@ def memory_remark(artifact: Artifact, config: TrainConfig) -> tuple[str, ...]:
 
 
 def training_recipe(config: TrainConfig) -> dict[str, Any]:
-    """The part of a recipe that the loop's config is; how often checkpoints are written is not in it."""
+    """The part of a recipe that the loop's config is."""
     device = training_device(config)
-    how = config.model_dump(mode="json", exclude={"checkpoint_every", "device", "workers"})
-    shared = {} if config.workers == 1 else {"workers": config.workers}
-    return {**how, **shared, **({} if device == CPU else {"device": device})}
+    return {**identity(config), **({} if device == CPU else {"device": device})}
 
 
 @contextmanager

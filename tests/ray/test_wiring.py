@@ -169,7 +169,7 @@ def test_nested_banks_are_searched_on_ray_in_one_pass(catalog, features, tmp_pat
     embedders = [Embedder(stores[0], features, catalog), Embedder(stores[1], features, catalog, search=find)]
     for embedder in embedders:
         prepare_patch_banks(configs, train, embedder, 0)
-    assert [len(sizes) for sizes in asked] == [2]
+    assert [len(sizes) for sizes in asked] == [2, 2]  # the test images, and the held-out ones
     assert sorted(stores[0].made) == sorted(stores[1].made)
     for key in stores[0].made:
         for file in stores[0].folder(key).glob("*.arrow"):
