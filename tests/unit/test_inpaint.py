@@ -172,7 +172,7 @@ def test_filters_and_unused_keys_do_not_make_samples_anew(config, normal, tmp_pa
     strict = config.model_copy(update={"filters": FilterConfig(min_inside=255)})
     with pytest.raises(DataError, match="8 times: unchanged inside the mask"):
         made(strict, normal, store)
-    unused = config.model_copy(update={"composite": not config.composite, "variant": "fp16", "revision": "main"})
+    unused = config.model_copy(update={"composite": not config.composite, "revision": "main"})
     again = made(unused, normal, store)
     assert (again.fresh, again.samples) == (0, all_of_them.samples)
 
