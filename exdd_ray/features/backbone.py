@@ -116,6 +116,8 @@ def normalisation(backbone: str) -> tuple[Channels, Channels]:
 
     Raises UserError where timm is needed and not installed.
     """
+    if backbone == BUNDLED or backbone in RESNETS:
+        return _IMAGENET
     if backbone.startswith(_TIMM):
         published = _timm(backbone).get_pretrained_cfg(backbone.removeprefix(_TIMM))
     else:
@@ -136,7 +138,7 @@ def _truncated(config: FeaturesConfig) -> tuple[nn.Module, bool]:
     name = _BUNDLED_ARCHITECTURE if config.backbone == BUNDLED else config.backbone
     if name in RESNETS and set(config.layers) <= set(STAGES):
         with torch.device("meta"):  # its random numbers would be overwritten
-            return make_resnet(name, config.layers)
+            return make_resnet(name, config.layers), False
     from torchvision.models import get_model
     from torchvision.models.feature_extraction import create_feature_extractor
 
