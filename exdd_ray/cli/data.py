@@ -71,13 +71,15 @@ def run_check(args: argparse.Namespace) -> int:
     from exdd_ray.cli.progress import terminal_progress
     from exdd_ray.data.catalog import with_reading
     from exdd_ray.data.check import check_dataset
-    from exdd_ray.data.datasets import guess_dataset, load_dataset
+    from exdd_ray.data.datasets import check_root, guess_dataset, load_dataset
+    from exdd_ray.data.datasets.files import unread_notes
 
+    check_root(args.folder.expanduser())
     name = args.dataset or guess_dataset(args.folder.expanduser())
     if args.dataset is None:
         print(f"by its layout this is the dataset {name!r} (--dataset names another)", file=sys.stderr)
     catalog = with_reading(load_dataset(name, args.folder, args.category), args.mask_threshold, args.bit_depth)
-    report = check_dataset(catalog, terminal_progress)
+    report = check_dataset(catalog, terminal_progress, unread_notes(args.folder.expanduser()))
     if args.json:
         print(json.dumps({**dataclasses.asdict(report), "problems": report.problems}, indent=2))
     else:

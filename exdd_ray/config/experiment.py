@@ -14,6 +14,11 @@ from exdd_ray.config.quality import QualityConfig
 from exdd_ray.config.synthesis import SynthesizerConfig
 
 
+def _as_text(given: Any) -> Any:
+    """A name such as 2024, which YAML takes for a number, as text."""
+    return str(given) if isinstance(given, int) else given
+
+
 def _bank_by_default(given: Any) -> Any:
     return {"kind": "patch_bank", **given} if isinstance(given, Mapping) else given
 
@@ -67,15 +72,17 @@ class DatasetConfig(Frozen):
         mask_threshold: a mask pixel above it is defective; None reads two-valued masks as such, others from the middle
             of their file's range, and VisA and the Kolektor datasets from 0, as their publishers do.
         bit_depth: of the grey values in 16-bit files, as 12 for a camera's 12 bits; None is all 16.
+        duplicates: `drop` leaves training and validation images out whose bytes are tested too; `keep` says so.
         max_unreadable: share of unreadable images that is tolerated (they are left out and reported).
     """
 
     name: str = "procedural"
-    root: Path | None = None
-    category: str | None = None
+    root: Annotated[Path | None, BeforeValidator(_as_text)] = None
+    category: Annotated[str | None, BeforeValidator(_as_text)] = None
     weak_labels: Path | None = None
     mask_threshold: int | None = Field(None, ge=0, lt=65535)
     bit_depth: int | None = Field(None, ge=9, le=16)
+    duplicates: Literal["keep", "drop"] = "keep"
     max_unreadable: float = Field(0.0, ge=0, le=1)
     split: SplitConfig = SplitConfig()
     procedural: ProceduralConfig = ProceduralConfig()

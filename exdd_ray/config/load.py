@@ -20,6 +20,7 @@ from exdd_ray.config.sweep import VARIANT, SweepConfig
 from exdd_ray.errors import ConfigError
 
 _BEYOND = frozenset(SweepConfig.model_fields)  # keys of runs and sweeps, those of their experiments among them
+_NAME = re.compile(r"~|0[0-9]+")  # a home folder and a name such as 01, which are null and 1 in YAML
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 Raw = dict[str, Any]
@@ -98,7 +99,7 @@ def parse_overrides(arguments: Iterable[str], model: type[RunConfig] = RunConfig
         if not separator:
             raise ConfigError(f"{argument!r} is not key=value")
         try:
-            overrides[resolve_key(key, model)] = yaml.safe_load(text)
+            overrides[resolve_key(key, model)] = text if _NAME.fullmatch(text) else yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"{argument!r}: the value is not valid YAML") from error
     return overrides
@@ -214,6 +215,8 @@ def _fault(fault: ErrorDetails, where: str, model: type[ExperimentConfig]) -> st
         return f"{where}.kind: one of {context['expected_tags']}, not {context['tag']!r}"
     if fault["type"] == "union_tag_not_found":
         return f"{where}: say which kind"
+    if fault["type"] in {"tuple_type", "list_type"}:
+        return f"{where}: expected a list, as [{fault['input']}], not {fault['input']!r}"
     reason = fault["msg"].removeprefix("Value error, ")
     given = "" if isinstance(fault["input"], dict) else f", not {fault['input']!r}"
     return f"{where}: {reason}{given}" if where else reason

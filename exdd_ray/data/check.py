@@ -113,8 +113,14 @@ class _Finding:
     print: np.ndarray | None = None
 
 
-def check_dataset(catalog: pa.Table, progress: Progress = silent) -> DataReport:
-    """Read every image and mask of a catalog and report counts, sizes and what is wrong. Threads share the reading."""
+def check_dataset(catalog: pa.Table, progress: Progress = silent, notes: Sequence[str] = ()) -> DataReport:
+    """Read every image and mask of a catalog and report counts, sizes and what is wrong. Threads share the reading.
+
+    Args:
+        catalog: of a dataset.
+        progress: told of every image.
+        notes: on what is not in the catalog, to report too.
+    """
     rows = catalog_rows(catalog)
     with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
         findings = []
@@ -150,6 +156,7 @@ def check_dataset(catalog: pa.Table, progress: Progress = silent) -> DataReport:
             *depth_notes([finding.deep for finding in findings if finding.deep is not None], rows[0].bit_depth),
             *_twin_notes(twins, rows),
             *count_notes,
+            *notes,
         ),
     )
 

@@ -93,5 +93,18 @@ def _choose_defects(rows: Sequence[CatalogRow], defects: int | None, validation:
     return [replace(row, split=split[row.id]) if row.id in split else row for row in kept]
 
 
+def tested_copies(catalog: pa.Table, contents: Sequence[str]) -> np.ndarray:
+    """[N] whether a row is trained on or held out though another row of the same bytes is tested.
+
+    Args:
+        catalog: N split rows.
+        contents: hashes of their image files.
+    """
+    splits = catalog["split"].to_pylist()
+    tested = {content for content, split in zip(contents, splits, strict=True) if split == "test"}
+    pairs = zip(contents, splits, strict=True)
+    return np.array([split != "test" and content in tested for content, split in pairs], dtype=bool)
+
+
 def _train_defects(catalog: pa.Table) -> set[str]:
     return set(select_rows(catalog, split="train", label=1)["id"].to_pylist())

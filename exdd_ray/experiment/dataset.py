@@ -4,6 +4,7 @@ import difflib
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -11,12 +12,13 @@ from exdd_ray.config.experiment import DatasetConfig, ExperimentConfig, Procedur
 from exdd_ray.data.catalog import build_catalog, with_reading
 from exdd_ray.data.datasets import DATASETS, default_root, find_dataset, load_dataset
 from exdd_ray.data.datasets.layout import scan_mvtec_like
-from exdd_ray.data.split import split_catalog
+from exdd_ray.data.split import split_catalog, tested_copies
 from exdd_ray.data.weak_labels import apply_weak_labels
 from exdd_ray.errors import ConfigError, DataError
 from exdd_ray.procedural.dataset import ProceduralSpec, write_procedural_dataset
 from exdd_ray.progress import Progress
 from exdd_ray.store.artifact import Recipe, Store
+from exdd_ray.store.contents import content_digests
 
 PROCEDURAL = "procedural"
 VERSION = 1
@@ -32,10 +34,12 @@ def load_catalog(config: DatasetConfig, store: Store, progress: Progress) -> pa.
     near = difflib.get_close_matches(config.name, [*DATASETS, PROCEDURAL], n=1)
     if config.name not in DATASETS and near == [PROCEDURAL]:
         raise DataError(f"no dataset {config.name!r}; did you mean {PROCEDURAL!r}?")
-    find_dataset(config.name)
+    spec = find_dataset(config.name)
     root = (config.root or default_root(config.name)).expanduser()
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder: give dataset.root, or get it with `exdd data get {config.name}`")
+    if not root.exists():
+        elsewhere = f" (it is to be had from {spec.homepage})" if spec.homepage else ""
+        get = f", or get it with `exdd data get {config.name}`" if spec.sources else elsewhere
+        raise DataError(f"{root}: no such folder: set dataset.root to the folder of the images{get}")
     catalog = load_dataset(config.name, root, config.category)
     catalog = with_reading(catalog, config.mask_threshold, config.bit_depth)
     return catalog if config.weak_labels is None else apply_weak_labels(catalog, config.weak_labels)
@@ -50,8 +54,39 @@ def by_category(catalog: pa.Table) -> dict[str, pa.Table]:
 def split_universe(config: ExperimentConfig, universe: pa.Table) -> pa.Table:
     """One category's images, each in `train`, `validation` or `test` as an experiment wants them.
 
-    Raises DataError as split_catalog.
+    Where it drops duplicates, the files are hashed. Raises DataError as split_catalog.
     """
+    catalog = _split(config, universe)
+    return catalog.filter(pa.array(~copies(catalog))) if config.dataset.duplicates == "drop" else catalog
+
+
+def copies(catalog: pa.Table) -> np.ndarray:
+    """[N] whether a row of a split catalog is not tested, but its bytes are."""
+    files = catalog["image"].to_pylist()
+    known = zip(files, content_digests(files), strict=True)
+    # files that cannot be read are no copies of each other
+    return tested_copies(catalog, [file if content.startswith("unreadable") else content for file, content in known])
+
+
+def copy_remarks(config: ExperimentConfig, universe: pa.Table, trained: pa.Table, tested: pa.Table) -> tuple[str, ...]:
+    """What a reader must know of images that are trained on and tested, or of those left out for that reason.
+
+    Args:
+        trained: images that a trial trains on or holds out.
+        tested: those that it tests.
+    """
+    if config.dataset.duplicates == "drop":
+        left_out = int(copies(_split(config, universe)).sum())
+        return (f"{left_out} training images left out whose bytes are tested too (dataset.duplicates=drop)",) * (
+            left_out > 0
+        )
+    count = int(copies(pa.concat_tables([trained, tested])).sum())
+    return (
+        f"leakage: {count} training images are byte for byte test images too (dataset.duplicates=drop leaves them out)",
+    ) * (count > 0)
+
+
+def _split(config: ExperimentConfig, universe: pa.Table) -> pa.Table:
     split = config.dataset.split
     return split_catalog(
         universe,

@@ -18,7 +18,7 @@ from exdd_ray.data.split import positives_from_test
 from exdd_ray.detectors.holdout import same_file
 from exdd_ray.detectors.patch_bank import Predictions
 from exdd_ray.errors import ConfigError, DataError
-from exdd_ray.experiment.dataset import split_universe
+from exdd_ray.experiment.dataset import copy_remarks, split_universe
 from exdd_ray.experiment.fit import Fitted, TrialImages, Wants, faults, fit, wants
 from exdd_ray.experiment.pixels import stored_pixel_metrics
 from exdd_ray.experiment.result import Evaluation, TrialResult
@@ -42,7 +42,7 @@ class Assignment:
 
 
 def assign(config: ExperimentConfig, universe: pa.Table) -> Assignment:
-    """Split one category and check that the trial can be run on it; no image is opened.
+    """Split one category and check that the trial can be run on it; images are hashed, not decoded.
 
     Raises DataError for a test set of one class, no normal image, or no defect for a detector that needs some.
     """
@@ -58,8 +58,9 @@ def assign(config: ExperimentConfig, universe: pa.Table) -> Assignment:
     synthetic = config.synthesizer is not None and config.synthesizer.count > 0
     if wants(config.detector).defects and usable.num_rows == 0 and not synthetic:
         raise DataError(_no_defects(wants(config.detector), defects.num_rows))
-    remarks = _leakage(config, universe, catalog) + left_out
-    return Assignment(pa.concat_tables([normal, usable]), validation, test, remarks)
+    trained = pa.concat_tables([normal, usable])
+    copied = copy_remarks(config, universe, pa.concat_tables([trained, validation]), test)
+    return Assignment(trained, validation, test, _leakage(config, universe, catalog) + copied + left_out)
 
 
 def _require_both_classes(images: pa.Table, split: str) -> None:
@@ -81,9 +82,12 @@ def _usable(defects: pa.Table, wanted: Wants) -> tuple[pa.Table, tuple[str, ...]
 
 
 def _no_defects(wanted: Wants, defects: int) -> str:
-    masked = f" with masks to train on, and none of {defects} training defects has one"
-    what = masked if wanted.masks else " to train on, and there is none"
-    return f"{wanted.name} needs defects{what}: set dataset.split.defects or a synthesizer"
+    if wanted.masks and defects:
+        return (
+            f"{wanted.name} needs defects with masks to train on, and none of the {defects} training defects has one: "
+            "add masks, set a synthesizer, or take a detector that needs none (detector.kind=classifier)"
+        )
+    return f"{wanted.name} needs defects to train on, and there is none: set dataset.split.defects or a synthesizer"
 
 
 def _leakage(config: ExperimentConfig, universe: pa.Table, catalog: pa.Table) -> tuple[str, ...]:
@@ -187,7 +191,8 @@ def prepare_trial(config: ExperimentConfig, universe: pa.Table, workshop: Worksh
     )
     synthesis = _synthetic(config, whole, train, workshop)
     images = TrialImages(universe, pa.concat_tables([train, synthesis.catalog]), test, _sources(synthesis, train))
-    return Prepared(images, validation, synthesis, assignment.remarks + unreadable + synthesis.remark)
+    remarks = assignment.remarks + unreadable + workshop.notes(config.dataset, universe) + synthesis.remark
+    return Prepared(images, validation, synthesis, remarks)
 
 
 def _readable(config: ExperimentConfig, universe: pa.Table, workshop: Workshop) -> tuple[pa.Array, tuple[str, ...]]:

@@ -18,6 +18,7 @@ from exdd_ray.detectors.samples import Embedder, ImageOrderer, Searcher
 from exdd_ray.device import compute_device
 from exdd_ray.errors import ImageError
 from exdd_ray.experiment.dataset import by_category, load_catalog
+from exdd_ray.experiment.inspect import file_notes, value_notes
 from exdd_ray.features.backbone import weights_digest
 from exdd_ray.features.embed import SliceRunner, plan_slices
 from exdd_ray.features.prepare import prepare_mask
@@ -69,6 +70,7 @@ class Workshop:
     _slices: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)
     _contents: dict[str, str] = field(default_factory=dict)
     _categories: dict[str, dict[str, pa.Table]] = field(default_factory=dict)
+    _unread: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def categories(self, config: DatasetConfig) -> dict[str, pa.Table]:
         """The images of a dataset, category by category. Raises DataError as load_catalog."""
@@ -86,6 +88,13 @@ class Workshop:
             how = [[row.id, row.split, row.label, row.mask_threshold, row.view, row.mask is None] for row in rows]
             self._contents[key] = digest([how, files])
         return self._contents[key]
+
+    def notes(self, config: DatasetConfig, universe: pa.Table) -> tuple[str, ...]:
+        """What a reader must know of the files of a dataset's category; its masks are read once."""
+        key = config.model_dump_json(include={"name", "root"})
+        if key not in self._unread:
+            self._unread[key] = file_notes(config)
+        return self._unread[key] + value_notes(universe, self.contents(universe), self.store)
 
     def slices(self, features: FeaturesConfig, universe: pa.Table) -> list[str]:
         """Keys of the embedding slices of a dataset's category; nothing is computed, images are hashed."""

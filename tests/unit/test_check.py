@@ -11,6 +11,7 @@ from exdd_ray.cli import data as cli
 from exdd_ray.data.catalog import with_reading
 from exdd_ray.data.check import DataReport, check_dataset
 from exdd_ray.data.datasets import load_dataset
+from exdd_ray.errors import DataError
 
 
 def put(path: Path, value: int | None = None, size: tuple[int, int] = (6, 8)) -> Path:
@@ -193,6 +194,18 @@ def test_command_line(clean: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report["masks"][0]["id"] == "test/dent/d.png"
     assert exdd("check", str(clean), "--dataset", "folder") == 1
     assert "4 images, 1 problems" in capsys.readouterr().out
+
+
+def test_a_path_that_is_no_folder_is_named_and_no_layout_guessed(
+    clean: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(DataError, match="nowhere: no such folder"):
+        exdd("check", str(clean / "nowhere"))
+    table = clean / "labels.csv"
+    table.touch()
+    with pytest.raises(DataError, match=r"labels\.csv: a file; a dataset's root is the folder"):
+        exdd("check", str(table))
+    assert capsys.readouterr().err == ""
 
 
 def test_list_names_every_dataset(capsys: pytest.CaptureFixture[str]) -> None:

@@ -173,6 +173,23 @@ def test_what_other_programs_and_this_one_leave_is_passed_over(tmp_path: Path) -
     assert load_dataset("folder", tmp_path)["id"].to_pylist() == ["test/runs/b.png", "train/good/a.png"]
 
 
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            ["train/good/a.png", "validation/good/b.png", "test/dent/c.png", "ground_truth/dent/c/000.png"],
+            r"a folder of masks for each image \(ground_truth/dent/c/, as in MVTec LOCO AD\) .*dent/c\.png",
+        ),
+        (["bottle/train/good/a.png", "cable/normal/a.png"], r"its folders \(bottle, cable\) are datasets .*/bottle;"),
+    ],
+)
+def test_layouts_that_are_near_are_named(tmp_path: Path, files: list[str], message: str) -> None:
+    for name in files:
+        put(tmp_path / name)
+    with pytest.raises(DataError, match=message):
+        load_dataset("folder", tmp_path)
+
+
 def test_folder_keeps_masks_of_normal_images_out_of_the_way(tmp_path: Path) -> None:
     put(tmp_path / "train" / "good" / "a.png")
     put(tmp_path / "ground_truth" / "good" / "a.png", 0)

@@ -36,8 +36,7 @@ def load_dataset(name: str, root: str | Path, category: str | None = None) -> pa
     if category is not None and spec.categories and category not in spec.categories:
         raise DataError(f"dataset {name} has no category {category!r}{_nearest(category, spec.categories)}")
     base = Path(root).expanduser().resolve()
-    if not base.is_dir():
-        raise DataError(f"{base}: no such folder (the root of dataset {name})")
+    check_root(base)
     if spec.markers and not _matches(base, spec):
         expected = ", ".join(spec.markers[:3]) + (", ..." if len(spec.markers) > 3 else "")
         raise DataError(f"{base}: not the layout of {name}: expected {expected}; {found_text(base)}")
@@ -47,6 +46,14 @@ def load_dataset(name: str, root: str | Path, category: str | None = None) -> pa
     _check_training(base, catalog)
     _check_masks(catalog)
     return catalog
+
+
+def check_root(root: Path) -> None:
+    """Raise DataError where a dataset's root is missing or no folder."""
+    if not root.exists():
+        raise DataError(f"{root}: no such folder")
+    if not root.is_dir():
+        raise DataError(f"{root}: a file; a dataset's root is the folder that its images are in")
 
 
 def find_dataset(name: str) -> DatasetSpec:

@@ -43,10 +43,14 @@ def walk_files(folder: Path) -> Iterator[Path]:
         yield from walk_files(inner)
 
 
-def unread_files(root: Path) -> list[Path]:
-    """Files under a root that are neither an image that can be read nor a document: raw photographs, say."""
+def unread_notes(root: Path) -> tuple[str, ...]:
+    """The note on files under a root that are neither images that can be read nor documents: raw photographs, say."""
     others = (path for path in walk_files(root) if path.suffix and not is_image(path))
-    return [path for path in others if path.suffix.lower() not in _DOCUMENTS]
+    files = [path for path in others if path.suffix.lower() not in _DOCUMENTS]
+    endings = ", ".join(sorted({path.suffix.lower() for path in files}))
+    if not files:
+        return ()
+    return (f"{len(files)} files are of no kind that is read ({endings}; the first: {files[0].relative_to(root)})",)
 
 
 def found_text(folder: Path) -> str:

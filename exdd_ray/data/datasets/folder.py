@@ -44,6 +44,7 @@ def load(root: Path, category: str | None) -> pa.Table:
     """
     if category not in {None, NAME}:
         raise DataError(f"{root}: a folder has the one category {NAME!r}, not {category!r}")
+    _refuse_mask_folders(root)
     if find_folder(root, {"train"}):
         rows = list(scan_mvtec_like(root, root, dataset=NAME, category=NAME))
     elif normal := find_folder(root, NORMAL_KINDS):
@@ -51,9 +52,29 @@ def load(root: Path, category: str | None) -> pa.Table:
     elif list_images(root):
         rows = list(_scan_normal(root, root))
     else:
-        raise DataError(f"{root}: expected {_LAYOUTS}; {found_text(root)}")
+        raise DataError(f"{root}: {_inner_datasets(root)}expected {_LAYOUTS}; {found_text(root)}")
     _check_all_used(root, rows)
     return build_catalog(rows)
+
+
+def _refuse_mask_folders(root: Path) -> None:
+    """Masks that lie in a folder for each image, as those of MVTec LOCO AD, would be taken for images of no place."""
+    truth = find_folder(root, {"ground_truth"})
+    for kind in list_folders(truth) if truth else []:
+        if inner := list_folders(kind):
+            where = inner[0].relative_to(root).as_posix()
+            raise DataError(
+                f"{root}: a folder of masks for each image ({where}/, as in MVTec LOCO AD) is not read: merge each "
+                f"image's masks into one file, {where}.png"
+            )
+
+
+def _inner_datasets(root: Path) -> str:
+    inner = [folder for folder in list_folders(root) if find_folder(folder, {"train"} | NORMAL_KINDS)]
+    if not inner:
+        return ""
+    names = ", ".join(folder.name for folder in inner[:4]) + ", ..." * (len(inner) > 4)
+    return f"its folders ({names}) are datasets of their own: give one of them, as {inner[0]}; "
 
 
 def _scan_normal(root: Path, folder: Path) -> Iterator[CatalogRow]:
