@@ -8,8 +8,9 @@ from exdd_ray.report.charts import Tick
 from exdd_ray.report.sweep_axes import marks, marks_at, spread_scale, value_scale
 from exdd_ray.report.sweep_data import Metric, Point, SweepFolder, number_of, setting_of
 
-TOP, BOTTOM, LEFT, RIGHT = 52.0, 300.0, 118.0, 1050.0
-_STEP = 240.0  # between axes, at most
+TOP, BOTTOM, LEFT, RIGHT = 52.0, 300.0, 118.0, 1064.0
+_STEP = 220.0  # between axes, at most
+_LAST = 64.0  # room for half of the last axis' title
 _LABEL = 18  # letters of a mark
 
 
@@ -57,7 +58,7 @@ def parallel(sweep: SweepFolder) -> Parallel | None:
     shades = _shades(sweep.objectives()[0], points)
     strands = [Strand(p, _path(p, axes), _text(sweep, p, keys), shades.get(p.number)) for p in points]
     strands.sort(key=lambda strand: (strand.point.chosen, -1 if strand.shade is None else strand.shade))
-    return Parallel(axes[-1].x + 40, axes, tuple(strands))
+    return Parallel(axes[-1].x + _LAST, axes, tuple(strands))
 
 
 def _key_axis(x: float, title: str, key: str, points: Sequence[Point]) -> Axis:

@@ -171,7 +171,7 @@ def metric_cell(point: Point, metric: Metric) -> Cell:
 
 def _judged(value: Value, metric: Metric) -> tuple[str, str]:
     """A difference in words, and whether they mean right or wrong: where all noise was measured, and Holm corrected."""
-    if value.difference == value.difference_half == 0:
+    if value.difference == 0 and (metric.less or value.difference_half == 0):
         return "the same", ""
     if metric.less and not value.difference_half and value.difference:  # a count, as it is in every run
         return ("less" if value.difference < 0 else "more"), ""

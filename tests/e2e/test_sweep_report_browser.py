@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import test_report_browser as report_page
@@ -97,3 +98,50 @@ def test_a_tapped_line_tells_its_values(browser: str, report: Path) -> None:
     said = found(browser, report, script, 390)
     assert said.startswith("7 7: #7 · variant painted &lt;blend&gt; · synthesizer count 150 · negative rate 0.1")
     assert "Bank vectors 6,000" in said
+
+
+SPACES: dict[int, dict[str, tuple[Any, ...]]] = {
+    2: {"count": (0, 50, 100)},
+    3: {"count": (0, 50), "rate": (0.01, 0.1)},
+    8: {
+        "variant": ("painted", "cutpaste"),
+        "count": (0, 50),
+        **dict.fromkeys(("rate", "neighborhood", "layers", "epsilon", "pairing"), (1, 2)),
+    },
+}
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("axes", SPACES)
+def test_parallel_axes_are_readable_and_whole(browser: str, tmp_path: Path, axes: int, width: int) -> None:
+    made = make_sweep(
+        tmp_path / "results",
+        space=SPACES[axes],
+        objectives=("image_auroc",),
+        seeds=(0,),
+        categories=("wood",),
+        stored=False,
+    )
+    write_sweep_report(made)
+    script = """
+    const svg = document.querySelector(".coordinates"), place = svg.getBoundingClientRect(), box = svg.parentElement;
+    const titles = [...svg.querySelectorAll(".title")].map((title) => title.getBoundingClientRect());
+    const inside = titles.every((t) => t.left >= place.left && t.right <= place.right && t.top >= place.top);
+    const size = 12 * place.width / svg.viewBox.baseVal.width;
+    const hinted = box.classList.contains("more") === box.scrollWidth > box.clientWidth + 1;
+    return [titles.length, inside, size >= 10 && size <= 13, hinted, box.scrollWidth > box.clientWidth + 1].join(" ");
+    """
+    wide = str(width == 390 and axes > 2).lower()
+    assert found(browser, made / "report.html", script, width) == f"{axes} true true true {wide}"
+
+
+@pytest.mark.parametrize(("width", "more"), [(390, "true"), (1280, "false")])
+def test_a_table_that_is_cut_says_so(browser: str, tmp_path: Path, width: int, more: str) -> None:
+    made = make_sweep(tmp_path / "results", space=SPACES[2], seeds=(0,), categories=("wood",), stored=False)
+    write_sweep_report(made)
+    script = """
+    const box = document.querySelector("table.points").parentElement, first = box.classList.contains("more");
+    box.scrollLeft = box.scrollWidth; box.dispatchEvent(new Event("scroll"));
+    return `${first} ${box.classList.contains("more")}`;
+    """
+    assert found(browser, made / "report.html", script, width) == f"{more} false"

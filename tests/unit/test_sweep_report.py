@@ -104,6 +104,7 @@ def test_table_prints_the_summary_best_first(sweep: SweepFolder, page: str) -> N
         (Value(900, 1, -20, 1, 0.01, False), True, "less"),
         (Value(900, 1, 20, 1, 0.01, False), True, "more"),
         (Value(900, 0, 20, 0, 0.25, True), True, "more"),
+        (Value(900, None, 0, None, None, True), True, "the same"),
         (Value(900, 1, 20, 30, 0.4, True), True, "within noise"),
         (Value(900, 0, 0, 0, 1.0, True), True, "the same"),
         (Value(0.9, None, 0.02, None, None, True), False, "one run"),

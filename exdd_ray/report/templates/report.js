@@ -14,6 +14,17 @@ for (const select of document.querySelectorAll("select[data-pick]")) {
   pick(select.dataset.pick, select.value);
 }
 
+function hint(box) {
+  box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
+}
+
+const boxes = document.querySelectorAll(".scroll");
+const watch = new ResizeObserver((seen) => { for (const { target } of seen) hint(target); });
+for (const box of boxes) {
+  box.addEventListener("scroll", () => hint(box), { passive: true });
+  watch.observe(box);
+}
+
 for (const entry of document.querySelectorAll(".legend [data-line]")) {
   const single = (on) => {
     for (const line of entry.closest("figure").querySelectorAll("[data-line]")) {
