@@ -35,7 +35,9 @@ def print_comparison(found: "Comparison") -> None:
     from exdd_ray.report.sweep_tables import metric_cell
 
     if found.keys:
-        table = Table("key", *(point.name for point in found.points))
+        table = Table("key")
+        for point in found.points:
+            table.add_column(point.name, overflow="fold")
         for key, values in found.keys:
             table.add_row(key, *values)
         console().print(table)

@@ -1,6 +1,7 @@
 """Finished runs as their folders hold them: metrics, the scores of every test image, and resolved configs."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from exdd_ray.metrics.influence import Scored, influence_on
 from exdd_ray.store.hashes import digest
 
 RESULTS, PREDICTIONS, RESOLVED = "results.parquet", "predictions.parquet", "resolved.yaml"
+_TIME = re.compile(r"^[\d-]+_[\d-]+_(?=.)")  # before the overrides
 Row = Mapping[str, Any]
 
 
@@ -65,14 +67,17 @@ class Entry:
 
 
 def read_runs(folders: Sequence[Path]) -> list[Entry]:
-    """The trials of runs' folders, named by their folder, and by trial where a folder has several.
+    """The trials of runs' folders, named by the folder (its overrides, where these tell them apart), and by trial where
+    a folder has several.
 
     Raises:
         ConfigError: a folder is no run's.
         ArtifactError: a file is damaged.
     """
     resolved = [folder.resolve() for folder in folders]
-    titles = [folder.name for folder in resolved]
+    titles = [_TIME.sub("", folder.name) for folder in resolved]
+    if len(set(titles)) < len(titles):
+        titles = [folder.name for folder in resolved]
     if len(set(titles)) < len(titles):
         titles = [f"{folder.parent.name}/{folder.name}" for folder in resolved]
     return [entry for folder, title in zip(resolved, titles, strict=True) for entry in _entries(folder, title)]

@@ -67,6 +67,16 @@ def test_runs_on_the_same_images_are_tested(folders: dict[str, Path]) -> None:
     )
 
 
+def test_runs_are_named_by_what_tells_them_apart(folders: dict[str, Path], tmp_path: Path) -> None:
+    copies = [tmp_path / name for name in ("2026-11-27_23-33-37_seed=1", "2026-11-27_23-34-21_seed=2")]
+    for copy in copies:
+        shutil.copytree(folders["weak"], copy)
+    assert [entry.name for entry in read_runs(copies)] == ["seed=1", "seed=2"]
+    other = tmp_path / "2026-11-28_09-00-00_seed=1"
+    shutil.copytree(folders["weak"], other)
+    assert [entry.name for entry in read_runs([copies[0], other])] == [copies[0].name, other.name]
+
+
 def test_other_images_under_the_same_names_are_not(folders: dict[str, Path]) -> None:
     tables = [pq.read_table(folders[name] / "predictions.parquet") for name in ("weak", "elsewhere")]
     assert set(tables[0]["id"].to_pylist()) & set(tables[1]["id"].to_pylist())
@@ -91,13 +101,13 @@ def test_command_line(folders: dict[str, Path], tmp_path: Path, capsys: pytest.C
     assert "detector.system" in out
     assert "strong: tested on 8 normal, 9 defective" in out
     text = page.read_text(encoding="utf-8")
-    assert "3 trials beside weak" in text
+    assert "3 trials side by side" in text
     assert "What differs in the configs" in text
     before = (folders["weak"] / "report.html").read_bytes()
     assert main(["report", str(folders["weak"])]) == 0
     assert "tables.html" in capsys.readouterr().out
     assert (folders["weak"] / "report.html").read_bytes() == before
-    assert "beside" not in (folders["weak"] / "tables.html").read_text(encoding="utf-8")
+    assert "side by side" not in (folders["weak"] / "tables.html").read_text(encoding="utf-8")
     assert main(["compare", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("not the results of a run (it has no results.parquet)")
