@@ -9,7 +9,7 @@ from exdd_ray.report.sweep_axes import marks, marks_at, spread_scale, value_scal
 from exdd_ray.report.sweep_data import Metric, Point, SweepFolder, number_of, setting_of
 
 TOP, BOTTOM, LEFT, RIGHT = 52.0, 300.0, 118.0, 1064.0
-_STEP = 220.0  # between axes, at most
+_STEPS = (120.0, 200.0)  # between axes: at least, as labels need it, and at most, as two axes fit a phone
 _LAST = 64.0  # room for half of the last axis' title
 _LABEL = 18  # letters of a mark
 
@@ -53,7 +53,7 @@ def parallel(sweep: SweepFolder) -> Parallel | None:
     ]
     if len(points) < 2 or len(makers) < 2:
         return None
-    step = min(_STEP, max(_STEP / 2, (RIGHT - LEFT) / (len(makers) - 1)))
+    step = min(_STEPS[1], max(_STEPS[0], (RIGHT - LEFT) / (len(makers) - 1)))
     axes = tuple(make(round(LEFT + number * step, 1)) for number, make in enumerate(makers))
     shades = _shades(sweep.objectives()[0], points)
     strands = [Strand(p, _path(p, axes), _text(sweep, p, keys), shades.get(p.number)) for p in points]
