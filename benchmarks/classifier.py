@@ -72,14 +72,15 @@ def trial(shot: str, synthesizer: dict[str, object] | None, seed: int, options: 
 
 def figures(results: list[TrialResult]) -> dict[str, object]:
     """Of one row: AP and its interval, AUROC, and what the held-out threshold gives."""
-    ap = [result.image.detection.ap for result in results]
+    found = [result.detection for result in results if result.detection is not None]
+    ap = [one.ap for one in found]
     mean = mean_of(np.array(ap))
     points = [result.held_out for result in results if result.held_out is not None]
     return {
         "ap": round(mean.value, 4),
         "ap_half_interval": None if mean.half is None else round(mean.half, 4),
         "ap_by_seed": [round(value, 4) for value in ap],
-        "auroc": round(float(np.mean([result.image.detection.auroc for result in results])), 4),
+        "auroc": round(float(np.mean([one.auroc for one in found])), 4),
         "precision": round(float(np.mean([point.precision for point in points])), 4),
         "recall": round(float(np.mean([point.recall for point in points])), 4),
         "trained_on": results[0].train,

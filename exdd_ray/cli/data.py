@@ -126,8 +126,7 @@ def _print_report(report: DataReport) -> None:
     console = _console()
     table = Table("category", "split", "label", "defect", "images")
     for count in report.counts:
-        kind = "defective" if count.label else "normal"
-        table.add_row(count.category, count.split, kind, count.defect, str(count.images))
+        table.add_row(count.category, count.split, _LABELS[count.label], count.defect, str(count.images))
     console.print(table)
     if report.smallest is not None and report.largest is not None:
         small, large = (f"{size[1]} x {size[0]}" for size in (report.smallest, report.largest))
@@ -148,7 +147,7 @@ def _print_report(report: DataReport) -> None:
     _line(console, f"{report.images} images, {report.problems} problems" if report.problems else "no problems found")
 
 
-_LABELS = {None: "normal and defective", 0: "normal", 1: "defective"}
+_LABELS = {None: "normal and defective", -1: "unlabelled", 0: "normal", 1: "defective"}
 
 
 def _print_findings(console: Console, title: str, findings: Iterable[str]) -> None:

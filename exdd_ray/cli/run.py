@@ -155,5 +155,6 @@ def cluster_workshop(store: "Store") -> "Workshop":
 
 
 def _say_progress(result: "TrialResult") -> None:
-    image = result.image.detection
-    print(f"{result.trial.name}, {result.category}: image AUROC {image.auroc:.4f}", file=sys.stderr, flush=True)
+    found, images = result.detection, len(result.predictions.rows)
+    told = f"image AUROC {found.auroc:.4f}" if found else f"scores of {images} images"
+    print(f"{result.trial.name}, {result.category}: {told}", file=sys.stderr, flush=True)

@@ -32,6 +32,9 @@ def print_results(results: Sequence[TrialResult]) -> None:
     console().print(table)
     for name in dict.fromkeys(record["name"] for record in records):
         mine = [record for record in records if record["name"] == name]
+        if all(record["image_precision"] is None for record in mine):
+            print(f"{name}: scores only, in predictions.parquet")
+            continue
         at = " and ".join(f"{metric} {_cell(mine, f'image_{metric}')}" for metric in ("precision", "recall"))
         print(f"{name}: {at}, at the F1-max threshold chosen on the test images")
     for result in results:

@@ -14,6 +14,7 @@ from exdd_ray.errors import DataError
 REAL = "real"
 GOOD = "good"
 UNSPLIT = "unsplit"
+UNLABELLED = -1
 VALIDATION = "validation"
 
 SCHEMA = pa.schema(
@@ -41,8 +42,8 @@ class CatalogRow:
     Attributes:
         id: unique within the catalog, stable across machines (a path relative to the dataset's root).
         split: `train`, `validation`, `test`, or `unsplit` where the dataset publishes no split.
-        label: 0 normal, 1 defective.
-        defect: the defect type; `good` for a normal image.
+        label: 0 normal, 1 defective, UNLABELLED not known.
+        defect: the defect type; `good` for a normal image, `unlabelled` where that is not known.
         image: path of the image file.
         mask: path of the mask file; None for a normal image, and for a defect with an image label only.
         mask_threshold: a mask pixel is defective when its value is above this (in the file's own range); None takes the

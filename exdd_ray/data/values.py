@@ -101,8 +101,8 @@ def depth_notes(images: Sequence[DeepFacts], bit_depth: int | None) -> Iterator[
         if not highest or used >= read:
             continue
         levels = (255 * highest + 2 ** (read - 1)) // (2**read - 1) + 1
-        remedy = "convert them to 8 bits a channel" if colour else f"dataset.bit_depth={used} uses all 256"
+        remedy = "files of 8 bits a channel would keep more" if colour else f"dataset.bit_depth={used} uses all 256"
         yield (
             f"{sum(image.colour is colour for image in images)} images have 16 bits{' a channel' * colour}, of which "
-            f"values up to {highest} use {used}: read as {read} bits they have {levels} levels; {remedy}"
+            f"values up to {highest} use {used}: read as {read} bits they have {levels} levels, and {remedy}"
         )

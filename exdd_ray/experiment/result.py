@@ -9,6 +9,7 @@ import pyarrow as pa
 from exdd_ray.config.classifier import ClassifierConfig
 from exdd_ray.config.load import Trial
 from exdd_ray.detectors.patch_bank import Predictions
+from exdd_ray.metrics.curves import Detection
 from exdd_ray.metrics.evaluate import ImageMetrics, PixelMetrics
 from exdd_ray.metrics.threshold import OperatingPoint, f1_max_point
 from exdd_ray.synthesis.synthesize import Synthesis
@@ -16,10 +17,10 @@ from exdd_ray.synthesis.synthesize import Synthesis
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Predictions of labelled images and what they are worth; `pixel` is None where no defect has a mask."""
+    """Predictions and what they are worth: `image` is None where not both labels are there, `pixel` without a mask."""
 
     predictions: Predictions
-    image: ImageMetrics
+    image: ImageMetrics | None
     pixel: PixelMetrics | None
 
 
@@ -31,7 +32,7 @@ class TrialResult:
         trial: the experiment, under its name in the run.
         category: of the dataset.
         predictions: of the test images.
-        image: metrics of the image scores.
+        image: metrics of the image scores; None where the test images are not of both labels.
         pixel: metrics of the anomaly maps; None where no test defect has a mask.
         held_out: what the threshold that was chosen on held-out training images gives on the test images; None where
             the detector holds none out.
@@ -47,7 +48,7 @@ class TrialResult:
     trial: Trial
     category: str
     predictions: Predictions
-    image: ImageMetrics
+    image: ImageMetrics | None
     pixel: PixelMetrics | None
     bank_sizes: tuple[int, int]
     train: tuple[int, int, int]
@@ -59,8 +60,15 @@ class TrialResult:
     validation: Evaluation | None = None
 
     @property
-    def chosen_on_test(self) -> OperatingPoint:
+    def detection(self) -> Detection | None:
+        """Metrics of the image scores without their intervals."""
+        return None if self.image is None else self.image.detection
+
+    @property
+    def chosen_on_test(self) -> OperatingPoint | None:
         """Threshold, precision and recall at the largest F1 on the test images, by the detector's threshold rule."""
+        if self.image is None:
+            return None
         detector = self.trial.config.detector
         rule = detector.threshold if isinstance(detector, ClassifierConfig) else "score"
         labels = np.array([row.label for row in self.predictions.rows])
@@ -79,8 +87,8 @@ def results_table(results: Sequence[TrialResult]) -> pa.Table:
 def result_record(result: TrialResult) -> dict[str, object]:
     """The row of a result in `results_table`."""
     image, pixel, config = result.image, result.pixel, result.trial.config
-    auroc, ap = image.auroc_interval, image.ap_interval
-    chosen, held_out = result.chosen_on_test, result.held_out
+    auroc, ap = (image.auroc_interval, image.ap_interval) if image else (None, None)
+    found, chosen, held_out = result.detection, result.chosen_on_test, result.held_out
     return {
         "name": result.trial.name,
         "dataset": config.dataset.name,
@@ -88,16 +96,16 @@ def result_record(result: TrialResult) -> dict[str, object]:
         "detector": config.detector.kind,
         "preset": config.detector.preset,
         "seed": config.seed,
-        "image_auroc": image.detection.auroc,
+        "image_auroc": found.auroc if found else None,
         "image_auroc_low": auroc.low if auroc else None,
         "image_auroc_high": auroc.high if auroc else None,
-        "image_ap": image.detection.ap,
+        "image_ap": found.ap if found else None,
         "image_ap_low": ap.low if ap else None,
         "image_ap_high": ap.high if ap else None,
-        "image_f1": image.detection.f1,
-        "image_precision": chosen.precision,
-        "image_recall": chosen.recall,
-        "image_threshold": chosen.threshold,
+        "image_f1": found.f1 if found else None,
+        "image_precision": chosen.precision if chosen else None,
+        "image_recall": chosen.recall if chosen else None,
+        "image_threshold": chosen.threshold if chosen else None,
         "held_out_threshold": held_out.threshold if held_out else None,
         "held_out_precision": held_out.precision if held_out else None,
         "held_out_recall": held_out.recall if held_out else None,

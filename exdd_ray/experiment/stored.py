@@ -140,7 +140,9 @@ def _predictions(evaluations: Mapping[str, Evaluation]) -> pa.Table:
 
 
 def _curves(test: Evaluation) -> dict[str, np.ndarray]:
-    curves = {"image_roc": test.image.detection.roc, "image_pr": test.image.detection.pr}
+    curves: dict[str, Curve] = {}
+    if test.image is not None:
+        curves = {"image_roc": test.image.detection.roc, "image_pr": test.image.detection.pr}
     if test.pixel is not None:
         found = test.pixel.detection
         curves |= {"pixel_roc": found.roc, "pixel_pr": found.pr, "pro": test.pixel.pro}
@@ -170,7 +172,7 @@ def _maps(predictions: Predictions) -> dict[str, np.ndarray]:
 
 
 def _validation(evaluation: Evaluation | None) -> dict[str, Any]:
-    image = None if evaluation is None else evaluation.image.detection
+    image = evaluation.image.detection if evaluation and evaluation.image else None
     pixel = None if evaluation is None else evaluation.pixel
     labels = [] if evaluation is None else [row.label for row in evaluation.predictions.rows]
     return {

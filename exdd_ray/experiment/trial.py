@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from exdd_ray.config.experiment import ExperimentConfig
 from exdd_ray.config.load import Trial
 from exdd_ray.config.synthesis import InpaintConfig
-from exdd_ray.data.catalog import UNSPLIT, VALIDATION, CatalogRow, select_rows
+from exdd_ray.data.catalog import UNLABELLED, UNSPLIT, VALIDATION, CatalogRow, select_rows
 from exdd_ray.data.datasets import DATASETS
 from exdd_ray.data.images import image_size
 from exdd_ray.data.split import positives_from_test
@@ -44,13 +44,16 @@ class Assignment:
 def assign(config: ExperimentConfig, universe: pa.Table) -> Assignment:
     """Split one category and check that the trial can be run on it; images are hashed, not decoded.
 
-    Raises DataError for a test set of one class, no normal image, or no defect for a detector that needs some.
+    A test set of one class, or without labels, gets scores and a remark that nothing can be measured.
+
+    Raises DataError for nothing to test, no normal image, or no defect for a detector that needs some.
     """
     catalog = split_universe(config, universe)
     train, validation, test = (select_rows(catalog, split=name) for name in ("train", VALIDATION, "test"))
-    _require_both_classes(test, "test")
-    if validation.num_rows:
-        _require_both_classes(validation, VALIDATION)
+    if not test.num_rows:
+        raise DataError(f"{universe['category'][0].as_py()}: no image to test")
+    if validation.num_rows and (lacking := _lacking(validation)):
+        raise DataError(f"{universe['category'][0].as_py()}: the validation images {lacking}")
     if isinstance(config.synthesizer, InpaintConfig):
         model_digest(config.synthesizer)  # refuses a model that cannot be had, before anything is computed
     normal, defects = select_rows(train, label=0), select_rows(train, label=1)
@@ -59,15 +62,24 @@ def assign(config: ExperimentConfig, universe: pa.Table) -> Assignment:
     if wants(config.detector).defects and usable.num_rows == 0 and not synthetic:
         raise DataError(_no_defects(wants(config.detector), defects.num_rows))
     trained = pa.concat_tables([normal, usable])
+    unmeasured = tuple(f"scores without metrics: the test images {lacking}" for lacking in [_lacking(test)] if lacking)
     copied = copy_remarks(config, universe, pa.concat_tables([trained, validation]), test)
-    return Assignment(trained, validation, test, _leakage(config, universe, catalog) + copied + left_out)
+    remarks = unmeasured + _leakage(config, universe, catalog) + copied + left_out
+    return Assignment(trained, validation, test, remarks)
 
 
-def _require_both_classes(images: pa.Table, split: str) -> None:
-    for label, name in ((0, "normal"), (1, "defective")):
-        if select_rows(images, label=label).num_rows == 0:
-            where = f"{images['category'][0].as_py()}: " if images.num_rows else ""
-            raise DataError(f"{where}AUROC and AP are undefined: the {split} set has nothing {name}")
+def require_both_labels(images: pa.Table) -> None:
+    """Raise DataError where test images allow no metrics, for a sweep has nothing else to compare by."""
+    if lacking := _lacking(images):
+        raise DataError(f"{images['category'][0].as_py()}: nothing can be compared: the test images {lacking}")
+
+
+def _lacking(images: pa.Table) -> str:
+    """Why AUROC and AP are undefined on images; empty where they are not."""
+    if select_rows(images, label=UNLABELLED).num_rows:
+        return "have no labels"
+    normal = select_rows(images, label=0).num_rows
+    return {0: "are all defective", images.num_rows: "are all normal"}.get(normal, "")
 
 
 def _usable(defects: pa.Table, wanted: Wants) -> tuple[pa.Table, tuple[str, ...]]:
@@ -164,7 +176,8 @@ def _evaluate(
 ) -> Evaluation:
     predictions = fitted.predict(images)
     labels = np.array([row.label for row in predictions.rows])
-    image = image_metrics(labels, predictions.scores, resamples=resamples, seed=config.seed)
+    measured = {0, 1} <= set(labels.tolist())
+    image = image_metrics(labels, predictions.scores, resamples=resamples, seed=config.seed) if measured else None
     return Evaluation(predictions, image, _pixel_metrics(predictions, config, workshop))
 
 
@@ -244,7 +257,9 @@ def _sources(synthesis: Synthesis, train: pa.Table) -> dict[str, tuple[str, ...]
 
 
 def _held_out(labels: np.ndarray, predictions: Predictions, threshold: float | None) -> OperatingPoint | None:
-    return None if threshold is None else point_at(labels, predictions.scores, threshold)
+    if threshold is None or not {0, 1} <= set(labels.tolist()):
+        return None
+    return point_at(labels, predictions.scores, threshold)
 
 
 def _pixel_metrics(predictions: Predictions, config: ExperimentConfig, workshop: Workshop) -> PixelMetrics | None:

@@ -77,7 +77,7 @@ class Histogram:
     ticks: tuple[tuple[Tick, ...], tuple[Tick, ...]]
     normal: str
     defective: str
-    threshold: Tick
+    threshold: Tick | None
     beyond: int
 
 
@@ -85,10 +85,12 @@ Read = Callable[[TrialResult], tuple[float, Curve] | None]
 
 
 def image_plots(results: Sequence[tuple[int, TrialResult]]) -> tuple[Plot, ...]:
-    """ROC and precision-recall curves of the image scores of (trial position, result) pairs."""
+    """ROC and precision-recall curves of the image scores of (trial position, result) pairs; empty without metrics."""
+    if not any(result.detection for _, result in results):
+        return ()
     return (
-        _roc(results, lambda r: (r.image.detection.auroc, r.image.detection.roc)),
-        _pr(results, lambda r: (r.image.detection.ap, r.image.detection.pr)),
+        _roc(results, lambda r: (r.detection.auroc, r.detection.roc) if r.detection else None),
+        _pr(results, lambda r: (r.detection.ap, r.detection.pr) if r.detection else None),
     )
 
 
@@ -171,17 +173,19 @@ def polyline(points: np.ndarray, *, closed: bool = False) -> str:
 
 
 def histogram(trial: int, result: TrialResult) -> Histogram:
-    """Score histograms of a result's normal and defective images, each class by itself."""
+    """Score histograms of a result's normal (or unlabelled) and defective images, each class by itself."""
     scores = np.asarray(result.predictions.scores, dtype=np.float64)
     defective = np.array([row.label for row in result.predictions.rows]) == 1
-    threshold = result.image.detection.threshold
-    low, high = score_limits(scores, threshold)
+    threshold = result.detection.threshold if result.detection else None
+    low, high = score_limits(scores, float(np.median(scores)) if threshold is None else threshold)
     bins = int(np.clip(2 * np.sqrt(len(scores)), 10, 40))
     edges = np.linspace(low, high, bins + 1)
     inside = np.clip(scores, low, high)
-    shares = [np.histogram(inside[members], edges)[0] / members.sum() for members in (~defective, defective)]
+    shares = [np.histogram(inside[members], edges)[0] / max(members.sum(), 1) for members in (~defective, defective)]
     frame = Frame(x=(low, high), y=(0.0, 1.08 * float(max(map(max, shares)))), height=210, bottom=168)
-    at = float(frame.place(np.array([[threshold, 0.0]]))[0, 0])
+    mark = None
+    if threshold is not None:
+        mark = Tick(round(float(frame.place(np.array([[threshold, 0.0]]))[0, 0]), 1), f"{threshold:.4g}")
     return Histogram(
         trial=trial,
         name=result.trial.name,
@@ -189,7 +193,7 @@ def histogram(trial: int, result: TrialResult) -> Histogram:
         ticks=(_ticks(frame, 5)[0], _ticks(frame, 3, percent=True)[1]),
         normal=_bars(shares[0], edges, frame),
         defective=_bars(shares[1], edges, frame),
-        threshold=Tick(round(at, 1), f"{threshold:.4g}"),
+        threshold=mark,
         beyond=int(((scores < low) | (scores > high)).sum()),
     )
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,7 +64,7 @@ class Panel:
     trial: int
     group: int
     result: TrialResult
-    threshold: float
+    threshold: float | None
     scale: tuple[float, float]
     detected: tuple[Tile, ...]
     weakest: tuple[Tile, ...]
@@ -99,7 +100,7 @@ def make_gallery(results: Sequence[tuple[int, int, TrialResult]]) -> Gallery:
     Raises ImageError where an image or mask cannot be read any more.
     """
     for count in range(MAX_OF_KIND, 0, -1):
-        chosen = [pick(result.predictions, result.image.detection.threshold, count) for _, _, result in results]
+        chosen = [pick(result.predictions, _threshold(result), count) for _, _, result in results]
         rows = _distinct_rows(results, chosen)
         if len(rows) <= MAX_PICTURES and sum(picks.tiles for picks in chosen) <= MAX_TILES:
             break
@@ -113,7 +114,7 @@ def pick(predictions: Predictions, threshold: float, count: int) -> Picks:
     scores = np.asarray(predictions.scores)
     labels = np.array([row.label for row in predictions.rows])
     ascending = np.argsort(scores, kind="stable")
-    defective, normal = ascending[labels[ascending] == 1], ascending[labels[ascending] == 0]
+    defective, normal = ascending[labels[ascending] == 1], ascending[labels[ascending] != 1]
     weakest = defective[: min(count, (len(defective) + 1) // 2)]
     others = defective[len(weakest) :]
     detected = others[scores[others] >= threshold][::-1][:count]
@@ -160,7 +161,7 @@ def _panel(trial: int, group: int, result: TrialResult, picks: Picks, pictures: 
         tuple(_tile(result, int(i), scale, pictures) for i in positions)
         for positions in (picks.detected, picks.weakest, picks.alarms)
     ]
-    return Panel(trial, group, result, result.image.detection.threshold, scale, *tiles)
+    return Panel(trial, group, result, result.detection.threshold if result.detection else None, scale, *tiles)
 
 
 def _tile(result: TrialResult, at: int, scale: tuple[float, float], pictures: dict[CatalogRow, Picture]) -> Tile:
@@ -169,8 +170,13 @@ def _tile(result: TrialResult, at: int, scale: tuple[float, float], pictures: di
     left, top, width, height = map_box((picture.height, picture.width), geometry)
     heat = _heat(predictions.draw(predictions.patch_maps[at], _map_size(geometry)), scale)
     score = float(predictions.scores[at])
-    above = score >= result.image.detection.threshold
+    above = score >= _threshold(result)
     return Tile(picture, heat, (left, top, width, height), row, score, above)
+
+
+def _threshold(result: TrialResult) -> float:
+    """From where a score counts as defective; from none where nothing can be measured."""
+    return result.detection.threshold if result.detection else math.inf
 
 
 def map_box(size: Size, geometry: FeaturesConfig) -> tuple[float, float, float, float]:
@@ -188,7 +194,7 @@ def colour_scale(predictions: Predictions) -> tuple[float, float]:
     """Values of the first and last colour: the median patch of normal test images, the 99.5 % quantile of all."""
     normal = np.array([row.label for row in predictions.rows]) == 0
     maps = np.asarray(predictions.patch_maps, dtype=np.float64)
-    low, high = float(np.median(maps[normal])), float(np.quantile(maps, 0.995))
+    low, high = float(np.median(maps[normal] if normal.any() else maps)), float(np.quantile(maps, 0.995))
     return low, high if high > low else low + max(abs(low), 1.0) * 1e-6
 
 

@@ -112,7 +112,11 @@ def _charts(group: Group, summaries: Sequence[Summary]) -> Charts:
         image=image_plots(results),
         pixel=pixel_plots(results),
         histograms=tuple(histogram(*numbered) for numbered in results),
-        errors=tuple((trial, result.trial.name, errors(result)) for trial, result in results),
+        errors=tuple(
+            (trial, result.trial.name, errors(result, result.detection.threshold))
+            for trial, result in results
+            if result.detection
+        ),
     )
 
 

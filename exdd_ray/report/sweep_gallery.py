@@ -60,7 +60,7 @@ class Panel:
     """
 
     of: ShownTrial
-    threshold: float
+    threshold: float | None
     weakest: tuple[Tile, ...]
     alarms: tuple[Tile, ...]
     scale: tuple[float, float] | None = None

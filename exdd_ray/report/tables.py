@@ -24,12 +24,12 @@ class Metric:
 
 
 METRICS = (
-    Metric("Image AUROC", "image_auroc", lambda result: result.image.detection.auroc),
-    Metric("Image AP", "image_ap", lambda result: result.image.detection.ap),
+    Metric("Image AUROC", "image_auroc", lambda result: result.detection.auroc if result.detection else None),
+    Metric("Image AP", "image_ap", lambda result: result.detection.ap if result.detection else None),
     Metric("Pixel AUROC", "pixel_auroc", lambda result: result.pixel.detection.auroc if result.pixel else None),
     Metric("Pixel AP", "pixel_ap", lambda result: result.pixel.detection.ap if result.pixel else None),
     Metric("AUPRO", "aupro", lambda result: result.pixel.aupro if result.pixel else None),
-    Metric("Image F1", "image_f1", lambda result: result.image.detection.f1),
+    Metric("Image F1", "image_f1", lambda result: result.detection.f1 if result.detection else None),
 )
 
 
@@ -110,7 +110,7 @@ def _summary(name: str, results: Sequence[TrialResult]) -> Summary:
         results=tuple(results),
         seeds=tuple(sorted({result.trial.config.seed for result in results})),
         metrics=tuple(_metric_spread(metric, results) for metric in METRICS),
-        interval=results[0].image.auroc_interval if len(results) == 1 else None,
+        interval=results[0].image.auroc_interval if len(results) == 1 and results[0].image else None,
         leakage=any(is_leakage(remark) for result in results for remark in result.remarks),
     )
 
@@ -151,8 +151,7 @@ def strongest(summaries: Sequence[Summary], count: int, always: Sequence[int]) -
 
 def _image_auroc(summary: Summary) -> float:
     cell = summary.metrics[0]
-    assert cell is not None  # an image AUROC is always defined
-    return cell.mean
+    return -1.0 if cell is None else cell.mean
 
 
 def span(values: Sequence[int]) -> str:
@@ -188,9 +187,9 @@ def first_seed(results: Sequence[TrialResult]) -> tuple[TrialResult, ...]:
     return tuple(chosen.values())
 
 
-def errors(result: TrialResult) -> Errors:
-    """Missed defects (scores below the F1-max threshold) and false alarms (normal images at or above it)."""
-    above = np.asarray(result.predictions.scores) >= result.image.detection.threshold
+def errors(result: TrialResult, threshold: float) -> Errors:
+    """Missed defects (scores below the threshold) and false alarms (normal images at or above it)."""
+    above = np.asarray(result.predictions.scores) >= threshold
     defective = np.array([row.label for row in result.predictions.rows]) == 1
     return Errors(
         missed=int((defective & ~above).sum()),

@@ -13,7 +13,7 @@ from exdd_ray.errors import UserError
 from exdd_ray.experiment.share import AssignedTrial
 from exdd_ray.experiment.stored import synthesis_keys, trial_recipe
 from exdd_ray.experiment.synth import pinned_trial
-from exdd_ray.experiment.trial import assign
+from exdd_ray.experiment.trial import assign, require_both_labels
 from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.store.hashes import digest
 from exdd_ray.sweep.rates import Rates
@@ -110,6 +110,7 @@ def _assigned(trial: Trial, universe: pa.Table, workshop: Workshop) -> tuple[str
     """Why a trial cannot be run, or its images and the key of its result."""
     try:
         assigned = AssignedTrial(trial, universe, assign(trial.config, universe))
+        require_both_labels(assigned.assignment.test)
         return "", assigned, trial_recipe(trial.config, universe, assigned.assignment.train, workshop).key
     except UserError as error:
         return str(error), None, ""

@@ -126,7 +126,7 @@ def test_unused_bits_are_noted_until_the_bit_depth_is_given(tmp_path: Path, suff
         Image.fromarray(values).save(tmp_path / f"{seed}.{suffix}")
     (note,) = checked(tmp_path).notes
     assert note.startswith("3 images have 16 bits, of which values up to 39")
-    assert "use 12: read as 16 bits they have 17 levels; dataset.bit_depth=12 uses all 256" in note
+    assert "use 12: read as 16 bits they have 17 levels, and dataset.bit_depth=12 uses all 256" in note
     assert checked(tmp_path, bit_depth=12).notes == ()
     report = checked(tmp_path, bit_depth=10)
     assert "does not fit 10 bits (dataset.bit_depth)" in report.unreadable[0].reason

@@ -1,17 +1,23 @@
 """What a run says of the files of its dataset, and of images that are trained on and tested."""
 
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from exdd_ray.cli.main import main
 from exdd_ray.config.experiment import ExperimentConfig
 from exdd_ray.config.load import Trial
+from exdd_ray.data.catalog import select_rows
+from exdd_ray.data.datasets import load_dataset
+from exdd_ray.errors import DataError
 from exdd_ray.experiment.result import TrialResult
 from exdd_ray.experiment.run import run_trials
+from exdd_ray.experiment.trial import require_both_labels
 from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.store.artifact import Store
 
@@ -92,7 +98,7 @@ def test_masks_bits_and_unread_files_are_said_in_every_run(root: Path) -> None:
     (root / "notes.txt").touch()
     remarks = run(root).remarks
     assert len(remarks) == 3
-    assert remarks[0] == "1 files are of no kind that is read (.heic; the first: test/dent/c.heic)"
+    assert remarks[0] == "1 files are of no kind that is read (.heic, the first: test/dent/c.heic)"
     assert "are they inverted?" in remarks[1]
     assert "dataset.bit_depth=12 uses all 256" in remarks[2]
     assert run(root).remarks == remarks
@@ -146,3 +152,64 @@ def test_a_mistake_is_named_with_its_remedy(
     line = mistake(root, capsys, *overrides)
     assert words in line
     assert "exdd data get folder" not in line
+
+
+NORMAL, DEFECTIVE, LOOSE = "test/good/a.png", "test/dent/b.png", "test/x.png"
+
+
+@pytest.mark.parametrize(
+    ("tested", "why", "counts"),
+    [
+        ([NORMAL], "are all normal", (1, 0)),
+        ([DEFECTIVE], "are all defective", (0, 1)),
+        ([LOOSE, "test/y.png"], "have no labels", (0, 0)),
+    ],
+)
+def test_images_that_allow_no_metrics_get_scores(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tested: list[str], why: str, counts: tuple[int, int]
+) -> None:
+    root = tmp_path / "set"
+    for seed, name in enumerate(["train/good/1.png", "train/good/2.png", "train/good/3.png", *tested]):
+        put(root / name, seed)
+    config = tmp_path / "own.yaml"
+    detector = "{system: patchcore, features: {resize: [48, 48]}}"
+    config.write_text(f"dataset: {{name: folder, root: {root}}}\ndetector: {detector}\n")
+    places = [f"store={tmp_path / 'store'}", f"output={tmp_path / 'out'}"]
+    assert main(["run", str(config), *places, "--json"]) == 0
+    out = capsys.readouterr().out
+    assert f"note: scores without metrics: the test images {why}" in out
+    printed = json.loads(out.splitlines()[-1])
+    assert printed["image_auroc"] is None
+    (row,) = pq.read_table(tmp_path / "out" / "results.parquet").to_pylist()
+    assert (row["test_normal"], row["test_defects"]) == counts
+    assert row["image_auroc"] is None
+    assert why in row["remarks"]
+    scored = pq.read_table(tmp_path / "out" / "predictions.parquet").to_pylist()
+    assert [one["id"] for one in scored] == tested
+    assert all(one["score"] > 0 for one in scored)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert f"the test images {why}" in page
+    assert "F1-max" not in page
+    assert main(["report", str(tmp_path / "out")]) == 0
+
+
+def test_a_folder_of_normal_images_only_is_split_and_scored(tmp_path: Path) -> None:
+    for seed in range(10):
+        put(tmp_path / "set" / f"{seed}.png", seed)
+    result = run(tmp_path / "set")
+    assert (result.image, result.pixel, result.held_out) == (None, None, None)
+    assert (result.train, result.test) == ((8, 0, 0), (2, 0))
+
+
+def test_a_sweep_has_nothing_to_compare_without_labels(tmp_path: Path) -> None:
+    for seed, name in enumerate(["train/good/1.png", "train/good/2.png", LOOSE]):
+        put(tmp_path / name, seed)
+    with pytest.raises(DataError, match="nothing can be compared: the test images have no labels"):
+        require_both_labels(select_rows(load_dataset("folder", tmp_path), split="test"))
+
+
+def test_unlabelled_images_beside_kinds_are_refused(tmp_path: Path) -> None:
+    for seed, name in enumerate(["train/good/1.png", LOOSE, DEFECTIVE]):
+        put(tmp_path / name, seed)
+    with pytest.raises(DataError, match=r"x\.png: images must lie in a folder named by their kind"):
+        load_dataset("folder", tmp_path)

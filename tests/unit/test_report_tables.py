@@ -145,7 +145,8 @@ def test_first_seed_takes_the_lowest(made: Run) -> None:
 
 def test_errors_count_both_sides_of_the_threshold(made: Run) -> None:
     for result in made[1]:
-        found, detection = errors(result), result.image.detection
+        detection = result.image.detection
+        found = errors(result, detection.threshold)
         assert (found.normal, found.defective) == result.test
         assert 1 - found.missed / found.defective == pytest.approx(detection.recall)
         hits = found.defective - found.missed

@@ -50,7 +50,7 @@ def unread_notes(root: Path) -> tuple[str, ...]:
     endings = ", ".join(sorted({path.suffix.lower() for path in files}))
     if not files:
         return ()
-    return (f"{len(files)} files are of no kind that is read ({endings}; the first: {files[0].relative_to(root)})",)
+    return (f"{len(files)} files are of no kind that is read ({endings}, the first: {files[0].relative_to(root)})",)
 
 
 def found_text(folder: Path) -> str:

@@ -29,7 +29,7 @@ def load(root: Path, category: str | None) -> pa.Table:
     """Catalog of the first layout that the root has.
 
     1. `train/good`, `test/good`, `test/<defect>`, masks in `ground_truth/<defect>` (as MVTec AD; `train/<defect>` holds
-       defects to train on).
+       defects to train on). Images in `test/` itself have no label: they get scores, and nothing is measured.
     2. `normal/` and `defect/` (or `defect/<kind>/`), masks in `masks/` (or `masks/<kind>/`) or beside the images;
        all `unsplit`.
     3. Images only: all normal, `unsplit`.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from exdd_ray.data.catalog import GOOD, CatalogRow, build_catalog
+from exdd_ray.data.catalog import GOOD, UNLABELLED, CatalogRow, build_catalog
 from exdd_ray.data.datasets.files import found_text, list_folders, list_images
 from exdd_ray.data.images import read_mask
 from exdd_ray.errors import DataError
@@ -68,6 +68,8 @@ def any_defect(masks: Sequence[Path]) -> list[bool]:
 def scan_mvtec_like(root: Path, folder: Path, *, dataset: str, category: str) -> Iterator[CatalogRow]:
     """Rows of one folder with `train/<kind>`, `test/<kind>` and the masks in `ground_truth/<kind>`, in any case.
 
+    Images that all lie in `test` itself are not labelled.
+
     Args:
         root: ids are relative to it.
         folder: of the category.
@@ -75,7 +77,7 @@ def scan_mvtec_like(root: Path, folder: Path, *, dataset: str, category: str) ->
         category: its name.
 
     Raises:
-        DataError: images lie directly in `train` or `test`, or a mask is ambiguous.
+        DataError: images lie directly in `train`, or in `test` beside its kinds; or a mask is ambiguous.
     """
     truth = find_folder(folder, {"ground_truth"})
     for split in ("train", "test"):
@@ -83,7 +85,9 @@ def scan_mvtec_like(root: Path, folder: Path, *, dataset: str, category: str) ->
         if place is None:
             continue
         if loose := list_images(place):
-            raise DataError(f"{loose[0]}: images must lie in a folder named by their kind, as {place.name}/{GOOD}/")
+            if split == "train" or list_folders(place):
+                raise DataError(f"{loose[0]}: images must lie in a folder named by their kind, as {place.name}/{GOOD}/")
+            yield from (_unlabelled(root, image, dataset, category) for image in loose)
         for kind in list_folders(place):
             defective = not is_normal(kind.name)
             marked = find_folder(truth, {kind.name.lower()}) if truth and defective else None
@@ -100,6 +104,18 @@ def scan_mvtec_like(root: Path, folder: Path, *, dataset: str, category: str) ->
                     image=str(image),
                     mask=None if mask is None else str(mask),
                 )
+
+
+def _unlabelled(root: Path, image: Path, dataset: str, category: str) -> CatalogRow:
+    return CatalogRow(
+        id=image.relative_to(root).as_posix(),
+        dataset=dataset,
+        category=category,
+        split="test",
+        label=UNLABELLED,
+        defect="unlabelled",
+        image=str(image),
+    )
 
 
 def load_mvtec_like(root: Path, category: str | None, *, dataset: str, categories: Sequence[str]) -> pa.Table:
