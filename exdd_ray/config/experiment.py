@@ -97,7 +97,8 @@ class EvaluationConfig(Frozen):
 
     Attributes:
         resolution: pixel metrics at the network's `input` size (as published ones are), or each image's `native` one.
-        mask_resize: `nearest`, or `eroded` (bilinear, only full pixels kept: as released with ExDD).
+        mask_resize: `nearest`, or `eroded` (bilinear, by way of the working size, only full pixels kept: as released
+            with ExDD and with DiffusionAD).
         fpr_limit: of the area under the per-region overlap.
         bootstrap: resamples behind the intervals of the image metrics.
     """

@@ -11,6 +11,7 @@ from scipy import ndimage
 from exdd_ray.data.catalog import CatalogRow
 from exdd_ray.errors import ImageError, UserError
 
+_FULL = 255
 _SIXTEEN_BIT = 65535
 _TURNED = {5, 6, 7, 8}  # EXIF orientations that exchange width and height
 
@@ -106,6 +107,23 @@ def mask_values(path: str, *, by_index: bool) -> np.ndarray:
         return values if _constant(alpha) else alpha
     # a palette may give all of its entries one colour
     return np.asarray(image) if image.mode == "P" and _constant(values) else values
+
+
+def read_row_levels(row: CatalogRow, working_size: tuple[int, int] | None = None) -> np.ndarray:
+    """Grey levels of a catalog row's mask, of which 255 alone is full, resized to a working size (height, width).
+
+    An eight-bit mask that reaches 255 is taken as it is; of another one the defect pixels are full, the others empty.
+
+    Returns:
+        uint8 [H x W].
+
+    Raises:
+        ImageError: as read_row_mask.
+    """
+    mask = read_row_mask(row)
+    values = mask_values(str(row.mask), by_index=row.mask_threshold is not None)
+    levels = values if values.dtype == np.uint8 and values.max() == _FULL else mask.astype(np.uint8) * _FULL
+    return levels if working_size is None else resize_bilinear(levels, working_size)
 
 
 def read_row_mask(row: CatalogRow, working_size: tuple[int, int] | None = None) -> np.ndarray:

@@ -16,7 +16,7 @@ from exdd_ray.store.arrays import read_arrays, write_arrays
 from exdd_ray.store.artifact import Artifact, Recipe, Store
 from exdd_ray.store.contents import content_digests
 
-VERSION = 1
+VERSION = 2
 _CURVES = ("roc", "pr", "pro")
 
 

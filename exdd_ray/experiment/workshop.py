@@ -13,7 +13,7 @@ from exdd_ray.config.detector import FeaturesConfig
 from exdd_ray.config.experiment import DatasetConfig, EvaluationConfig
 from exdd_ray.config.training import TrainConfig
 from exdd_ray.data.catalog import CatalogRow, catalog_digest, catalog_rows
-from exdd_ray.data.images import read_pair, read_row_mask
+from exdd_ray.data.images import read_pair, read_row_levels, read_row_mask
 from exdd_ray.detectors.samples import Embedder, ImageOrderer, Searcher
 from exdd_ray.device import compute_device
 from exdd_ray.errors import ImageError
@@ -21,7 +21,7 @@ from exdd_ray.experiment.dataset import by_category, load_catalog
 from exdd_ray.experiment.inspect import file_notes, value_notes
 from exdd_ray.features.backbone import weights_digest
 from exdd_ray.features.embed import SliceRunner, plan_slices
-from exdd_ray.features.prepare import prepare_mask
+from exdd_ray.features.prepare import full_pixels, prepare_mask
 from exdd_ray.progress import Progress, silent
 from exdd_ray.store.artifact import Store
 from exdd_ray.store.contents import content_digests
@@ -122,8 +122,10 @@ class Workshop:
         if key not in self._masks:
             if len(self._masks) == _KEPT_MASKS:
                 self._masks.clear()
-            mask = read_row_mask(row, geometry.working_size)
-            self._masks[key] = prepare_mask(mask, geometry, eroded=evaluation.mask_resize == "eroded")
+            if evaluation.mask_resize == "eroded":
+                self._masks[key] = full_pixels(read_row_levels(row, geometry.working_size), geometry)
+            else:
+                self._masks[key] = prepare_mask(read_row_mask(row), geometry)
         return self._masks[key]
 
     def faults(self, universe: pa.Table) -> Mapping[str, str]:

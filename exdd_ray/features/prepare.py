@@ -22,16 +22,21 @@ def prepare_image(image: np.ndarray, config: FeaturesConfig) -> np.ndarray:
     return planes
 
 
-def prepare_mask(mask: np.ndarray, config: FeaturesConfig, *, eroded: bool = False) -> np.ndarray:
-    """A mask under the image's geometry: bool [H x W] -> bool [h x w].
+def prepare_mask(mask: np.ndarray, config: FeaturesConfig) -> np.ndarray:
+    """A mask under the image's geometry, resized once, by the nearest pixel: bool [H x W] -> bool [h x w]."""
+    height, width = _resized(config.working_size or mask.shape, config.resize)
+    return _central(np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)), config.crop)
+
+
+def full_pixels(levels: np.ndarray, config: FeaturesConfig) -> np.ndarray:
+    """Where a mask is still full after the resize of an image (bilinear, antialiased): uint8 [H x W] -> bool [h x w].
 
     Args:
-        eroded: bilinear resize of which only pixels at the full value are kept (ExDD's released code); else nearest.
+        levels: 255 where the mask is full, at the working size where there is one.
     """
-    height, width = _resized(mask.shape, config.resize)
-    how = Image.Resampling.BILINEAR if eroded else Image.Resampling.NEAREST
-    grey = Image.fromarray(mask.astype(np.uint8) * 255).resize((width, height), how)
-    return _central(np.asarray(grey) == 255, config.crop)
+    height, width = _resized(levels.shape, config.resize)
+    resized = np.asarray(Image.fromarray(levels).resize((width, height), Image.Resampling.BILINEAR))
+    return _central(resized == 255, config.crop)
 
 
 def cover_mask(mask: np.ndarray, config: FeaturesConfig, grid: Size) -> np.ndarray:

@@ -14,7 +14,7 @@ from exdd_ray.errors import ConfigError, DataError, UserError
 from exdd_ray.features.aggregate import aggregate
 from exdd_ray.features.backbone import load_backbone, weights_file
 from exdd_ray.features.embed import SLICE, embed, make_slice, plan_slices
-from exdd_ray.features.prepare import cover_mask, prepare_image, prepare_mask
+from exdd_ray.features.prepare import cover_mask, full_pixels, prepare_image, prepare_mask
 from exdd_ray.procedural.surfaces import make_surface
 from exdd_ray.store.artifact import Store
 
@@ -265,7 +265,7 @@ def test_masks_follow_the_image_and_eroded_ones_are_smaller():
     mask = np.zeros((100, 50), dtype=bool)
     mask[40:60, 20:31] = True
     config = FeaturesConfig(resize=(70, 36))
-    nearest, eroded = prepare_mask(mask, config), prepare_mask(mask, config, eroded=True)
+    nearest, eroded = prepare_mask(mask, config), full_pixels(mask.astype(np.uint8) * 255, config)
     assert nearest.shape == (70, 36)
     assert 0 < eroded.sum() < nearest.sum()
     assert not (eroded & ~nearest).any()
