@@ -10,13 +10,15 @@ import pyarrow as pa
 from exdd_ray.config.base import identity, without
 from exdd_ray.config.diffusionad import DiffusionADConfig, InferenceConfig
 from exdd_ray.config.training import TrainConfig
-from exdd_ray.data.catalog import catalog_rows, select_rows
+from exdd_ray.data.catalog import CatalogRow, catalog_rows, select_rows
+from exdd_ray.data.images import read_row_levels
 from exdd_ray.detectors.patch_bank import Predictions
 from exdd_ray.diffusionad.infer import anomaly_maps, image_scores, random_noise, seeded_noise
 from exdd_ray.diffusionad.learner import make_learner
 from exdd_ray.diffusionad.networks import Networks, make_networks
 from exdd_ray.diffusionad.samples import Images, draw_validation, read_images
 from exdd_ray.errors import ConfigError, DataError
+from exdd_ray.features.prepare import full_pixels
 from exdd_ray.metrics.curves import detection
 from exdd_ray.progress import Progress, silent
 from exdd_ray.scoring.maps import MapMaker
@@ -24,14 +26,15 @@ from exdd_ray.store.artifact import Recipe, Store
 from exdd_ray.store.contents import content_digests
 from exdd_ray.synthesis.sources import texture_files
 from exdd_ray.synthesis.synthesize import VERSION as SYNTHESIS
-from exdd_ray.training.learner import ShuffledBatches
+from exdd_ray.training.learner import ShuffledBatches, Value
 from exdd_ray.training.loop import training_device
 from exdd_ray.training.stored import memory_remark, trained, training_recipe
 
-VERSION = 2
+VERSION = 3
 LEAK = "leakage: the checkpoint was chosen by the AUROC of the test images (detector.checkpoint=test)"
+_DIGITS = 3  # to which the released code rounds an AUROC before it compares
 _HOLD_OUT = 2  # second word of the seed of who is held out
-_NOT_TRAINED_BY = ("preset", "inference", "training", "epochs", "steps", "validate_epochs")
+_NOT_TRAINED_BY = ("preset", "antialias", "inference", "training", "epochs", "steps", "validate_epochs")
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class FittedDiffusionAD:
 
     def predict(self, catalog: pa.Table) -> Predictions:
         """Scores and anomaly maps of the readable images of a catalog. Raises DataError where none is."""
-        images = read_images(catalog_rows(catalog), self.config.size)
+        images = read_images(catalog_rows(catalog), self.config)
         if not images.rows:
             raise DataError("nothing to predict: no image of the catalog is readable")
         maps = self._maps(images)
@@ -104,7 +107,7 @@ def fit_diffusionad(
         ConfigError: `checkpoint: test` without test images.
         TrainingError: see exdd_ray.training.loop.train.
     """
-    images = read_images(catalog_rows(select_rows(train, label=0)), config.size)
+    images = read_images(catalog_rows(select_rows(train, label=0)), config)
     if not images.rows:
         raise DataError("no normal image to train on is readable")
     normal, held_out = _parted(images.pixels, config, seed)
@@ -125,6 +128,7 @@ def fit_diffusionad(
         ),
         store=store,
         validate=None if judge is None else lambda: judge().value,
+        keep_latest=config.checkpoint == "test",
         describe=lambda: {"threshold": None if judge is None else judge().threshold},
         progress=progress,
         elsewhere=elsewhere,
@@ -145,10 +149,10 @@ def fit_diffusionad(
 
 
 @dataclass(frozen=True)
-class _Judgement:
+class Judgement:
     """How good the networks' current weights are, and the threshold of the image score with the largest F1."""
 
-    value: float
+    value: Value
     threshold: float
 
 
@@ -180,7 +184,7 @@ def _loop(config: DiffusionADConfig, normal: int) -> tuple[TrainConfig, int]:
 
 def _judge(
     config: DiffusionADConfig, networks: Networks, held_out: np.ndarray, test: pa.Table | None, seed: int
-) -> tuple[Callable[[], _Judgement] | None, tuple[str, ...]]:
+) -> tuple[Callable[[], Judgement] | None, tuple[str, ...]]:
     """What the checkpoint is chosen by, and the digests of the test images where it is chosen on them."""
     if config.checkpoint == "last":
         return None, ()
@@ -190,12 +194,22 @@ def _judge(
         return lambda: _by_masks(_maps(networks, images, alike, seed), masks), ()
     if test is None:
         raise ConfigError("detector.checkpoint=test: the test images are not given")
-    found = read_images(catalog_rows(test), config.size)
+    found = read_images(catalog_rows(test), config)
     labels = np.array([row.label for row in found.rows])
     if len(set(labels.tolist())) < 2:
         raise DataError("detector.checkpoint=test: the test images are of one class")
-    digests = (_digest(found.pixels), "".join(map(str, labels)))
-    return lambda: _by_labels(_maps(networks, found.pixels, alike, seed), labels), digests
+    truth = np.stack([_truth(row, config) for row in found.rows])
+    if not truth.any():
+        raise DataError("detector.checkpoint=test also chooses by pixels: no defect of the test images has a mask")
+    digests = (_digest(found.pixels), "".join(map(str, labels)), _digest(truth))
+    return lambda: judge_on_test(_maps(networks, found.pixels, alike, seed), labels, truth), digests
+
+
+def _truth(row: CatalogRow, config: DiffusionADConfig) -> np.ndarray:
+    """Pixels bool [S x S] that are still full after the mask's resize, as released."""
+    if row.mask is None:
+        return np.zeros((config.size, config.size), dtype=bool)
+    return full_pixels(read_row_levels(row, config.geometry.working_size), config.geometry)
 
 
 def _maps(networks: Networks, pixels: np.ndarray, config: DiffusionADConfig, seed: int) -> np.ndarray:
@@ -203,16 +217,18 @@ def _maps(networks: Networks, pixels: np.ndarray, config: DiffusionADConfig, see
     return anomaly_maps(networks, pixels, noise, config, lambda _: None)
 
 
-def _by_masks(maps: np.ndarray, masks: np.ndarray) -> _Judgement:
+def _by_masks(maps: np.ndarray, masks: np.ndarray) -> Judgement:
     """Mean of image AUROC and pixel AP: the one is 1 early, and the other goes on."""
     image = detection(masks.any(axis=(1, 2)).astype(int), image_scores(maps))
     pixel = detection(masks.ravel().astype(int), maps.ravel())
-    return _Judgement((image.auroc + pixel.ap) / 2, image.threshold)
+    return Judgement((image.auroc + pixel.ap) / 2, image.threshold)
 
 
-def _by_labels(maps: np.ndarray, labels: np.ndarray) -> _Judgement:
-    image = detection(labels, image_scores(maps))
-    return _Judgement(image.auroc, image.threshold)
+def judge_on_test(maps: np.ndarray, labels: np.ndarray, truth: np.ndarray) -> Judgement:
+    """Image AUROC, and image and pixel AUROC together, in percent, rounded."""
+    image, pixel = detection(labels, image_scores(maps)), detection(truth.ravel().astype(int), maps.ravel())
+    of_images, of_pixels = (round(found.auroc, _DIGITS) * 100 for found in (image, pixel))
+    return Judgement((of_images, of_images + of_pixels), image.threshold)
 
 
 def textures_digests(config: DiffusionADConfig) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
+from exdd_ray.config.detector import FeaturesConfig
 from exdd_ray.config.diffusionad import DiffusionADConfig
 from exdd_ray.config.synthesis import PerRegionConfig
 from exdd_ray.data.catalog import CatalogRow
@@ -53,10 +54,11 @@ class Sample:
     weight: float = 0.0
 
 
-def read_images(rows: Sequence[CatalogRow], size: int) -> Images:
-    """The images of catalog rows, resized (bilinear, antialiased)."""
+def read_images(rows: Sequence[CatalogRow], config: DiffusionADConfig) -> Images:
+    """The images of catalog rows, resized as the config says."""
+    size = config.size
     with ThreadPoolExecutor(_READERS) as pool:
-        found = list(pool.map(lambda row: _read(row, size), rows))
+        found = list(pool.map(lambda row: _read(row, config.geometry), rows))
     good = [(row, pixels) for row, pixels in zip(rows, found, strict=True) if isinstance(pixels, np.ndarray)]
     return Images(
         rows=tuple(row for row, _ in good),
@@ -116,9 +118,10 @@ def _recipe(config: DiffusionADConfig) -> PerRegionConfig:
     )
 
 
-def _read(row: CatalogRow, size: int) -> np.ndarray | str:
+def _read(row: CatalogRow, geometry: FeaturesConfig) -> np.ndarray | str:
     try:
-        image = read_pair(replace(row, mask=None))[0]
+        image = read_pair(replace(row, mask=None), working_size=geometry.working_size)[0]
     except ImageError as error:
         return str(error)
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+    height, width = geometry.input_size
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))

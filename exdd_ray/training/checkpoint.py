@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from exdd_ray.training.learner import Learner, Sample, TrainingError
+from exdd_ray.training.learner import Learner, Sample, TrainingError, Value
 
 WEIGHTS, AVERAGED = "weights.safetensors", "averaged.safetensors"
 _OPTIMIZERS, _STATE = "optimizers.safetensors", "state.json"
@@ -41,7 +41,7 @@ class Standing:
     losses: tuple[float, ...]
     micro_batch: int
     best_step: int | None = None
-    best_value: float | None = None
+    best_value: Value | None = None
     threads: int = 0
 
 

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from exdd_ray.errors import DataError, UserError
 
 Sample = TypeVar("Sample")
+Value = float | tuple[float, ...]  # of networks that are validated; higher is better
 
 
 class TrainingError(UserError):

@@ -1,7 +1,6 @@
 """The training loop: optimiser steps, checkpoints, validation; killed and resumed as if never interrupted."""
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -26,7 +26,7 @@ from exdd_ray.training.checkpoint import (
     save_checkpoint,
 )
 from exdd_ray.training.gradients import accumulate, no_memory_for
-from exdd_ray.training.learner import Learner, Sample, TrainingError
+from exdd_ray.training.learner import Learner, Sample, TrainingError, Value
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -52,7 +52,7 @@ class TrainResult:
 
     steps: int
     best_step: int
-    best_value: float | None
+    best_value: Value | None
     losses: tuple[float, ...]
     folder: Path
     micro_batch: int
@@ -64,7 +64,8 @@ def train(
     *,
     config: TrainConfig,
     checkpoints: Path,
-    validate: Callable[[], float] | None = None,
+    validate: Callable[[], Value] | None = None,
+    keep_latest: bool = False,
     progress: Progress = silent,
 ) -> TrainResult:
     """Train until `steps` steps are done, from the latest checkpoint where there is one.
@@ -76,7 +77,9 @@ def train(
 
     Args:
         checkpoints: folder of this run's checkpoints.
-        validate: value of the modules' current weights, higher is better; the checkpoint with the best is chosen.
+        validate: value of the modules' current weights, higher is better; the checkpoint with the best is chosen. Of
+            several values none may be lower than at the checkpoint that was best before.
+        keep_latest: of checkpoints of one value the last is chosen, not the first.
 
     Raises:
         TrainingError: a loss, gradient or weight that is not finite (the last good checkpoint stays), too little memory
@@ -88,7 +91,7 @@ def train(
         raise ConfigError(f"training.workers={config.workers}, but {accelerator.num_processes} process(es) train")
     gpus = () if accelerator.device.type == CPU else (torch.cuda.current_device(),)
     with torch.random.fork_rng(gpus), _same_threads(), progress("training", steps) as advance:
-        run = _Run(learner, config, checkpoints, validate, accelerator)
+        run = _Run(learner, config, checkpoints, validate, keep_latest, accelerator)
         if run.steps > steps:
             raise TrainingError(f"{checkpoints}: has {run.steps} steps already, more than {steps}")
         advance(run.steps)
@@ -109,14 +112,15 @@ class _Run(Generic[Sample]):
     learner: Learner[Sample]
     config: TrainConfig
     checkpoints: Path
-    validate: Callable[[], float] | None
+    validate: Callable[[], Value] | None
+    keep_latest: bool
     accelerator: "Accelerator"
     averages: dict[str, AveragedModel] = field(default_factory=dict)
     steps: int = 0
     losses: list[float] = field(default_factory=list)
     micro_batch: int = 1
     best_step: int | None = None
-    best_value: float | None = None
+    best_value: Value | None = None
     threads: int = field(default_factory=torch.get_num_threads)
 
     def __post_init__(self) -> None:
@@ -176,16 +180,20 @@ class _Run(Generic[Sample]):
         """Validate; says whether it is the best so far."""
         assert self.validate is not None
         value = self._on_main(self.validate)
-        if not math.isfinite(value):
+        if not np.isfinite(value).all():
             raise TrainingError(f"after step {self.steps - 1}: validation gives {value}; {_kept(self.checkpoints)}")
-        _log.info("after %d steps: validation %.5g", self.steps, value)
-        if self.best_value is not None and value <= self.best_value:
+        _log.info("after %d steps: validation %s", self.steps, ", ".join(f"{one:.5g}" for one in np.atleast_1d(value)))
+        if self.best_value is not None and not self._better(value, self.best_value):
             return False
         self.best_step, self.best_value = self.steps, value
         return True
 
-    def _on_main(self, validate: Callable[[], float]) -> float:
-        def found() -> float:
+    def _better(self, value: Value, best: Value) -> bool:
+        apart = np.atleast_1d(value) - np.atleast_1d(best)
+        return bool((apart >= 0).all() and (self.keep_latest or (apart > 0).any()))
+
+    def _on_main(self, validate: Callable[[], Value]) -> Value:
+        def found() -> Value:
             with _evaluating(self.learner, self.averages), no_memory_for(f"after step {self.steps - 1}: validation"):
                 return validate()
 

@@ -17,7 +17,7 @@ from exdd_ray.device import CPU
 from exdd_ray.progress import Progress, silent
 from exdd_ray.store.artifact import Artifact, Recipe, Store
 from exdd_ray.training.checkpoint import WEIGHTS, read_modules, write_modules
-from exdd_ray.training.learner import Learner, Sample
+from exdd_ray.training.learner import Learner, Sample, Value
 from exdd_ray.training.loop import TrainResult, train, training_device
 from exdd_ray.training.processes import from_first, is_first, wait_for_all
 
@@ -32,7 +32,8 @@ def trained(
     config: TrainConfig,
     recipe: Recipe,
     store: Store,
-    validate: Callable[[], float] | None = None,
+    validate: Callable[[], Value] | None = None,
+    keep_latest: bool = False,
     describe: Callable[[], Mapping[str, Any]] | None = None,
     progress: Progress = silent,
     elsewhere: Callable[[], None] | None = None,
@@ -44,6 +45,7 @@ def trained(
     together, they train together, and the first one writes.
 
     Args:
+        validate, keep_latest: as in `train`.
         recipe: must name all that the result depends on, the steps too: `training_recipe` has the loop's part.
         describe: what else the artifact's metadata shall hold, found with the chosen weights.
         elsewhere: makes what the store lacks, in other processes; None is this one, or those that call this together.
@@ -53,7 +55,15 @@ def trained(
     checkpoints = store.root / "unfinished" / recipe.key
 
     def run() -> TrainResult:
-        return train(learner, steps, config=config, checkpoints=checkpoints, validate=validate, progress=progress)
+        return train(
+            learner,
+            steps,
+            config=config,
+            checkpoints=checkpoints,
+            validate=validate,
+            keep_latest=keep_latest,
+            progress=progress,
+        )
 
     def build(folder: Path) -> Mapping[str, Any]:
         result = run()

@@ -1,6 +1,7 @@
 """DiffusionAD as a detector: fitted, stored, asked for scores, refused."""
 
 import dataclasses
+from dataclasses import replace
 
 import diffusionad_inputs
 import numpy as np
@@ -10,10 +11,16 @@ import torch
 from diffusionad_inputs import TINY, tiny
 from PIL import Image
 from pydantic import ValidationError
+from sklearn.metrics import roc_auc_score
 
-from exdd_ray.data.catalog import CatalogRow, build_catalog
-from exdd_ray.detectors.diffusionad import LEAK, FittedDiffusionAD, fit_diffusionad
+from exdd_ray.config.experiment import EvaluationConfig
+from exdd_ray.data.catalog import CatalogRow, build_catalog, catalog_rows
+from exdd_ray.data.images import resize_bilinear
+from exdd_ray.detectors.diffusionad import LEAK, FittedDiffusionAD, fit_diffusionad, judge_on_test
+from exdd_ray.diffusionad.infer import image_scores
+from exdd_ray.diffusionad.samples import read_images
 from exdd_ray.errors import ConfigError, DataError
+from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.procedural.defects import add_defect
 from exdd_ray.store.artifact import Store
 
@@ -26,8 +33,10 @@ def catalog(images, tmp_path_factory) -> pa.Table:
     rows = []
     for i, image in enumerate(images):
         split, label = ("train", 0) if i < 5 else ("test", i % 2)
-        shown = add_defect(image, "hole", np.random.default_rng(i))[0] if label else image
+        shown, mask = add_defect(image, "hole", np.random.default_rng(i)) if label else (image, None)
         Image.fromarray(shown).save(folder / f"{i}.png")
+        if mask is not None:
+            Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"{i}_mask.png")
         rows.append(
             CatalogRow(
                 id=f"{i}",
@@ -37,6 +46,7 @@ def catalog(images, tmp_path_factory) -> pa.Table:
                 label=label,
                 defect="hole" if label else "good",
                 image=str(folder / f"{i}.png"),
+                mask=None if mask is None else str(folder / f"{i}_mask.png"),
             )
         )
     return build_catalog(rows)
@@ -98,6 +108,40 @@ def test_checkpoint_of_the_released_preset_is_flagged(catalog, tmp_path):
         fit_diffusionad(released, part(catalog, "train"), store, 0)
     with pytest.raises(DataError, match="one class"):
         fit_diffusionad(released, part(catalog, "train"), store, 0, test=part(catalog, "train"))
+    unmasked = build_catalog([replace(row, mask=None) for row in catalog_rows(part(catalog, "test"))])
+    with pytest.raises(DataError, match="no defect of the test images has a mask"):
+        fit_diffusionad(released, part(catalog, "train"), store, 0, test=unmasked)
+
+
+def test_released_judges_by_rounded_areas_of_images_and_pixels_and_keeps_the_latest(catalog, tmp_path):
+    rng, labels = np.random.default_rng(0), np.arange(40) % 2
+    truth = (rng.random((40, 8, 8)) < 0.2) & (labels[:, None, None] == 1)
+    maps = (0.3 * truth + rng.random((40, 8, 8))).astype(np.float32)
+    image = round(roc_auc_score(labels, image_scores(maps)), 3) * 100
+    pixel = round(roc_auc_score(truth.ravel(), maps.ravel()), 3) * 100
+    assert judge_on_test(maps, labels, truth).value == (image, image + pixel)
+    frozen = {"preset": "released", "validate_epochs": 1, "steps": 6, "unet_rate": 1e-30, "segmentation_rate": 1e-30}
+    store = Store(tmp_path)
+    fit(catalog, store, **frozen, segmentation={**TINY["segmentation"]}, training={"batch": 5})
+    (made,) = [store.find(key) for key in store.made]
+    assert made.metadata["best_step"] > 1
+
+
+def test_released_neither_smooths_images_nor_keeps_grey_pixels_of_masks(tmp_path):
+    stripes = np.zeros((128, 128, 3), np.uint8)
+    stripes[:, ::2] = 255
+    mask = np.zeros((128, 128), np.uint8)
+    mask[31:67, 20:90] = 255
+    Image.fromarray(stripes).save(tmp_path / "i.png")
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    files = {"image": str(tmp_path / "i.png"), "mask": str(tmp_path / "m.png")}
+    row = CatalogRow(id="x", dataset="d", category="c", split="test", label=1, defect="x", **files)
+    released, paper = tiny(preset="released"), tiny(preset="paper")
+    assert read_images([row], paper).pixels.std() < 2
+    np.testing.assert_array_equal(read_images([row], released).pixels[0], resize_bilinear(stripes, (64, 64)))
+    truth = Workshop(Store(tmp_path)).mask(row, released.geometry, EvaluationConfig(mask_resize="eroded"))
+    np.testing.assert_array_equal(truth, resize_bilinear(mask, (64, 64)) == 255)
+    assert truth.sum() == 17 * 35  # without the rows that are half of the mask
 
 
 @pytest.mark.parametrize("mode", ["ddim", "single_scale"])

@@ -57,6 +57,16 @@ def test_the_best_validation_chooses_the_weights(tmp_path):
     assert_same_bits(load_file(found.folder / WEIGHTS), seen[1])
 
 
+@pytest.mark.parametrize(("keep_latest", "chosen"), [(False, 4), (True, 6)])
+def test_of_several_values_none_may_fall(keep_latest, chosen, tmp_path):
+    values = iter([(90.0, 170.0), (90.0, 171.0), (90.0, 171.0), (95.0, 170.0), (89.0, 180.0), (90.0, 170.9)])
+    config = CONFIG.model_copy(update={"validate_every": 2})
+    found = train(
+        learner(), STEPS, config=config, checkpoints=tmp_path, validate=lambda: next(values), keep_latest=keep_latest
+    )
+    assert (found.best_step, tuple(found.best_value)) == (chosen, (90.0, 171.0))
+
+
 def test_validation_does_not_change_the_training(tmp_path):
     plain, watched = learner(), learner()
     train(plain, STEPS, config=CONFIG, checkpoints=tmp_path / "plain")
