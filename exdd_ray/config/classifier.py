@@ -14,7 +14,7 @@ ClassifierPreset = Literal["diag", "in_and_out", "released", "best"]
 
 _RESNET50 = {"backbone": "resnet50", "layers": ("layer4",)}
 _DIAG: Mapping[str, Any] = {
-    "features": {**_RESNET50, "resize": (704, 256)},
+    "features": {**_RESNET50, "working_size": (632, 224), "resize": (704, 256)},
     "optimizer": "adam",
     "learning_rate": 1e-4,
     "training": {"batch": 32},
@@ -25,7 +25,7 @@ _DIAG: Mapping[str, Any] = {
 
 CLASSIFIER_PRESETS: Mapping[ClassifierPreset, Mapping[str, Any]] = {
     "diag": {**_DIAG, "epochs": 50},
-    "released": {**_DIAG, "epochs": 30, "batchnorm": "released", "checkpoint": "test"},
+    "released": {**_DIAG, "epochs": 30, "batchnorm": "released", "labels": "full_mask"},
     "in_and_out": {
         "features": {**_RESNET50, "resize": (600, 200)},
         "optimizer": "sgd",
@@ -59,9 +59,11 @@ class ClassifierConfig(Frozen):
         epochs: passes over the training images.
         batchnorm: `trained` statistics and scales; `frozen` statistics, for folded weights or small batches;
             `released` as with DIAG: the whole network in evaluation mode from the second epoch on.
-        checkpoint: after which epoch the weights are taken: the `last`, the best by the loss on held-out training
-            images (`validation`), or the best by AP on the test images (`test`, for preset=released only).
+        checkpoint: after which epoch the weights are taken: the `last`, or the best by the loss on held-out training
+            images (`validation`).
         holdout: share of the training images of each class and origin that `validation` holds out.
+        labels: of the `catalog`; or by `full_mask`, as released with DIAG: an image is defective where its mask has a
+            pixel that is still full at the network's size.
         threshold: where between two scores F1-max puts the threshold.
         training: the loop; it validates once an epoch.
     """
@@ -73,8 +75,9 @@ class ClassifierConfig(Frozen):
     learning_rate: float = Field(5e-4, gt=0)
     epochs: int = Field(30, ge=1)
     batchnorm: Literal["trained", "frozen", "released"] = "trained"
-    checkpoint: Literal["last", "validation", "test"] = "validation"
+    checkpoint: Literal["last", "validation"] = "validation"
     holdout: float = Field(0.2, gt=0, lt=1)
+    labels: Literal["catalog", "full_mask"] = "catalog"
     threshold: ThresholdRule = "midpoint"
     training: TrainConfig = TrainConfig(batch=16)
 
@@ -94,8 +97,6 @@ class ClassifierConfig(Frozen):
         for name, given, unused in self._inert():
             if given != unused:
                 raise ValueError(f"{name}={given} is not used by a classifier{_WHERE.get(name, '')}: unset it")
-        if self.checkpoint == "test" and self.preset != "released":
-            raise ValueError("checkpoint=test is a leak, kept for preset=released: use validation or last")
         return self
 
     def aside(self) -> Iterator[str]:

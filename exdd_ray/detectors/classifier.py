@@ -1,7 +1,9 @@
 """The image classifier (DIAG, In&Out): trained on image labels; its class-activation map is the anomaly map."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from exdd_ray.config.classifier import ClassifierConfig
-from exdd_ray.config.detector import Size
+from exdd_ray.config.detector import FeaturesConfig, Size
 from exdd_ray.data.catalog import REAL, CatalogRow, catalog_rows
+from exdd_ray.data.images import read_row_levels
 from exdd_ray.detectors.classifier_network import (
     ImageClassifier,
     build_network,
@@ -23,9 +26,9 @@ from exdd_ray.detectors.classifier_network import (
 from exdd_ray.detectors.holdout import Sources, hold_out
 from exdd_ray.detectors.patch_bank import Predictions
 from exdd_ray.detectors.pictures import Pictures, read_pictures
-from exdd_ray.errors import ConfigError, DataError
+from exdd_ray.errors import DataError
 from exdd_ray.features.backbone import normalisation, weights_digest
-from exdd_ray.metrics.curves import detection
+from exdd_ray.features.prepare import full_pixels
 from exdd_ray.metrics.threshold import f1_max_point
 from exdd_ray.progress import Progress, silent
 from exdd_ray.scoring.maps import MapMaker
@@ -36,6 +39,7 @@ from exdd_ray.training.stored import memory_remark, restore, trained, training_r
 
 VERSION = 3
 _NAME = "classifier"
+_READERS = 8
 _FEATURES = {"backbone", "layers", "working_size", "resize", "crop"}
 
 
@@ -66,7 +70,7 @@ class FittedClassifier:
 
     def predict(self, catalog: pa.Table) -> Predictions:
         """Logits and maps of the readable images of a catalog. Raises DataError where none is."""
-        pictures = read_pictures(catalog_rows(catalog), self.config.features)
+        pictures = read_pictures(labelled(catalog_rows(catalog), self.config), self.config.features)
         if not pictures.rows:
             raise DataError("nothing to predict: no image of the catalog is readable")
         maps = logit_maps(self.network, pictures, range(len(pictures.rows)), self.config)
@@ -84,7 +88,6 @@ def fit_classifier(
     store: Store,
     seed: int,
     *,
-    test: pa.Table | None = None,
     sources: Sources | None = None,
     progress: Progress = silent,
     elsewhere: Callable[[], None] | None = None,
@@ -94,27 +97,24 @@ def fit_classifier(
     Args:
         train: normal and defective images, real or synthetic.
         seed: of the head's first weights, of the order of the images and of what is held out.
-        test: images that checkpoint=test chooses on; not read otherwise.
         sources: of the synthetic images: what they were made from is not held out while they are trained on.
         elsewhere: trains what the store lacks, in other processes; None is this process.
 
     Raises:
         DataError: one class only, fewer images than a batch, too few to hold any out.
-        ConfigError: what `build_network` refuses; checkpoint=test without test images.
+        ConfigError: what `build_network` refuses.
         TrainingError: as `train` of the training loop.
     """
-    rows = catalog_rows(train)
+    given = catalog_rows(train)
+    rows = labelled(given, config)
     _require_both(rows)
-    if config.checkpoint == "test" and test is None:
-        raise ConfigError("checkpoint=test chooses on the test images: none are given")
-    watched = catalog_rows(test) if test is not None and config.checkpoint == "test" else []
-    recipe = _recipe(config, rows, watched, seed, sources)
+    recipe = _recipe(config, rows, seed, sources)
     network, grid = build_network(config, seed)
     if elsewhere is not None and store.find(recipe.key) is None:
         elsewhere()
     made = store.find(recipe.key)
     if made is None:
-        made = _trained(config, network, rows, watched, seed, sources, recipe, store, progress)
+        made = _trained(config, network, rows, seed, sources, recipe, store, progress)
     restore(made, {_NAME: network})
     found = made.metadata
     return FittedClassifier(
@@ -126,15 +126,32 @@ def fit_classifier(
         train=tuple(found["train"]),
         held_out=found["held_out"],
         unreadable=found["unreadable"],
-        remarks=_remarks(config, found["mixed"]) + memory_remark(made, config.training),
+        remarks=_remarks(config, given, rows, found["mixed"]) + memory_remark(made, config.training),
     )
+
+
+def labelled(rows: Sequence[CatalogRow], config: ClassifierConfig) -> list[CatalogRow]:
+    """The rows with the labels that the config asks for; a defect without a mask keeps its own.
+
+    Raises ImageError for a mask that cannot be read.
+    """
+    if config.labels == "catalog":
+        return list(rows)
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(pool.map(partial(_by_full_mask, features=config.features), rows))
+
+
+def _by_full_mask(row: CatalogRow, features: FeaturesConfig) -> CatalogRow:
+    if row.mask is None:
+        return row
+    full = full_pixels(read_row_levels(row, features.working_size), features)
+    return replace(row, label=int(full.any()))
 
 
 def _trained(
     config: ClassifierConfig,
     network: ImageClassifier,
     rows: Sequence[CatalogRow],
-    watched: Sequence[CatalogRow],
     seed: int,
     sources: Sources | None,
     recipe: Recipe,
@@ -147,11 +164,8 @@ def _trained(
     if config.checkpoint == "validation":
         kept, held = hold_out(pictures.rows, config.holdout, seed, sources)
     batches = ShuffledBatches(len(kept), config.training.batch, seed)
-    test = read_pictures(watched, config.features)
 
     def value() -> float:
-        if watched:
-            return detection(test.labels, image_logits(logit_maps(network, test, range(len(test.rows)), config))).ap
         return -_cross_entropy(pictures.labels[held], image_logits(logit_maps(network, pictures, held, config)))
 
     def describe() -> dict[str, Any]:
@@ -226,7 +240,6 @@ def _require_both(rows: Sequence[CatalogRow]) -> None:
 def _recipe(
     config: ClassifierConfig,
     rows: Sequence[CatalogRow],
-    watched: Sequence[CatalogRow],
     seed: int,
     sources: Sources | None,
 ) -> Recipe:
@@ -236,7 +249,7 @@ def _recipe(
     how["training"], how["seed"] = training_recipe(config.training.model_copy(update={"validate_every": 1})), seed
     if config.checkpoint == "validation":
         how |= {"holdout": config.holdout, "threshold": config.threshold, "sources": _made_from(rows, sources)}
-    return Recipe("train-classifier", VERSION, how, (weights_digest(config.features), *_contents([*rows, *watched])))
+    return Recipe("train-classifier", VERSION, how, (weights_digest(config.features), *_contents(rows)))
 
 
 def _made_from(rows: Sequence[CatalogRow], sources: Sources | None) -> dict[int, list[int]]:
@@ -268,7 +281,13 @@ def _counts(rows: Sequence[CatalogRow]) -> tuple[int, int, int]:
     return len(rows) - len(defects), real, len(defects) - real
 
 
-def _remarks(config: ClassifierConfig, mixed: int) -> tuple[str, ...]:
-    leak = "leakage: the checkpoint was chosen by AP on the test images (checkpoint=test)"
+def _remarks(
+    config: ClassifierConfig, given: Sequence[CatalogRow], rows: Sequence[CatalogRow], mixed: int
+) -> tuple[str, ...]:
     torn = f"{mixed} synthetic images were made from a held-out image and from another one, and are left out"
-    return (leak,) * (config.checkpoint == "test") + (torn,) * (mixed > 0)
+    defects, faded = (sum(row.label for row in some) for some in (given, rows))
+    by_mask = (
+        "defects without a full mask pixel at the network's size count as normal, in the test too (labels=full_mask): "
+        f"{defects - faded} of {defects} in training"
+    )
+    return (by_mask,) * (config.labels == "full_mask") + (torn,) * (mixed > 0)

@@ -133,9 +133,7 @@ def _predict_afresh(fitted: FittedPatchBank, images: pa.Table) -> Predictions:
 
 
 def _fit_classifier(config: ClassifierConfig, images: TrialImages, workshop: Workshop, seed: int) -> Fitted:
-    train = partial(
-        fit_classifier, config, images.train, workshop.store, seed, test=images.test, sources=images.sources
-    )
+    train = partial(fit_classifier, config, images.train, workshop.store, seed, sources=images.sources)
     fitted = train(progress=workshop.progress, elsewhere=_elsewhere(train, config.training, workshop))
     return Fitted(fitted.predict, fitted.predict, fitted.train, threshold=fitted.threshold, remarks=fitted.remarks)
 

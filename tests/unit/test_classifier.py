@@ -6,7 +6,7 @@ import classifier_inputs
 import numpy as np
 import pytest
 import torch
-from classifier_inputs import config
+from classifier_inputs import SIDE, config
 from PIL import Image
 from torch import nn
 
@@ -14,7 +14,7 @@ from exdd_ray.data.catalog import build_catalog, catalog_rows, select_rows
 from exdd_ray.detectors.classifier import fit_classifier
 from exdd_ray.detectors.holdout import hold_out
 from exdd_ray.detectors.pictures import read_pictures
-from exdd_ray.errors import ConfigError, DataError
+from exdd_ray.errors import DataError
 from exdd_ray.metrics.curves import detection
 from exdd_ray.metrics.threshold import f1_max_point
 from exdd_ray.store.artifact import Store
@@ -179,21 +179,20 @@ def test_what_the_store_has_is_not_trained_elsewhere(surfaces, tmp_path):
     assert store.made == []
 
 
-def test_released_chooses_its_checkpoint_on_the_test_images_and_says_so(surfaces, tmp_path):
-    train, test = (select_rows(surfaces, split=split) for split in ("train", "test"))
-    leaky = config(preset="released", features={"backbone": "surface_resnet18"}, batchnorm="released", epochs=3)
-    assert leaky.checkpoint == "test"
-    found = fit_classifier(leaky, train, Store(tmp_path / "leaky"), 0, test=test)
-    assert "leakage" in found.remarks[0]
-    predictions = found.predict(test)
-    labels = np.array([row.label for row in predictions.rows])
-    reached = detection(labels, predictions.scores).ap
-    made = Store(tmp_path / "leaky")
-    manifest = next((made.root / "train-classifier").rglob("manifest.json")).read_text()
-    assert f'"best_value": {reached}'[:24] in manifest
-    with pytest.raises(ConfigError, match="none are given"):
-        fit_classifier(leaky, train, Store(tmp_path / "none"), 0)
-    other = build_catalog(catalog_rows(test)[:-1])
-    again = Store(tmp_path / "leaky")
-    fit_classifier(leaky, train, again, 0, test=other)
-    assert len(again.made) == 1
+def test_released_takes_its_labels_from_full_mask_pixels_and_its_last_epoch(surfaces, tmp_path):
+    train, test = (catalog_rows(select_rows(surfaces, split=split)) for split in ("train", "test"))
+    speck = np.zeros((SIDE, SIDE), np.uint8)
+    speck[20, 20] = 255  # one pixel: the resizes leave nothing of it at the full value
+    Image.fromarray(speck).save(tmp_path / "speck.png")
+    faint = [row.id for row in (*train, *test) if row.label][::6]
+    rows = [replace(row, mask=str(tmp_path / "speck.png")) if row.id in faint else row for row in (*train, *test)]
+    by_split = {split: build_catalog([row for row in rows if row.split == split]) for split in ("train", "test")}
+    features = {"backbone": "surface_resnet18", "resize": [70, 40]}
+    released = config(preset="released", features=features, batchnorm="released", epochs=2)
+    found = fit_classifier(released, by_split["train"], Store(tmp_path / "store"), 0)
+    assert (found.epochs, found.threshold, found.held_out) == (2, None, 0)
+    faint_in_train = sum(row.id in faint for row in train)
+    assert found.train == (16 + faint_in_train, 0, 12 - faint_in_train)
+    assert f"{faint_in_train} of 12 in training" in found.remarks[0]
+    labels = {row.id: row.label for row in found.predict(by_split["test"]).rows}
+    assert labels == {row.id: int(row.label and row.id not in faint) for row in test}

@@ -130,12 +130,13 @@ def test_a_classifier_without_defects_is_refused_before_anything_is_read(run, tm
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_checkpoint_chosen_on_the_test_images_is_flagged(run, tmp_path):
+def test_released_says_that_labels_come_from_the_masks(run, tmp_path):
     released = {**CLASSIFIER, "preset": "released", "batchnorm": "frozen", "features": CLASSIFIER["features"]}
     released["features"] = {"backbone": "surface_resnet18", **released["features"]}
     code, out, err = run(released, synthesizer=PAINTED)
     assert code == 0, err
-    assert "note: leakage: the checkpoint was chosen by AP on the test images" in out
+    assert "in the test too (labels=full_mask)" in out
+    assert "leakage" not in out
     (record,) = results(tmp_path)
     assert record["held_out_threshold"] is None
 
