@@ -46,7 +46,7 @@ def universe(normal: int) -> pa.Table:
 
 def synthesizers(count: int) -> dict[str, dict[str, object] | None]:
     """What makes the synthetic defects, by name."""
-    painted: dict[str, object] = {"kind": "inpaint", "prompts": PROMPTS, "count": count // len(PROMPTS)}
+    painted: dict[str, object] = {"kind": "inpaint", "prompts": PROMPTS, "count": count}
     return {"none": None, "per region": {"kind": "per_region", "count": count}, "inpainted": painted}
 
 

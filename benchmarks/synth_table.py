@@ -53,7 +53,7 @@ def plan(seeds: tuple[int, ...], defects: int) -> list[Trial]:
     for count in COUNTS:
         rows[f"per region, {count}"] = {"kind": "per_region", "count": count}
     for count in COUNTS:
-        rows[f"inpainted, {count}"] = {"kind": "inpaint", "prompts": PROMPTS, "count": count // len(PROMPTS)}
+        rows[f"inpainted, {count}"] = {"kind": "inpaint", "prompts": PROMPTS, "count": count}
     return [trial(name, synthesizer, seed, defects) for name, synthesizer in rows.items() for seed in seeds]
 
 

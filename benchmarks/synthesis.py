@@ -38,7 +38,7 @@ from exdd_ray.synthesis.synthesize import plan_chunks, synthesize
 
 REPEATS = 3
 HEADER = ("what", "images/s", "over the loop")
-CONFIG = InpaintConfig(prompts=("scratch", "hole", "stain", "crack"), count=2 * CHUNK, filters=None)
+CONFIG = InpaintConfig(prompts=("scratch", "hole", "stain", "crack"), count=8 * CHUNK, filters=None)
 
 
 def backgrounds(folder: Path) -> pa.Table:

@@ -1,4 +1,4 @@
-"""How many synthetic defects help? Image and pixel metrics against their number (of each prompt), seed by seed."""
+"""How many synthetic defects help? Image and pixel metrics against their number, seed by seed."""
 
 import argparse
 import sys

@@ -152,10 +152,13 @@ class InpaintConfig(Frozen):
         model: `miniature`, a hub id, or a local folder in diffusers' format.
         revision: commit of the hub's repository.
         variant: of the weight files, as `fp16`.
-        prompts: what to paint; `count` samples of each.
+        prompts: what to paint; they take turns.
         negative_prompt: what to keep away from; empty for none.
-        count: samples of each prompt.
+        count: synthetic images of all prompts together.
         masks: where to paint.
+        working_size: (height, width) to which backgrounds and the masks of positives are resized before anything else
+            (bilinear, as OpenCV does), as when a dataset is stored so. The detector's features.working_size should be
+            the same: the resampling itself tells images apart.
         canvas: (height, width) to which background and mask are resized; None is the background's own.
         size: (height, width) at which the model works, in pixels.
         crop_padding: paint a crop of the canvas around the mask, with this margin in pixels, and paste the masked part
@@ -179,8 +182,9 @@ class InpaintConfig(Frozen):
     variant: str | None = None
     prompts: tuple[str, ...] = Field(("scratch", "stain", "hole", "crack"), min_length=1)
     negative_prompt: str = ""
-    count: int = Field(50, ge=0)
+    count: int = Field(100, ge=0)
     masks: MaskConfig = MaskConfig()
+    working_size: tuple[int, int] | None = None
     canvas: tuple[int, int] | None = None
     size: tuple[int, int] = (64, 64)
     crop_padding: int | None = Field(8, ge=0)
@@ -219,7 +223,9 @@ DIAG_PAPER: dict[str, Any] = {
     "variant": "fp16",
     "prompts": ("white marks on the wall", "copper metal scratches"),
     "negative_prompt": "smooth, plain, black, dark, shadow",
+    "count": 100,
     "masks": {"source": "positives"},
+    "working_size": (632, 224),
     "canvas": (1024, 1024),
     "size": (1024, 1024),
     "output": (632, 224),
@@ -234,3 +240,12 @@ DIAG_PAPER: dict[str, Any] = {
 }
 
 SynthesizerConfig = Annotated[PerRegionConfig | CutPasteConfig | InpaintConfig, Field(discriminator="kind")]
+
+
+def samples_of_prompts(config: PerRegionConfig | CutPasteConfig | InpaintConfig) -> dict[str, int]:
+    """How many of `count` samples each prompt has; one empty prompt has all where a synthesizer takes none.
+
+    Sample i takes prompt i mod n, so that fewer samples are a beginning of more.
+    """
+    prompts = config.prompts if isinstance(config, InpaintConfig) else ("",)
+    return {prompt: len(range(first, config.count, len(prompts))) for first, prompt in enumerate(prompts)}

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import yaml
 
+from exdd_ray.config.synthesis import samples_of_prompts
 from exdd_ray.errors import ArtifactError, DataError
 from exdd_ray.quality.evaluate import QualityReport
 from exdd_ray.report.environment import page_environment
 from exdd_ray.report.page import count_of, versions
-from exdd_ray.report.strips import Room, by_prompt, make_strips, prompts_of
+from exdd_ray.report.strips import Room, by_prompt, make_strips
 from exdd_ray.report.tables import Flag, is_leakage
 from exdd_ray.store.folders import MANIFEST
 from exdd_ray.synthesis.chunk import Synthesizer
@@ -115,8 +116,8 @@ def render_contact_sheet(name: str, sets: Sequence[SynthesisSet]) -> str:
 def count_samples(entry: SynthesisSet) -> tuple[Count, ...]:
     """Counts of each prompt. Raises DataError where they do not add up."""
     counts = tuple(
-        Count(prompt, entry.config.count, sum(made.prompt == prompt for made in entry.synthesis.samples))
-        for prompt in prompts_of(entry.config)
+        Count(prompt, asked, sum(made.prompt == prompt for made in entry.synthesis.samples))
+        for prompt, asked in samples_of_prompts(entry.config).items()
     )
     asked, kept = sum(count.asked for count in counts), len(entry.synthesis.samples)
     dropped, strange = sum(entry.synthesis.dropped.values()), kept - sum(count.kept for count in counts)
@@ -130,7 +131,7 @@ def headline(sets: Sequence[SynthesisSet], counts: Sequence[Sequence[Count]]) ->
     """One sentence: how many samples of what, on what."""
     kept = sum(count.kept for group in counts for count in group)
     asked = sum(count.asked for group in counts for count in group)
-    prompts = {prompt for entry in sets for prompt in prompts_of(entry.config) if prompt}
+    prompts = {prompt for entry in sets for prompt in samples_of_prompts(entry.config) if prompt}
     kinds = ", ".join(dict.fromkeys(entry.config.kind.replace("_", "-") for entry in sets))
     named = f" of {count_of(len(prompts), 'prompt', 'prompts')}" if prompts else ""
     where = ", ".join(dict.fromkeys(f"{entry.dataset} / {entry.category}" for entry in sets))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from exdd_ray.config.synthesis import InpaintConfig
+from exdd_ray.config.synthesis import samples_of_prompts
 from exdd_ray.report.samples import Row, encode_sample
 from exdd_ray.synthesis.chunk import Synthesizer
 from exdd_ray.synthesis.synthesize import Made
@@ -35,15 +35,10 @@ class Strip:
     kept: int
 
 
-def prompts_of(config: Synthesizer) -> tuple[str, ...]:
-    """The prompts that samples are made of; one empty prompt for a synthesizer without any."""
-    return tuple(dict.fromkeys(config.prompts)) if isinstance(config, InpaintConfig) else ("",)
-
-
 def by_prompt(samples: Iterable[Made], config: Synthesizer) -> Group:
     """A synthesizer's prompts, each with its samples."""
     samples = list(samples)
-    return [(prompt, [made for made in samples if made.prompt == prompt]) for prompt in prompts_of(config)]
+    return [(prompt, [made for made in samples if made.prompt == prompt]) for prompt in samples_of_prompts(config)]
 
 
 def first_samples(groups: Sequence[Group], room: Room) -> list[Group]:

@@ -1,7 +1,7 @@
 """A chunk of synthetic samples: the unit of work, and one artifact: images, masks and an index of their origin.
 
 Sample i of a prompt depends on the seed, the prompt and i alone, so that fewer are a prefix of more, and any number of
-workers makes the same ones.
+workers makes the same ones. Several prompts take turns: the i of each is its own.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -28,11 +28,12 @@ from exdd_ray.store.artifact import Artifact, Recipe, Store
 from exdd_ray.synthesis.cutpaste import cut_paste
 from exdd_ray.synthesis.filters import THUMBNAIL, Change, fingerprint, measure_change
 from exdd_ray.synthesis.foreground import foreground
-from exdd_ray.synthesis.masks import pick_mask, resize_mask
+from exdd_ray.synthesis.masks import PickedMask, pick_mask, resize_mask
 from exdd_ray.synthesis.model import model_digest
 from exdd_ray.synthesis.per_region import blend_region
 
 CHUNK = 10
+DRAWS = 10  # of a background, before a sample is given up
 INDEX = "index.parquet"
 _PACKAGES = ("exdd-ray", "torch", "diffusers", "transformers")
 _TEXTS = ("prompt", "seed", "background", "mask_source", "model", "revision", "versions", "fault")
@@ -43,9 +44,11 @@ _SCHEMA = pa.schema(
         "inside": pa.float64(),
         "outside": pa.float64(),
         "fingerprint": pa.binary(),
+        "skipped": pa.list_(pa.string()),
     }
 )
 
+Drawn = TypeVar("Drawn")
 Synthesizer = PerRegionConfig | CutPasteConfig | InpaintConfig
 
 
@@ -88,6 +91,7 @@ class Sample:
         image, mask: uint8 [H x W x 3] and bool [H x W]; None where it failed.
         change: what the painting changed; None where it failed.
         fault: why it failed; empty where it did not.
+        skipped: why backgrounds that were drawn before this one could not be used.
     """
 
     number: int
@@ -97,6 +101,7 @@ class Sample:
     mask: np.ndarray | None = None
     change: Change | None = None
     fault: str = ""
+    skipped: tuple[str, ...] = ()
 
 
 Painted = tuple[Sequence[Sample], int]  # the samples of a chunk, and how many were painted at once
@@ -160,15 +165,29 @@ def _write(sample: Sample, job: ChunkJob, folder: Path) -> dict[str, Any]:
         "outside": None if sample.change is None else sample.change.outside,
         "fault": sample.fault,
         "fingerprint": print_of,
+        "skipped": list(sample.skipped),
     }
 
 
-def _background(job: ChunkJob, rng: np.random.Generator) -> CatalogRow:
-    return job.backgrounds[int(rng.integers(len(job.backgrounds)))]
+def _drawn(
+    job: ChunkJob, number: int, draw: Callable[[np.ndarray, np.random.Generator], Drawn], working_size: Size | None
+) -> tuple[Sample, Drawn | None]:
+    """A sample on a random background, with what `draw` gives for it; another one where that one is of no use.
 
-
-def _read(row: CatalogRow) -> np.ndarray:
-    return read_pair(replace(row, mask=None))[0]
+    After DRAWS of them the sample has the fault of the first.
+    """
+    rng, skipped = job.rng(number), []
+    for _ in range(DRAWS):
+        row = job.backgrounds[int(rng.integers(len(job.backgrounds)))]
+        try:
+            found = draw(read_pair(replace(row, mask=None), working_size=working_size)[0], rng)
+        except ImageError as error:
+            skipped.append(str(error))
+        except DataError as error:
+            skipped.append(f"{row.image}: {error}")
+        else:
+            return Sample(number, row.image, skipped=tuple(skipped)), found
+    return Sample(number, row.image, fault=skipped[0]), None
 
 
 def _painted(jobs: Sequence[ChunkJob]) -> Iterator[Painted]:
@@ -180,20 +199,22 @@ def _painted(jobs: Sequence[ChunkJob]) -> Iterator[Painted]:
 
 
 def _blended(job: ChunkJob, number: int) -> Sample:
-    rng, config = job.rng(number), job.config
-    row = _background(job, rng)
-    try:
-        background = _read(row)
-        if isinstance(config, CutPasteConfig):
-            source = "cutpaste"
-            image, mask = cut_paste(background, config, rng)
-        else:
-            assert isinstance(config, PerRegionConfig)
-            source = "perlin"
-            image, mask = blend_region(background, config, rng)
-    except (DataError, ImageError) as error:
-        return Sample(number, row.image, fault=str(error))
-    return Sample(number, row.image, source, image, mask, measure_change(background, image, mask))
+    sample, found = _drawn(job, number, partial(_blend, job.config), None)
+    if found is None:
+        return sample
+    source = "cutpaste" if isinstance(job.config, CutPasteConfig) else "perlin"
+    return replace(sample, mask_source=source, image=found[0], mask=found[1], change=found[2])
+
+
+def _blend(
+    config: Synthesizer, background: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, Change]:
+    if isinstance(config, CutPasteConfig):
+        image, mask = cut_paste(background, config, rng)
+    else:
+        assert isinstance(config, PerRegionConfig)
+        image, mask = blend_region(background, config, rng)
+    return image, mask, measure_change(background, image, mask)
 
 
 def _inpainted(jobs: Sequence[ChunkJob], config: InpaintConfig) -> Iterator[Painted]:
@@ -213,17 +234,22 @@ def _begin(job: ChunkJob, config: InpaintConfig, number: int) -> tuple[Sample, A
     """A sample with its Scene, or with the fault for which it has none."""
     from exdd_ray.synthesis.paint import Scene
 
-    rng, bicubic = job.rng(number), config.resample == "bicubic"
-    row = _background(job, rng)
-    try:
-        canvas = _resized(_read(row), config.canvas, bicubic=bicubic)
+    bicubic = config.resample == "bicubic"
+
+    def draw(background: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, PickedMask]:
+        canvas = _resized(background, config.canvas, bicubic=bicubic)
         size = (canvas.shape[0], canvas.shape[1])
         ground = foreground(canvas, config.masks.foreground)
-        mask, source = pick_mask(config.masks, size, ground, job.positives, rng, bicubic=bicubic)
-    except (DataError, ImageError) as error:
-        return Sample(number, row.image, fault=str(error)), None
-    scene = Scene(canvas, mask, job.prompt, sample_seed(job.seed, job.prompt, number))
-    return Sample(number, row.image, source), scene
+        return canvas, pick_mask(
+            config.masks, size, ground, job.positives, rng, bicubic=bicubic, working_size=config.working_size
+        )
+
+    sample, found = _drawn(job, number, draw, config.working_size)
+    if found is None:
+        return sample, None
+    canvas, picked = found
+    scene = Scene(canvas, picked.mask, job.prompt, sample_seed(job.seed, job.prompt, number))
+    return replace(sample, mask_source=picked.source), scene
 
 
 def _finish(

@@ -13,7 +13,7 @@ from exdd_ray.config.detector import Size
 from exdd_ray.config.synthesis import MaskConfig, MaskShape
 from exdd_ray.data.catalog import CatalogRow
 from exdd_ray.data.datasets.files import is_image
-from exdd_ray.data.images import read_mask, read_pair
+from exdd_ray.data.images import read_mask, read_pair, resize_bilinear
 from exdd_ray.errors import DataError
 from exdd_ray.procedural.shapes import blob, random_centre, stroke, tapered, wandering_path
 
@@ -41,6 +41,7 @@ def pick_mask(
     rng: np.random.Generator,
     *,
     bicubic: bool = False,
+    working_size: Size | None = None,
 ) -> PickedMask:
     """Where to paint.
 
@@ -53,12 +54,13 @@ def pick_mask(
         foreground: bool [H x W] of that size.
         positives: training defects; read for the source `positives` only.
         bicubic: of files; see resize_mask.
+        working_size: (height, width) to which the mask of a positive is resized before.
 
     Raises:
         DataError: no positive with a mask, an unusable mask file, or no place on the foreground.
     """
     if config.source == "positives":
-        mask, source = _positive_mask(positives, size, rng, bicubic=bicubic)
+        mask, source = _positive_mask(positives, size, rng, bicubic=bicubic, working_size=working_size)
         stays = 2 * (mask & foreground).sum() >= mask.sum()
         return PickedMask(mask & foreground if stays else fit_mask(mask, foreground, rng), source)
     if config.folder is not None:
@@ -73,9 +75,16 @@ def pick_mask(
 
 def resize_mask(mask: np.ndarray, size: Size, *, bicubic: bool) -> np.ndarray:
     """A mask bool [H x W] at (height, width): by the nearest pixel, or by bicubic interpolation, from one half on."""
-    levels = Image.fromarray(mask.astype(np.uint8) * 255)
+    return _resize_levels(_levels(mask), size, bicubic=bicubic)
+
+
+def _levels(mask: np.ndarray) -> np.ndarray:
+    return mask.astype(np.uint8) * 255
+
+
+def _resize_levels(levels: np.ndarray, size: Size, *, bicubic: bool) -> np.ndarray:
     how = Image.Resampling.BICUBIC if bicubic else Image.Resampling.NEAREST
-    return np.asarray(levels.resize((size[1], size[0]), how)) > LIBRARY_LEVEL
+    return np.asarray(Image.fromarray(levels).resize((size[1], size[0]), how)) > LIBRARY_LEVEL
 
 
 def draw_mask(shape: MaskShape, size: Size, rng: np.random.Generator) -> np.ndarray:
@@ -130,11 +139,16 @@ def load_mask(file: str, size: Size, *, bicubic: bool = False) -> np.ndarray:
         ImageError: unreadable file.
         DataError: the mask is empty or full, in the file or after the reduction.
     """
-    return _resize_usable(read_mask(file, None), size, file, bicubic=bicubic)
+    return _resize_usable(_levels(read_mask(file, None)), size, file, bicubic=bicubic)
 
 
 def _positive_mask(
-    positives: Sequence[CatalogRow], size: Size, rng: np.random.Generator, *, bicubic: bool
+    positives: Sequence[CatalogRow],
+    size: Size,
+    rng: np.random.Generator,
+    *,
+    bicubic: bool,
+    working_size: Size | None,
 ) -> PickedMask:
     masked = [row for row in positives if row.mask is not None]
     if not masked:
@@ -142,15 +156,16 @@ def _positive_mask(
     row = masked[rng.integers(len(masked))]
     _, mask = read_pair(row)
     assert mask is not None
-    return PickedMask(_resize_usable(mask, size, str(row.mask), bicubic=bicubic), str(row.mask))
+    levels = _levels(mask) if working_size is None else resize_bilinear(_levels(mask), working_size)
+    return PickedMask(_resize_usable(levels, size, str(row.mask), bicubic=bicubic), str(row.mask))
 
 
-def _resize_usable(mask: np.ndarray, size: Size, file: str, *, bicubic: bool) -> np.ndarray:
-    if not mask.any():
+def _resize_usable(levels: np.ndarray, size: Size, file: str, *, bicubic: bool) -> np.ndarray:
+    if not levels.any():
         raise DataError(f"{file}: the mask is empty")
-    if mask.all():
+    if levels.all():
         raise DataError(f"{file}: the mask covers the whole image")
-    resized = resize_mask(mask, size, bicubic=bicubic)
+    resized = _resize_levels(levels, size, bicubic=bicubic)
     if not resized.any() or resized.all():
         left = "nothing" if not resized.any() else "nothing else"
         raise DataError(f"{file}: {left} is left of the mask at {size[1]} x {size[0]} pixels (width x height)")

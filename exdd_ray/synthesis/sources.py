@@ -14,7 +14,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from exdd_ray.config.detector import Size
 from exdd_ray.data.images import read_image
 from exdd_ray.errors import DataError
-from exdd_ray.procedural.surfaces import MATERIALS, make_surface
+from exdd_ray.procedural.surfaces import MATERIALS, MIN_SIDE, make_surface
 
 _ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 _CELLS = 8
@@ -24,12 +24,13 @@ Alteration = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 
 def texture(size: Size, rng: np.random.Generator, folder: Path | None) -> np.ndarray:
-    """A texture uint8 [H x W x 3]: a random image of the folder, or a procedural surface without one.
+    """A texture uint8 [H x W x 3]: a random image of the folder, or a procedural surface (of a small image its corner).
 
     Raises DataError for a folder without images.
     """
     if folder is None:
-        return make_surface(str(rng.choice(MATERIALS)), size, rng)
+        whole = (max(size[0], MIN_SIDE), max(size[1], MIN_SIDE))
+        return make_surface(str(rng.choice(MATERIALS)), whole, rng)[: size[0], : size[1]]
     files = texture_files(folder)
     image = Image.fromarray(read_image(files[rng.integers(len(files))]))
     return np.asarray(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 
 from exdd_ray.banks.tiles import one_thread_each
 from exdd_ray.config.base import identity, without
-from exdd_ray.config.synthesis import InpaintConfig, PerRegionConfig
+from exdd_ray.config.synthesis import InpaintConfig, PerRegionConfig, samples_of_prompts
 from exdd_ray.data.catalog import CatalogRow, build_catalog, catalog_rows
 from exdd_ray.device import CPU
 from exdd_ray.errors import DataError
@@ -35,7 +35,7 @@ from exdd_ray.synthesis.masks import library_files
 from exdd_ray.synthesis.model import device_of, model_digest, pinned, precision_of, revision_of
 from exdd_ray.synthesis.sources import texture_files
 
-VERSION = 3
+VERSION = 4
 ORIGIN = ("background", "mask_source", "model", "revision", "versions")
 DUPLICATE = "near-duplicate of an earlier sample"
 
@@ -79,14 +79,16 @@ class Synthesis:
     """What a synthesizer made.
 
     Attributes:
-        samples: the good ones, prompt by prompt.
+        samples: the good ones; the prompts take turns.
         dropped: reason -> how many samples failed or were filtered out for it.
         fresh: samples that the store did not have.
+        skipped: reason -> how many times another background was drawn for it.
     """
 
     samples: tuple[Made, ...]
     dropped: dict[str, int]
     fresh: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
 
     @property
     def catalog(self) -> pa.Table:
@@ -95,11 +97,15 @@ class Synthesis:
 
     @property
     def remark(self) -> tuple[str, ...]:
-        """What a reader must know of it: samples that were dropped."""
-        if not self.dropped:
-            return ()
-        reasons = "; ".join(f"{count}: {reason}" for reason, count in self.dropped.items())
-        return (f"{sum(self.dropped.values())} synthetic samples dropped ({reasons})",)
+        """What a reader must know of it: samples that were dropped, backgrounds that were of no use."""
+        remarks = []
+        if self.dropped:
+            reasons = "; ".join(f"{count}: {reason}" for reason, count in self.dropped.items())
+            remarks.append(f"{sum(self.dropped.values())} synthetic samples dropped ({reasons})")
+        if self.skipped:
+            first, times = next(iter(self.skipped)), sum(self.skipped.values())
+            remarks.append(f"backgrounds of no use were drawn {times} times, and others instead; the first: {first}")
+        return tuple(remarks)
 
 
 def synthesize(
@@ -112,7 +118,7 @@ def synthesize(
     run: ChunkRunner | None = None,
     progress: Progress = silent,
 ) -> Synthesis:
-    """`config.count` synthetic defects (of each prompt) on backgrounds drawn from normal images.
+    """`config.count` synthetic defects on backgrounds drawn from normal images; several prompts take turns.
 
     They are made in chunks of CHUNK samples, each an artifact: a larger count, or a run that was cut off, makes only
     what is missing.
@@ -153,7 +159,6 @@ def plan_chunks(config: Synthesizer, normal: pa.Table, positives: pa.Table, seed
     if isinstance(config, InpaintConfig):
         config, revision = pinned(config), revision_of(config)
     how, inputs = _what(config, seed), (*_contents(backgrounds, masked), *_sources(config))
-    prompts = config.prompts if isinstance(config, InpaintConfig) else ("",)
     return [
         ChunkJob(
             config,
@@ -165,8 +170,8 @@ def plan_chunks(config: Synthesizer, normal: pa.Table, positives: pa.Table, seed
             Recipe("synthesis", VERSION, {**how, "prompt": prompt, "start": start}, inputs),
             revision,
         )
-        for prompt in prompts
-        for start in range(0, config.count, CHUNK)
+        for prompt, count in samples_of_prompts(config).items()
+        for start in range(0, count, CHUNK)
     ]
 
 
@@ -211,17 +216,21 @@ Entry = tuple[ChunkJob, Artifact, dict[str, Any]]  # a row of a chunk's index, a
 
 def _assembled(config: Synthesizer, jobs: Sequence[ChunkJob], store: Store) -> Synthesis:
     entries: list[Entry] = []
+    counts = samples_of_prompts(config)
     for job in jobs:
         (artifact,) = make_chunks(store, [job])
         index = pq.read_table(artifact.file(INDEX)).to_pylist()
-        entries += [(job, artifact, row) for row in index if row["number"] < config.count]
+        entries += [(job, artifact, row) for row in index if row["number"] < counts[job.prompt]]
+    turns = {prompt: turn for turn, prompt in enumerate(counts)}
+    entries.sort(key=lambda entry: (entry[2]["number"], turns[entry[0].prompt]))
     faults = _faults(config, [row for _, _, row in entries])
     dropped = Counter(filter(None, faults))
     samples = [_made(*entry) for entry, fault in zip(entries, faults, strict=True) if not fault]
     if config.count and not samples:
         reason, count = dropped.most_common(1)[0]
         raise DataError(f"no synthetic sample is usable: {count} times: {reason}")
-    return Synthesis(tuple(samples), dict(dropped))
+    skipped = Counter(reason for _, _, row in entries for reason in row["skipped"])
+    return Synthesis(tuple(samples), dict(dropped), skipped=dict(skipped))
 
 
 def _faults(config: Synthesizer, rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -231,7 +240,7 @@ def _faults(config: Synthesizer, rows: Sequence[dict[str, Any]]) -> list[str]:
         return faults
     for i, row in enumerate(rows):
         faults[i] = faults[i] or judge(Change(row["inside"], row["outside"]), config.filters)
-    good = sorted((i for i, fault in enumerate(faults) if not fault), key=lambda i: (rows[i]["number"], i))
+    good = [i for i, fault in enumerate(faults) if not fault]
     prints = np.frombuffer(b"".join(rows[i]["fingerprint"] for i in good), dtype=np.uint8)
     for i, twice in zip(
         good, duplicates(prints.reshape(-1, THUMBNAIL, THUMBNAIL), config.filters.duplicate), strict=True

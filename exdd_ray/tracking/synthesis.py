@@ -6,7 +6,7 @@ from typing import Any
 
 from exdd_ray.report.contact_sheet import SynthesisSet, count_samples
 from exdd_ray.report.samples import read_sample
-from exdd_ray.report.strips import prompts_of
+from exdd_ray.report.strips import by_prompt
 from exdd_ray.synthesis.synthesize import Made
 from exdd_ray.tracking.wandb_runs import Mode, Place, address, picture, start_run, tracking_mode, wandb_session
 
@@ -76,8 +76,7 @@ def _config(entry: SynthesisSet) -> dict[str, Any]:
 
 
 def _first_of_each(entry: SynthesisSet) -> list[Made]:
-    by_prompt = ([made for made in entry.synthesis.samples if made.prompt == p] for p in prompts_of(entry.config))
-    return [made for group in by_prompt for made in group[:MAX_EACH]]
+    return [made for _, group in by_prompt(entry.synthesis.samples, entry.config) for made in group[:MAX_EACH]]
 
 
 def _table_row(made: Made) -> list[Any]:

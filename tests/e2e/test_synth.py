@@ -19,7 +19,7 @@ SYNTH = (
     "synth",
     str(ROOT / "configs/synthesizers/miniature.yaml"),
     "synthesizer.prompts=[scratch, hole]",
-    "synthesizer.count=20",
+    "synthesizer.count=40",
     "synthesizer.steps=4",
     "dataset.category=wood",
     "procedural.normal_train=4",
@@ -84,13 +84,13 @@ def test_the_pipeline_of_sdxl_takes_the_same_path(tmp_path):
 def test_a_runs_report_shows_the_synthetic_defects_that_it_trained_on(tmp_path):
     small = ("features.resize=[96,96]", "bootstrap=100", "split.defects=2", "detector.system=exdd")
     run = [*SYNTH[:3], "run", *SYNTH[4:5], *small, "seeds=[0, 1]", *SYNTH[5:]]
-    done = subprocess.run([*run, "synthesizer.count=3"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([*run, "synthesizer.count=6"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "runs" / "miniature" / "latest" / "report.html").read_text()
     shown = re.findall(r'<span class="sample">(.*?)</span> <span>seed (\d+)</span>', page)
     assert [name for name, _ in shown] == [
         f"inpaint/{prompt}/{i:06d}" for prompt in ("scratch", "hole") for i in range(3)
     ]
-    assert counts(tmp_path, "synthesizer.count=3", "split.defects=2", "seed=0")[0]["fresh"] == 0
+    assert counts(tmp_path, "synthesizer.count=6", "split.defects=2", "seed=0")[0]["fresh"] == 0
     samples = pq.read_table(tmp_path / "runs" / "miniature-synthesis" / "latest" / "samples.parquet")
-    assert [seed for _, seed in shown] == samples["sample_seed"].to_pylist()
+    assert dict(shown) == dict(zip(samples["id"].to_pylist(), samples["sample_seed"].to_pylist(), strict=True))

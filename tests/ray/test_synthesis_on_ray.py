@@ -30,7 +30,7 @@ def inpaint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "random"
     save_model(Parts(tokenizer, make_text_encoder(tokenizer), make_autoencoder(), make_unet()), folder)
     return InpaintConfig(
-        model=str(folder), prompts=("scratch", "hole"), count=CHUNK, steps=2, size=(32, 32), filters=None
+        model=str(folder), prompts=("scratch", "hole"), count=2 * CHUNK, steps=2, size=(32, 32), filters=None
     )
 
 

@@ -64,7 +64,7 @@ def _prompted(folder: Path, normal: pa.Table) -> SynthesisSet:
     """Per-region defects under an inpainter's names: whoever shows them cares for nothing else."""
     made = synthesize(PerRegionConfig(count=7), normal, normal.slice(0, 0), 3, Store(folder / "store")).samples
     samples = tuple(_renamed(sample, PROMPTS[i >= 4], i % 4) for i, sample in enumerate(made))
-    config = InpaintConfig(prompts=PROMPTS, count=5)
+    config = InpaintConfig(prompts=PROMPTS, count=10)
     synthesis = Synthesis(samples, {DUPLICATE: 1, "the paint <failed>": 2})
     return SynthesisSet("DIAG & co", "procedural", "ceramic", 3, config, synthesis, remarks=(LEAKAGE, "a <note>"))
 

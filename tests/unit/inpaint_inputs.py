@@ -29,7 +29,7 @@ def make_random_model(folder: Path) -> InpaintConfig:
     torch.manual_seed(0)
     tokenizer = make_tokenizer()
     save_model(Parts(tokenizer, make_text_encoder(tokenizer), make_autoencoder(), make_unet()), folder)
-    return InpaintConfig(model=str(folder), prompts=("scratch", "hole"), count=4, steps=2, size=(32, 32), filters=None)
+    return InpaintConfig(model=str(folder), prompts=("scratch", "hole"), count=8, steps=2, size=(32, 32), filters=None)
 
 
 def make_ceramic(folder: Path) -> pa.Table:

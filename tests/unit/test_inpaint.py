@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,10 +10,12 @@ import pytest
 import torch
 from inpaint_inputs import make_ceramic, make_random_model
 from PIL import Image
+from scipy.ndimage import binary_dilation, gaussian_filter, laplace
 
-from exdd_ray.config.synthesis import MASK_SHAPES, FilterConfig, InpaintConfig
+from exdd_ray.config.classifier import ClassifierConfig
+from exdd_ray.config.synthesis import MASK_SHAPES, FilterConfig, InpaintConfig, samples_of_prompts
 from exdd_ray.data.catalog import CatalogRow, build_catalog, catalog_rows
-from exdd_ray.data.images import read_image, read_mask
+from exdd_ray.data.images import read_image, read_mask, read_pair
 from exdd_ray.errors import ConfigError, DataError, UserError
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesis.chunk import CHUNK, INDEX, in_groups, make_chunks
@@ -35,7 +38,7 @@ def made(config, normal, store, seed=0, **how):
 
 
 def test_fewer_are_a_prefix_of_more_and_a_killed_run_makes_only_what_is_missing(config, normal, tmp_path):
-    config = config.model_copy(update={"count": CHUNK + 5})
+    config = config.model_copy(update={"count": 2 * CHUNK + 9})
     whole = made(config, normal, Store(tmp_path / "a"))
 
     def killed(store, jobs, advance):
@@ -47,15 +50,17 @@ def test_fewer_are_a_prefix_of_more_and_a_killed_run_makes_only_what_is_missing(
     store = Store(tmp_path / "b")
     again = made(config, normal, store)
     assert (len(store.made), again.fresh, whole.fresh) == (1, CHUNK, 4 * CHUNK)
-    few = made(config.model_copy(update={"count": 3}), normal, store)
-    assert [s.row.id for s in few.samples] == [f"inpaint/{p}/{i:06d}" for p in config.prompts for i in range(3)]
+    few = made(config.model_copy(update={"count": 5}), normal, store)
+    turns = [f"inpaint/{prompt}/{i:06d}" for i in range(3) for prompt in config.prompts]
+    assert [sample.row.id for sample in few.samples] == turns[:5]
+    assert [sample.row.id for sample in whole.samples][:6] == turns
     by_id = {sample.row.id: sample for sample in whole.samples}
-    assert len(by_id) == 2 * config.count
+    assert len(by_id) == config.count
     for sample in (*again.samples, *few.samples):
         twin = by_id[sample.row.id]
         np.testing.assert_array_equal(read_image(sample.row.image), read_image(twin.row.image))
         assert (sample.seed, sample.prompt) == (twin.seed, twin.prompt)
-    assert len({sample.seed for sample in whole.samples}) == 2 * config.count
+    assert len({sample.seed for sample in whole.samples}) == config.count
     other = made(config.model_copy(update={"count": 1}), normal, Store(tmp_path / "c"), seed=1)
     assert not np.array_equal(read_image(other.samples[0].row.image), read_image(few.samples[0].row.image))
 
@@ -76,7 +81,7 @@ def test_masks_backgrounds_and_index_belong_to_the_image(config, normal, tmp_pat
     assert artifact.metadata["model"] == f"{config.model}@{revision_of(config)}"
     assert {row["mask_source"] for row in index} <= set(MASK_SHAPES)
     assert all("diffusers" in row["versions"] for row in index)
-    assert [sample.mask_source for sample in synthesis.samples][:4] == [row["mask_source"] for row in index][:4]
+    assert [sample.mask_source for sample in synthesis.samples][::2] == [row["mask_source"] for row in index][:4]
 
 
 def test_masks_of_positives_need_one(config, normal, tmp_path):
@@ -95,7 +100,7 @@ def test_masks_of_positives_need_one(config, normal, tmp_path):
         np.testing.assert_array_equal(np.flatnonzero(drawn.any(axis=0)), np.arange(30, 50))
 
 
-def test_one_sample_that_fails_does_not_lose_the_others(config, normal, tmp_path):
+def test_an_unreadable_background_is_named_and_another_one_drawn(config, normal, tmp_path):
     row = catalog_rows(normal)[1]
     copy = tmp_path / "broken.png"
     copy.write_bytes(b"not an image")
@@ -103,12 +108,24 @@ def test_one_sample_that_fails_does_not_lose_the_others(config, normal, tmp_path
     broken = build_catalog(
         [r.__class__(**{**r.__dict__, "image": path}) for r, path in zip(catalog_rows(normal), paths, strict=True)]
     )
-    config = config.model_copy(update={"count": CHUNK})
+    config = config.model_copy(update={"count": 2 * CHUNK})
     synthesis = made(config, broken, Store(tmp_path / "s"))
-    assert 0 < sum(synthesis.dropped.values()) < 2 * CHUNK
-    assert len(synthesis.samples) + sum(synthesis.dropped.values()) == 2 * CHUNK
-    assert all("broken.png" in reason for reason in synthesis.dropped)
-    assert "synthetic samples dropped" in synthesis.remark[0]
+    whole = made(config, normal, Store(tmp_path / "whole"))
+    assert (len(synthesis.samples), synthesis.dropped) == (2 * CHUNK, {})
+    assert str(copy) not in {sample.background for sample in synthesis.samples}
+    (remark,) = synthesis.remark
+    assert "drawn" in remark
+    assert str(copy) in remark
+    spared = [
+        (one.background == other.background, np.array_equal(read_image(one.row.image), read_image(other.row.image)))
+        for one, other in zip(synthesis.samples, whole.samples, strict=True)
+        if other.background != row.image
+    ]
+    assert set(spared) == {(True, True)}
+    assert 0 < len(spared) < 2 * CHUNK
+    only = build_catalog([r for r in catalog_rows(broken) if r.image == str(copy)])
+    with pytest.raises(DataError, match="no synthetic sample is usable: 20 times: .*broken.png: not an image"):
+        made(config, only, Store(tmp_path / "none"))
 
 
 def test_samples_of_nan_are_dropped_and_counted(config, normal, tmp_path):
@@ -151,7 +168,7 @@ def test_a_hub_id_without_network(config, normal, tmp_path, monkeypatch):
 
 
 def test_a_batch_larger_than_a_chunk_paints_chunks_together(config, normal, tmp_path):
-    config = config.model_copy(update={"count": 12})
+    config = config.model_copy(update={"count": 24})
     batches = {}
     for batch in (10, 25):
         store = Store(tmp_path / str(batch))
@@ -183,8 +200,52 @@ def test_sizes_that_the_model_cannot_work_at(config, normal, tmp_path):
 
 
 def test_presets_and_settings():
+    assert samples_of_prompts(InpaintConfig(preset="paper")) == {
+        "white marks on the wall": 50,
+        "copper metal scratches": 50,
+    }
     paper = InpaintConfig.model_validate({"preset": "paper", "count": 7})
+    assert list(samples_of_prompts(paper).values()) == [4, 3]
     assert (paper.guidance, paper.strength, paper.crop_padding, paper.size) == (20, 0.99, 2, (1024, 1024))
     assert (paper.count, paper.output, paper.masks.source) == (7, (632, 224), "positives")
+    assert paper.working_size == (632, 224)
     with pytest.raises(ValueError, match="masks.folder is for masks.source=library"):
         InpaintConfig.model_validate({"masks": {"source": "library"}})
+
+
+def energy(image, where):
+    """Mean square of the Laplacian of the grey values."""
+    return (laplace(image.astype(float).mean(axis=-1), mode="nearest")[where] ** 2).mean()
+
+
+def seen(row, features):
+    """An image as the classifier gets it, but for the normalisation: uint8 [704 x 256 x 3]."""
+    image, _ = read_pair(replace(row, mask=None), working_size=features.working_size)
+    height, width = features.resize
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def test_unpainted_pixels_are_resampled_as_the_authors_do(config, tmp_path):
+    """Real and synthetic images of DIAG start from files of 632 x 224; what still tells them apart is the canvas."""
+    noise = gaussian_filter(np.random.default_rng(0).normal(size=(630, 230, 3)), (0.95, 0.95, 0))
+    image = np.clip(128 + 40 * noise / noise.std(), 0, 255).astype(np.uint8)
+    Image.fromarray(image).save(tmp_path / "noise.png")
+    row = replace(catalog_rows(make_ceramic(tmp_path))[0], image=str(tmp_path / "noise.png"))
+    names = ("canvas", "output", "resample", "crop_padding")
+    paper = {name: getattr(InpaintConfig(preset="paper"), name) for name in names}
+
+    def ratio(working_size):
+        """Energy where nothing was painted, synthetic over real, at the classifier's size."""
+        features = ClassifierConfig(preset="diag").features.model_copy(update={"working_size": working_size})
+        given = config.model_copy(update={**paper, "prompts": ("scratch",), "count": 4, "working_size": working_size})
+        found = []
+        for sample in made(given, build_catalog([row]), Store(tmp_path / f"{working_size}")).samples:
+            mask = Image.fromarray(read_mask(sample.row.mask, 127)).resize(features.resize[::-1])
+            far = ~binary_dilation(np.asarray(mask), iterations=12)
+            found.append(energy(seen(sample.row, features), far) / energy(seen(row, features), far))
+        return np.mean(found)
+
+    chosen = ClassifierConfig(preset="diag").features.working_size
+    assert InpaintConfig(preset="paper").working_size == chosen == (632, 224)
+    assert ratio(chosen) == pytest.approx(0.84, abs=0.01)
+    assert ratio(None) == pytest.approx(0.77, abs=0.02)  # the resampling alone told them apart
