@@ -172,6 +172,9 @@ def _print_plan(plan: "Plan", loaded: "LoadedSweep") -> None:
         print("(stages without a time were not timed on this machine yet, or are part of the trials)")
     if loaded.sweep.searcher.kind in ("tpe", "asha"):
         print(f"(the baseline alone: {loaded.sweep.searcher.kind} chooses the other points as it goes)")
+    assigned = [planned.assigned for planned in plan.trials if planned.assigned]
+    for remark in dict.fromkeys(remark for one in assigned for remark in one.assignment.remarks):
+        print(f"note: {remark}", file=sys.stderr)
     for reason in dict.fromkeys(planned.error for planned in plan.trials if planned.error):
         print(f"note: some trials cannot be run: {reason}", file=sys.stderr)
 

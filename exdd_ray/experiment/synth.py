@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from exdd_ray.config.load import Trial
@@ -17,9 +18,10 @@ from exdd_ray.data.catalog import catalog_rows, select_rows
 from exdd_ray.device import compute_device
 from exdd_ray.errors import ConfigError
 from exdd_ray.experiment.dataset import by_category, load_catalog, split_universe
-from exdd_ray.experiment.trial import mask_leak, run_synthesis
+from exdd_ray.experiment.remarks import synthesis_remarks
+from exdd_ray.experiment.trial import readable_ids, run_synthesis
 from exdd_ray.experiment.workshop import Workshop
-from exdd_ray.synthesis.model import pinned, strange_prompts
+from exdd_ray.synthesis.model import pinned
 from exdd_ray.synthesis.synthesize import ORIGIN, Synthesis
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ class SynthesisResult:
     Attributes:
         defects: all real defects of the category, to compare with.
         seconds: that it took.
+        unreadable: the remark on images that were left out.
     """
 
     trial: Trial
@@ -40,6 +43,7 @@ class SynthesisResult:
     synthesis: Synthesis
     defects: pa.Table
     seconds: float
+    unreadable: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -59,9 +63,7 @@ class SynthesisResult:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a reader must know."""
-        config = self.trial.config.synthesizer
-        strange = strange_prompts(config) if isinstance(config, InpaintConfig) else ()
-        return mask_leak(self.trial.config) + strange + self.synthesis.remark
+        return synthesis_remarks(self.trial.config) + self.unreadable + self.synthesis.remark
 
 
 def run_syntheses(trials: Sequence[Trial], workshop: Workshop) -> list[SynthesisResult]:
@@ -112,7 +114,10 @@ def write_samples(path: Path, results: Sequence[SynthesisResult]) -> None:
 
 def _run(trial: Trial, category: str, universe: pa.Table, workshop: Workshop) -> SynthesisResult:
     config = trial.config
+    readable, unreadable = readable_ids(universe, workshop.faults(universe), config.dataset.max_unreadable)
     train = select_rows(split_universe(config, universe), split="train")
+    whole, train = (part.filter(pc.is_in(part["id"], readable)) for part in (universe, train))
     started = perf_counter()
-    synthesis = run_synthesis(config, universe, train, workshop)
-    return SynthesisResult(trial, category, synthesis, select_rows(universe, label=1), perf_counter() - started)
+    synthesis = run_synthesis(config, whole, train, workshop)
+    defects = select_rows(whole, label=1)
+    return SynthesisResult(trial, category, synthesis, defects, perf_counter() - started, unreadable)

@@ -1,7 +1,7 @@
 """One trial: split, synthesize, fit, predict, evaluate."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from exdd_ray.errors import ConfigError, DataError
 from exdd_ray.experiment.dataset import copy_remarks, split_universe
 from exdd_ray.experiment.fit import Fitted, TrialImages, Wants, faults, fit, wants
 from exdd_ray.experiment.pixels import stored_pixel_metrics
+from exdd_ray.experiment.remarks import detector_remarks, synthesis_remarks
 from exdd_ray.experiment.result import Evaluation, TrialResult
 from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.metrics.evaluate import PixelMetrics, image_metrics, pixel_metrics
@@ -63,9 +64,10 @@ def assign(config: ExperimentConfig, universe: pa.Table) -> Assignment:
         raise DataError(_no_defects(wants(config.detector), defects.num_rows))
     trained = pa.concat_tables([normal, usable])
     unmeasured = tuple(f"scores without metrics: the test images {lacking}" for lacking in [_lacking(test)] if lacking)
+    painted = synthesis_remarks(config) if synthetic and wants(config.detector).defects else ()
     copied = copy_remarks(config, universe, pa.concat_tables([trained, validation]), test)
-    remarks = unmeasured + _leakage(config, universe, catalog) + copied + left_out
-    return Assignment(trained, validation, test, remarks)
+    of_images = _leakage(config, universe, catalog) + copied + left_out
+    return Assignment(trained, validation, test, unmeasured + painted + detector_remarks(config) + of_images)
 
 
 def require_both_labels(images: pa.Table) -> None:
@@ -103,7 +105,7 @@ def _no_defects(wanted: Wants, defects: int) -> str:
 
 
 def _leakage(config: ExperimentConfig, universe: pa.Table, catalog: pa.Table) -> tuple[str, ...]:
-    remarks = mask_leak(config) if wants(config.detector).defects else ()
+    remarks: tuple[str, ...] = ()
     spec = DATASETS.get(config.dataset.name)
     if spec is not None and spec.related and pc.any(pc.equal(universe["split"], UNSPLIT)).as_py():
         remarks += (f"leakage: {spec.related}, and the split is random",)
@@ -114,13 +116,6 @@ def _leakage(config: ExperimentConfig, universe: pa.Table, catalog: pa.Table) ->
             "whole test split are of other images",
         )
     return remarks
-
-
-def mask_leak(config: ExperimentConfig) -> tuple[str, ...]:
-    """The remark on synthetic defects that are painted in the masks of real ones."""
-    synthesizer = config.synthesizer
-    leaks = isinstance(synthesizer, InpaintConfig) and synthesizer.masks.source == "positives"
-    return ("leakage: synthetic defects lie in the masks of training defects (masks.source=positives)",) * leaks
 
 
 def mask_givers(config: ExperimentConfig, universe: pa.Table, train: pa.Table) -> pa.Table:
@@ -197,7 +192,8 @@ def prepare_trial(config: ExperimentConfig, universe: pa.Table, workshop: Worksh
     Raises DataError as run_trial.
     """
     assignment = assign(config, universe)
-    readable, unreadable = _readable(config, universe, workshop)
+    found = faults(config.detector, universe, workshop)
+    readable, unreadable = readable_ids(universe, found, config.dataset.max_unreadable)
     whole, train, validation, test = (
         part.filter(pc.is_in(part["id"], readable))
         for part in (universe, assignment.train, assignment.validation, assignment.test)
@@ -208,9 +204,13 @@ def prepare_trial(config: ExperimentConfig, universe: pa.Table, workshop: Worksh
     return Prepared(images, validation, synthesis, remarks)
 
 
-def _readable(config: ExperimentConfig, universe: pa.Table, workshop: Workshop) -> tuple[pa.Array, tuple[str, ...]]:
-    """Ids of the images that could be decoded; refuses where more could not than the config tolerates."""
-    found, tolerated = faults(config.detector, universe, workshop), config.dataset.max_unreadable
+def readable_ids(universe: pa.Table, found: Mapping[str, str], tolerated: float) -> tuple[pa.Array, tuple[str, ...]]:
+    """Ids of the images without a fault, and the remark on the others. Raises DataError for more than are tolerated.
+
+    Args:
+        found: id -> why an image could not be decoded.
+        tolerated: dataset.max_unreadable.
+    """
     ids = universe["id"].combine_chunks()
     if not found:
         return ids, ()

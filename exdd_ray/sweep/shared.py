@@ -9,7 +9,7 @@ from exdd_ray.data.catalog import catalog_digest
 from exdd_ray.errors import UserError
 from exdd_ray.experiment.fit import wants
 from exdd_ray.experiment.share import AssignedTrial, share
-from exdd_ray.experiment.trial import run_synthesis
+from exdd_ray.experiment.trial import prepare_trial
 from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.store.hashes import digest
 from exdd_ray.sweep.plan import EMBEDDING, ORDERS, SYNTHESIS, Plan
@@ -63,8 +63,8 @@ def _count(one: AssignedTrial) -> int:
 
 def _synthesize_for(one: AssignedTrial, workshop: Workshop) -> None:
     """Synthetic defects, and their patch vectors where a bank takes them whole."""
-    config, train = one.trial.config, one.assignment.train
-    made = run_synthesis(config, one.universe, train, workshop)
+    config = one.trial.config
+    made = prepare_trial(config, one.universe, workshop).synthesis
     if isinstance(config.detector, PatchBankConfig) and config.detector.positives.source == "mask" and made.samples:
         workshop.embedder(config.detector.features, one.universe).samples(made.catalog)
 

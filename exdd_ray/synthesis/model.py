@@ -109,16 +109,18 @@ def check_prompts(pipeline: Any, prompts: tuple[str, ...]) -> None:
 
 
 def strange_prompts(config: InpaintConfig) -> tuple[str, ...]:
-    """A remark for each prompt of which the miniature was taught no word; other models read more."""
-    from exdd_ray.miniature.captions import DEFECT_WORDS
+    """A remark on the prompts of which the miniature was taught no word for a defect; other models read more."""
+    from exdd_ray.miniature.captions import DEFECT_WORDS, NORMAL, plain_words
 
-    known = {word for names in DEFECT_WORDS.values() for name in names for word in name.split()}
-    strange = [prompt for prompt in config.prompts if not known & set(prompt.lower().replace(",", " ").split())]
-    return tuple(
-        f"the miniature was taught no word of the prompt {prompt!r}: what it paints is not that"
-        for prompt in strange
-        if config.model == MINIATURE
-    )
+    if config.model != MINIATURE:
+        return ()
+    words = {kind: names for kind, names in DEFECT_WORDS.items() if kind != NORMAL}
+    known = {word for names in words.values() for name in names for word in name.split()}
+    strange = [prompt for prompt in config.prompts if not known & set(re.findall(r"[a-z]+", prompt.lower()))]
+    if not strange:
+        return ()
+    named, taught = ", ".join(map(repr, strange)), ", ".join(map(plain_words, words))
+    return (f"the miniature knows no word of {named} and paints something else; it knows {taught}",)
 
 
 def _folder(config: InpaintConfig) -> Path | None:

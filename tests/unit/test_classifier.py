@@ -183,9 +183,16 @@ def test_released_takes_its_labels_from_full_mask_pixels_and_its_last_epoch(surf
     train, test = (catalog_rows(select_rows(surfaces, split=split)) for split in ("train", "test"))
     speck = np.zeros((SIDE, SIDE), np.uint8)
     speck[20, 20] = 255  # one pixel: the resizes leave nothing of it at the full value
-    Image.fromarray(speck).save(tmp_path / "speck.png")
+    block = np.zeros((SIDE, SIDE), np.uint8)
+    block[10:30, 10:30] = 255
+    masks = {name: str(tmp_path / f"{name}.png") for name in ("speck", "block")}
+    Image.fromarray(speck).save(masks["speck"])
+    Image.fromarray(block).save(masks["block"])
     faint = [row.id for row in (*train, *test) if row.label][::6]
-    rows = [replace(row, mask=str(tmp_path / "speck.png")) if row.id in faint else row for row in (*train, *test)]
+    rows = [
+        replace(row, mask=masks["speck" if row.id in faint else "block"]) if row.label else row
+        for row in (*train, *test)
+    ]
     by_split = {split: build_catalog([row for row in rows if row.split == split]) for split in ("train", "test")}
     features = {"backbone": "surface_resnet18", "resize": [70, 40]}
     released = config(preset="released", features=features, batchnorm="released", epochs=2)

@@ -131,6 +131,18 @@ def test_saved_masks_are_exact(normal, tmp_path):
         assert any(np.array_equal(read_image(row.image)[~mask], original[~mask]) for original in originals)
 
 
+def test_an_image_smaller_than_any_texture_is_painted_on(tmp_path):
+    """Procedural textures have 32 pixels a side at least."""
+    Image.fromarray(make_surface("wood", (40, 40), np.random.default_rng(0))[:16, :16]).save(tmp_path / "small.png")
+    row = CatalogRow(
+        id="s", dataset="d", category="c", split="train", label=0, defect="good", image=str(tmp_path / "small.png")
+    )
+    config = PerRegionConfig(preset="draem", count=10, filters=None)
+    samples = made(config, build_catalog([row]), 0, Store(tmp_path / "s"))
+    assert {read_image(path).shape for path in samples["image"].to_pylist()} == {(16, 16, 3)}
+    assert samples.num_rows == 10
+
+
 def test_no_background_is_an_error(normal, tmp_path):
     with pytest.raises(DataError, match="no normal image"):
         made(PerRegionConfig(count=5), normal.slice(0, 0), 0, Store(tmp_path / "s"))

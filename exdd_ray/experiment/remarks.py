@@ -1,0 +1,59 @@
+"""What a reader must know of an experiment by its config alone: leaks, stand-ins for published parts, strange words."""
+
+from exdd_ray.config.diffusionad import DiffusionADConfig
+from exdd_ray.config.experiment import ExperimentConfig
+from exdd_ray.config.synthesis import InpaintConfig, PerRegionConfig
+from exdd_ray.synthesis.model import strange_prompts
+from exdd_ray.synthesis.per_region import BLENDS
+
+
+def detector_remarks(config: ExperimentConfig) -> tuple[str, ...]:
+    """Of the detector: what it takes in the place of a published ingredient."""
+    detector = config.detector
+    if not isinstance(detector, DiffusionADConfig) or detector.preset == "best":
+        return ()
+    anomalies = detector.anomalies
+    remarks: tuple[str, ...] = ()
+    if anomalies.textures is None and _share("diffusionad", anomalies.texture_share) > 0:
+        remarks += (_procedural(f"DiffusionAD's preset {detector.preset}", "detector.anomalies.textures"),)
+    where = "anywhere on the image" if anomalies.foreground.kind == "all" else "where the grey value says"
+    return (
+        *remarks,
+        f"stand-in: DiffusionAD's preset {detector.preset} keeps anomalies to foreground masks made beforehand, here "
+        f"they lie {where} (detector.anomalies.foreground)",
+    )
+
+
+def synthesis_remarks(config: ExperimentConfig) -> tuple[str, ...]:
+    """Of the synthesizer: leaks, stand-ins, resampling that tells its images from real ones, words it cannot paint."""
+    synthesizer = config.synthesizer
+    if isinstance(synthesizer, PerRegionConfig):
+        share = _share(synthesizer.preset, synthesizer.texture_share)
+        stands_in = synthesizer.textures is None and share > 0
+        return (_procedural(f"the recipe {synthesizer.preset}", "synthesizer.textures"),) * stands_in
+    if isinstance(synthesizer, InpaintConfig):
+        return mask_leak(synthesizer) + _resampled_apart(synthesizer, config) + strange_prompts(synthesizer)
+    return ()
+
+
+def mask_leak(synthesizer: InpaintConfig) -> tuple[str, ...]:
+    """The remark on synthetic defects that are painted in the masks of real ones."""
+    leaks = synthesizer.masks.source == "positives"
+    return ("leakage: synthetic defects lie in the masks of training defects (masks.source=positives)",) * leaks
+
+
+def _share(recipe: str, given: float | None) -> float:
+    return BLENDS[recipe].texture_share if given is None else given
+
+
+def _procedural(of: str, key: str) -> str:
+    return f"stand-in: {of} fills regions with textures of DTD, here they are procedural ({key}; `exdd data get dtd`)"
+
+
+def _resampled_apart(synthesizer: InpaintConfig, config: ExperimentConfig) -> tuple[str, ...]:
+    """Synthetic images come by way of a canvas and a size of their own; the detector resizes real ones its own way."""
+    painted, seen = synthesizer.working_size, config.detector.geometry.working_size
+    if painted == seen or (synthesizer.canvas is None and synthesizer.output is None):
+        return ()
+    sizes = f"synthesizer.working_size is {painted}, the detector's {seen}"
+    return (f"real and synthetic images are not resampled alike, which alone may tell them apart: {sizes}",)
