@@ -87,13 +87,15 @@ class AnomalyConfig(Frozen):
         share: probability that a training sample has one.
         textures: folder of texture images; None makes procedural ones.
         texture_share: probability that a texture fills one, else the image's own structure does; None is the recipe's
-            0.5. Published with 1 for categories that are textures.
+            0.5, and 1 for categories that are textures.
+        texture_categories: which are; published for MVTec AD and DAGM.
         foreground: where they may lie.
     """
 
     share: float = Field(0.5, gt=0, lt=1)
     textures: Path | None = None
     texture_share: float | None = Field(None, ge=0, le=1)
+    texture_categories: tuple[str, ...] = ()
     foreground: ForegroundConfig = ForegroundConfig()
 
     def aside(self) -> Iterator[str]:
@@ -123,8 +125,11 @@ class InferenceConfig(Frozen):
             yield "ddim_steps"
 
 
+_TEXTURES = ("carpet", "grid", "leather", "tile", "wood", "zipper", *(f"Class{n}" for n in range(1, 11)))
+
 PRESETS: Mapping[Preset, Mapping[str, Any]] = {
     "paper": {
+        "anomalies": {"texture_categories": _TEXTURES},
         "diffusion": {"noise_loss": "mean"},
         "schedule": "constant",
         "checkpoint": "last",
@@ -132,6 +137,7 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
         "training": {"batch": 16},
     },
     "released": {
+        "anomalies": {"texture_categories": _TEXTURES},
         "antialias": False,
         "diffusion": {"image_range": "unit", "strong": (300, 999)},
         "schedule": "oscillating",

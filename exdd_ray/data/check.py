@@ -225,10 +225,10 @@ def _twin_notes(twins: Sequence[Twins], rows: Sequence[CatalogRow]) -> Iterator[
 
 
 def _duplicates(findings: Iterable[_Finding]) -> tuple[Duplicates, ...]:
-    groups: dict[str, list[CatalogRow]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[CatalogRow]] = defaultdict(list)  # a model learns from one category alone
     for finding in findings:
         if finding.digest:
-            groups[finding.digest].append(finding.row)
+            groups[finding.row.category, finding.digest].append(finding.row)
     return tuple(
         Duplicates(ids=tuple(row.id for row in group), harm=_harm(group)) for group in groups.values() if len(group) > 1
     )

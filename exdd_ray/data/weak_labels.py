@@ -54,6 +54,23 @@ def read_split_file(path: str | Path) -> tuple[list[Sample], list[Sample]]:
     Raises:
         DataError: no such file, not such a pickle, other contents.
     """
+    train, test = _splits(path)
+    return _samples(path, train), _samples(path, test)
+
+
+def read_fold_file(path: str | Path) -> list[list[Sample]]:
+    """(name, is segmented) of the test samples of each fold in a split file of several folds, as KolektorSDD has.
+
+    Raises DataError as read_split_file.
+    """
+    _, folds = _splits(path)
+    if not isinstance(folds, (list, tuple)):
+        raise DataError(f"{path}: expected a list of folds")
+    return [_samples(path, fold) for fold in folds]
+
+
+def _splits(path: str | Path) -> tuple[object, object]:
+    """What a split file holds for training and for the test."""
     try:
         content = Path(path).read_bytes()
     except OSError as error:
@@ -64,7 +81,7 @@ def read_split_file(path: str | Path) -> tuple[list[Sample], list[Sample]]:
         raise DataError(f"{path}: not a split file ({' '.join(str(error).split())})") from error
     if not isinstance(splits, (list, tuple)) or len(splits) != 2:
         raise DataError(f"{path}: expected a list of training and a list of test samples")
-    return _samples(path, splits[0]), _samples(path, splits[1])
+    return splits[0], splits[1]
 
 
 def _samples(path: str | Path, entries: object) -> list[Sample]:

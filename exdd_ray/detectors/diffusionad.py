@@ -110,6 +110,7 @@ def fit_diffusionad(
     images = read_images(catalog_rows(select_rows(train, label=0)), config)
     if not images.rows:
         raise DataError("no normal image to train on is readable")
+    config = _for_category(config, images.rows[0].category)
     normal, held_out = _parted(images.pixels, config, seed)
     training, steps = _loop(config, len(normal))
     networks = make_networks(config, seed)
@@ -154,6 +155,14 @@ class Judgement:
 
     value: Value
     threshold: float
+
+
+def _for_category(config: DiffusionADConfig, category: str) -> DiffusionADConfig:
+    """The config as it is for a category: the anomalies of a texture are filled with other textures alone."""
+    anomalies = config.anomalies
+    if anomalies.texture_share is not None or category not in anomalies.texture_categories:
+        return config
+    return config.model_copy(update={"anomalies": anomalies.model_copy(update={"texture_share": 1.0})})
 
 
 def _parted(pixels: np.ndarray, config: DiffusionADConfig, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,13 +9,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from exdd_ray.data.catalog import select_rows
-from exdd_ray.data.datasets import btad, dagm, folder, kolektor, ksdd2, magnetic_tile, mpdd, mvtec_ad, visa
+from exdd_ray.data.datasets import (
+    btad,
+    dagm,
+    folder,
+    kolektor,
+    kolektor_folds,
+    ksdd2,
+    magnetic_tile,
+    mpdd,
+    mvtec_ad,
+    visa,
+)
 from exdd_ray.data.datasets.files import found_text
 from exdd_ray.data.datasets.layout import NORMAL_KINDS
 from exdd_ray.data.datasets.spec import DatasetSpec
 from exdd_ray.errors import DataError
 
-_MODULES = (ksdd2, kolektor, mvtec_ad, visa, magnetic_tile, dagm, mpdd, btad, folder)
+_MODULES = (ksdd2, kolektor, mvtec_ad, visa, magnetic_tile, dagm, mpdd, btad, kolektor_folds, folder)
 DATASETS: dict[str, DatasetSpec] = {module.SPEC.name: module.SPEC for module in _MODULES}
 
 
