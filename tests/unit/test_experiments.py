@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from diffusionad_inputs import tiny
 from PIL import Image
 
 from exdd_ray.config.bundled import bundled_names, configs_folder
-from exdd_ray.config.diffusionad import DiffusionADConfig
 from exdd_ray.config.load import LoadedRun, load_run
 from exdd_ray.config.synthesis import InpaintConfig
 from exdd_ray.data.catalog import select_rows
@@ -145,6 +146,14 @@ def planned(run: LoadedRun, workshop: Workshop) -> dict[tuple[str, int, str], tu
     return found
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def plan(tmp_path):
     return lambda name: planned(loaded(name, tmp_path / "data"), Workshop(Store(tmp_path / "store")))
@@ -211,8 +220,6 @@ def test_anomalies_of_published_textures_are_filled_with_textures_alone(category
     own = []
     monkeypatch.setattr("exdd_ray.synthesis.per_region.structure", lambda image, rng: own.append(1) or image)
     mvtec_ad(tmp_path)
-    small = {"scale": "small", "steps": 12, "training": {"batch": 2, "device": "cpu"}}
-    config = DiffusionADConfig.model_validate({"kind": "diffusionad", "preset": "paper", **small})
     train = select_rows(load_dataset("mvtec_ad", tmp_path, category), split="train")
-    fit_diffusionad(config, train, Store(tmp_path / "store"), 0)
+    fit_diffusionad(tiny(preset="paper", steps=8), train, Store(tmp_path / "store"), 0)
     assert bool(own) == (category == "bottle")
