@@ -8,9 +8,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from exdd_ray.cli.parser import Parser
 from exdd_ray.cli.sweep import add_script_options, run_script
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser = Parser(add_help=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--datasets", nargs="+", metavar="DATASET", default=["procedural/ceramic", "procedural/wood"])
 add_script_options(parser, "synth_count")
 

@@ -3,12 +3,12 @@
 The presets of ExDD side by side: --presets paper released best.
 """
 
-import argparse
 import sys
 
+from exdd_ray.cli.parser import Parser
 from exdd_ray.cli.sweep import add_script_options, run_script
 
-parser = argparse.ArgumentParser(description=__doc__)
+parser = Parser(add_help=False, description=__doc__)
 parser.add_argument("--neighbours", type=int, nargs="+", metavar="B", default=[0, 3, 9])
 parser.add_argument("--pairings", nargs="+", default=["independent", "colocated", "min"])
 parser.add_argument("--epsilons", type=float, nargs="+", metavar="EPSILON", default=[1e-6, 0.1, 1.0])

@@ -3,12 +3,12 @@
 A prompt set is given as one argument with commas: --prompts scratch stain "scratch,stain,hole".
 """
 
-import argparse
 import sys
 
+from exdd_ray.cli.parser import Parser
 from exdd_ray.cli.sweep import add_script_options, run_script
 
-parser = argparse.ArgumentParser(description=__doc__)
+parser = Parser(add_help=False, description=__doc__)
 parser.add_argument("--prompts", nargs="+", metavar="SET", default=["scratch", "stain", "scratch,stain,hole,crack"])
 parser.add_argument("--negative", nargs="+", metavar="PROMPT", default=["", "smooth"])
 parser.add_argument("--guidance", type=float, nargs="+", metavar="WEIGHT", default=[1.5, 3.0, 6.0])

@@ -1,11 +1,11 @@
 """How many synthetic defects help? Image and pixel metrics against their number, seed by seed."""
 
-import argparse
 import sys
 
+from exdd_ray.cli.parser import Parser
 from exdd_ray.cli.sweep import add_script_options, run_script
 
-parser = argparse.ArgumentParser(description=__doc__)
+parser = Parser(add_help=False, description=__doc__)
 parser.add_argument("--counts", type=int, nargs="+", metavar="N", default=[0, 50, 100, 150])
 add_script_options(parser, "synth_count")
 

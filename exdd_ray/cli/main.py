@@ -3,10 +3,13 @@
 import argparse
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from exdd_ray import __version__
 from exdd_ray.cli.compare import add_compare_parser
+from exdd_ray.cli.completion import add_completion_parser
 from exdd_ray.cli.data import add_data_parser
+from exdd_ray.cli.parser import Parser
 from exdd_ray.cli.report import add_report_parser
 from exdd_ray.cli.run import add_config_parser, add_run_parser
 from exdd_ray.cli.sweep import add_sweep_parser
@@ -18,14 +21,14 @@ USER_MISTAKE = 2
 INTERRUPTED = 130
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The parser of all commands."""
-    parser = argparse.ArgumentParser(
-        prog="exdd", description="Surface-defect detection: make defects, model both, find out what works."
-    )
+    parser = Parser(prog="exdd", description="Surface-defect detection: make defects, model both, find out what works.")
     parser.add_argument("--version", action="version", version=f"exdd_ray {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    subparsers: argparse._SubParsersAction[Any] = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND"
+    )
     add_run_parser(subparsers)
     add_report_parser(subparsers)
     add_compare_parser(subparsers)
@@ -34,27 +37,16 @@ def build_parser() -> argparse.ArgumentParser:
     add_track_parser(subparsers)
     add_config_parser(subparsers)
     add_data_parser(subparsers)
+    add_completion_parser(subparsers)
     for name, command in subparsers.choices.items():
         if name != "data":
             command.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Parse a command line on which options and overrides may stand in any order."""
-    parser = build_parser()
-    arguments, rest = parser.parse_known_args(argv)
-    overrides = [word for word in rest if "=" in word and not word.startswith("-")]
-    if rest and (overrides != rest or "overrides" not in arguments):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:
-        arguments.overrides += overrides
-    return arguments
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run a command; the exit code is 0, the command's own, 2 for a user's mistake, 130 when interrupted."""
-    arguments = parse(argv)
+    arguments = build_parser().parse_args(argv)
     return run_command(lambda: arguments.run(arguments), debug=arguments.debug)
 
 
@@ -64,8 +56,9 @@ def run_command(command: Callable[[], int], *, debug: bool = False) -> int:
         return int(command())
     except UserError as error:
         if debug:
+            print(error.trace, file=sys.stderr)
             raise
-        print(f"exdd: {error}", file=sys.stderr)
+        print(f"exdd: {error}{' (--debug shows the traceback)' * bool(error.trace)}", file=sys.stderr)
         return USER_MISTAKE
     except KeyboardInterrupt:
         print("exdd: interrupted; what was finished is in the store", file=sys.stderr)

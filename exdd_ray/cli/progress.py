@@ -16,7 +16,6 @@ from rich.progress import (
     Task,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.text import Text
 
@@ -24,6 +23,7 @@ from exdd_ray.progress import Advance
 
 _PATIENCE = 2.0
 _EVERY = 20.0
+_AT_ONCE = 1.0  # seconds: what is said to be done within was in the store
 
 
 class _Stderr(logging.Handler):
@@ -43,11 +43,47 @@ def show_log(name: str) -> None:
     logger.addHandler(_stderr)
 
 
-class _Rate(ProgressColumn):
-    """Items a second of late."""
+class Pace:
+    """Steps done, and how fast: the mean since the start, as chunks that end together say nothing of their own.
+
+    What is done at once was there before, of a run that goes on: it is no part of the rate.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done, self._before = total, 0, 0
+        self._started = time.monotonic()
+
+    def advance(self, steps: int) -> None:
+        """Count steps that are done now."""
+        self.done += steps
+        if self.seconds < _AT_ONCE:
+            self._before = self.done
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._started
+
+    def __str__(self) -> str:
+        """The rate, and the time left by it; of the first step on, nothing before."""
+        made = self.done - self._before
+        if not made:
+            return ""
+        rate = made / self.seconds
+        shown = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+        return f"{shown}/s, {max(self.total - self.done, 0) / rate:.0f} s left"
+
+
+class _PaceColumn(ProgressColumn):
+    """Shows a pace."""
+
+    def __init__(self, pace: Pace) -> None:
+        super().__init__()
+        self._pace = pace
 
     def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else f"{task.speed:.3g}/s")
+        del task
+        return Text(str(self._pace))
 
 
 @contextmanager
@@ -63,14 +99,20 @@ def terminal_progress(label: str, total: int) -> Iterator[Advance]:
 
 @contextmanager
 def _bar(console: Console, label: str, total: int) -> Iterator[Advance]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate())
-    bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True)
+    pace = Pace(total)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    bar = Progress(*columns, _PaceColumn(pace), console=console, transient=True)
     task = bar.add_task(label, total=total)
     timer = threading.Timer(_PATIENCE, bar.start)
     timer.daemon = True
     timer.start()
+
+    def advance(steps: int) -> None:
+        pace.advance(steps)
+        bar.advance(task, steps)
+
     try:
-        yield lambda steps: bar.advance(task, steps)
+        yield advance
     finally:
         timer.cancel()
         timer.join()
@@ -78,20 +120,14 @@ def _bar(console: Console, label: str, total: int) -> Iterator[Advance]:
 
 
 def _lines(label: str, total: int) -> Advance:
-    started = said = time.monotonic()
-    done = 0
-    first: tuple[int, float] | None = None  # steps done and when: a run that goes on begins with those of the last one
+    pace, said = Pace(total), 0.0
 
     def advance(steps: int) -> None:
-        nonlocal done, said, first
-        done += steps
-        now = time.monotonic()
-        if first is None:
-            first = done, now
-        elif now - said > _EVERY and done > first[0]:
-            said = now
-            rate = (done - first[0]) / (now - first[1])
-            pace = f"{now - started:.0f} s, {rate:.3g}/s, {(total - done) / rate:.0f} s left"
-            print(f"{label}: {done}/{total}, {pace}", file=sys.stderr, flush=True)
+        nonlocal said
+        pace.advance(steps)
+        if pace.seconds - said > _EVERY:
+            said = pace.seconds
+            parts = (f"{label}: {pace.done}/{total}", f"{said:.0f} s", str(pace))
+            print(", ".join(filter(None, parts)), file=sys.stderr, flush=True)
 
     return advance

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exdd_ray.cli.help import add_help
 from exdd_ray.config.bundled import EXPERIMENTS, SYNTHESIZERS, find_config
 
 if TYPE_CHECKING:
@@ -20,27 +21,13 @@ DEMO = "demo"
 KINDS = (EXPERIMENTS, SYNTHESIZERS)
 
 
-class _KeysHelp(argparse.Action):
-    """`--help` that lists the config's keys below the options."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from exdd_ray.config.experiment import RunConfig
-        from exdd_ray.config.keys import list_keys
-
-        parser.print_help()
-        print("\nkeys (an unambiguous ending will do; values are YAML):")
-        for key in list_keys(RunConfig):
-            print(f"  {key.path}={key.default}  ({'; '.join(filter(None, [key.kind, key.type]))})")
-        parser.exit()
-
-
-def add_experiment(parser: argparse.ArgumentParser) -> None:
+def add_experiment(parser: argparse.ArgumentParser, kinds: Sequence[str] = KINDS) -> None:
     """Add the arguments that name an experiment: a config and overrides."""
     parser.add_argument(
         "config", nargs="?", metavar="CONFIG", help="a YAML file, or a bundled one's name (default: demo)"
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as bank.negative.rate=0.02")
-    parser.add_argument("-h", "--help", nargs=0, action=_KeysHelp, help="show this message and all keys, and exit")
+    add_help(parser, kinds)
 
 
 def add_run_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -73,10 +60,7 @@ def add_config_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
 
 def config_and_overrides(arguments: argparse.Namespace, kinds: Sequence[str] = KINDS) -> tuple[Path, list[str]]:
     """The experiment that the arguments name, among others a bundled one of these kinds; the demo if they name none."""
-    if arguments.config is None or "=" in arguments.config:
-        first = [] if arguments.config is None else [arguments.config]
-        return find_config(DEMO), first + arguments.overrides
-    return find_config(arguments.config, kinds), arguments.overrides
+    return find_config(DEMO if arguments.config is None else arguments.config, kinds), arguments.overrides
 
 
 def print_config(arguments: argparse.Namespace) -> int:

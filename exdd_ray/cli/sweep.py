@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from exdd_ray.cli.help import add_help
 from exdd_ray.config.bundled import SWEEPS, find_config
 
 if TYPE_CHECKING:
+    from exdd_ray.errors import Fault
     from exdd_ray.experiment.workshop import Workshop
     from exdd_ray.metrics.difference import Difference
     from exdd_ray.progress import Advance
@@ -24,9 +26,12 @@ LOCAL = "local"
 
 def add_sweep_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `sweep` to the command line."""
-    parser = subparsers.add_parser("sweep", help="run an experiment at many points, compare them, and report")
+    parser = subparsers.add_parser(
+        "sweep", help="run an experiment at many points, compare them, and report", add_help=False
+    )
     parser.add_argument("config", metavar="CONFIG", help="a YAML file with a space, or the name of a bundled one")
     add_sweep_options(parser)
+    add_help(parser, [SWEEPS], sweep=True)
     parser.set_defaults(run=run_sweep_with)
 
 
@@ -47,14 +52,16 @@ def add_sweep_options(parser: argparse.ArgumentParser) -> None:
 def add_script_options(parser: argparse.ArgumentParser, config: str) -> None:
     """Add what every script takes: the sweep's file, by default a bundled one, and the common options."""
     parser.add_argument("--config", metavar="FILE", default=config, help=f"a sweep's file or name (default: {config})")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     add_sweep_options(parser)
+    add_help(parser, [SWEEPS], sweep=True)
 
 
 def run_script(arguments: argparse.Namespace, over: Mapping[str, Any]) -> int:
     """Run a script's sweep, `over` merged over its file; the exit code is that of `exdd`."""
     from exdd_ray.cli.main import run_command
 
-    return run_command(lambda: run_sweep_with(arguments, over))
+    return run_command(lambda: run_sweep_with(arguments, over), debug=arguments.debug)
 
 
 def run_sweep_with(arguments: argparse.Namespace, over: Mapping[str, Any] | None = None) -> int:
@@ -87,6 +94,7 @@ def run_sweep_with(arguments: argparse.Namespace, over: Mapping[str, Any] | None
         mirror.keep(folder, f"results/{loaded.sweep.name}/{folder.name}", RESULTS)
     mark_latest(folder)
     print_sweep(results)
+    _print_traces(results, shown=arguments.debug)
     for place in places:
         print(f"logged: {place}")
     print(f"{results.seconds:.1f} s; report: {folder / 'report.html'}")
@@ -129,7 +137,7 @@ def _runner(loaded: "LoadedSweep", plan: "Plan", folder: Path, arguments: argpar
 
         connect_meanwhile(_address(arguments))
 
-    def run(trials: "Sequence[PlannedTrial]", workshop: "Workshop", advance: "Advance") -> Mapping[str, str]:
+    def run(trials: "Sequence[PlannedTrial]", workshop: "Workshop", advance: "Advance") -> "Mapping[str, Fault]":
         from exdd_ray.edge.cluster import connect
         from exdd_ray.edge.tune import TuneTrials, tune_storage
 
@@ -205,6 +213,14 @@ def print_sweep(results: "SweepResults") -> None:
         print(f"{count} failed: {reason}")
     if sweep.select == "test":
         print("warning: the best trial was chosen on the test images (select=test)")
+
+
+def _print_traces(results: "SweepResults", *, shown: bool) -> None:
+    """The tracebacks of trials that failed by programming errors, or where they are to be found."""
+    if results.traces and not shown:
+        print("(--debug shows the tracebacks; trials.parquet keeps them)", file=sys.stderr)
+    for reason, trace in results.traces.items() if shown else ():
+        print(f"{reason}\n{trace}", file=sys.stderr)
 
 
 def _cell(metric: str, mean: Any) -> str:

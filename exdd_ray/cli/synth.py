@@ -21,7 +21,7 @@ def add_synth_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentPa
     parser = subparsers.add_parser(
         "synth", help="make an experiment's synthetic defects and a contact sheet of them", add_help=False
     )
-    add_experiment(parser)
+    add_experiment(parser, KINDS[::-1])
     parser.add_argument(
         "--ray",
         nargs="?",

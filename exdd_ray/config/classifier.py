@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 from exdd_ray.config.base import Frozen, merge
 from exdd_ray.config.detector import FeaturesConfig
 from exdd_ray.config.training import TrainConfig
-from exdd_ray.metrics.threshold import ThresholdRule
 
 ClassifierPreset = Literal["diag", "in_and_out", "released", "best"]
 
@@ -51,6 +50,7 @@ class ClassifierConfig(Frozen):
     """A network with one logit, trained on image labels. The preset fills what is not given.
 
     Attributes:
+        kind: of the detector: trained on image labels.
         preset: `diag` and `in_and_out` as published, `released` as DIAG's code computes it, `best` chooses its
             checkpoint and its threshold on training images that it holds out.
         features: backbone, its weights and the images' geometry; the logit reads the mean of its one layer.
@@ -78,7 +78,7 @@ class ClassifierConfig(Frozen):
     checkpoint: Literal["last", "validation"] = "validation"
     holdout: float = Field(0.2, gt=0, lt=1)
     labels: Literal["catalog", "full_mask"] = "catalog"
-    threshold: ThresholdRule = "midpoint"
+    threshold: Literal["score", "midpoint"] = "midpoint"
     training: TrainConfig = TrainConfig(batch=16)
 
     @model_validator(mode="before")

@@ -249,6 +249,7 @@ class PatchBankConfig(Frozen):
     """A memory-bank detector. The preset fills what is not given.
 
     Attributes:
+        kind: of the detector: memory banks of patches.
         system: `patchcore` (one bank) or `exdd` (two banks).
         preset: `paper` as published, `released` as the authors' code computes it, `best` what measurements support.
     """

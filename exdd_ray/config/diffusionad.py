@@ -44,7 +44,12 @@ class ReconstructionConfig(Frozen):
 
 
 class SegmentationConfig(Frozen):
-    """The segmentation U-Net: `base` channels at the full resolution, and the multiples of the resolutions."""
+    """The segmentation U-Net.
+
+    Attributes:
+        base: channels at the full resolution.
+        multipliers: channels of each resolution, in multiples of `base`.
+    """
 
     base: int = Field(64, ge=1)
     multipliers: tuple[int, ...] = Field((1, 2, 4, 8, 8, 8), min_length=2)
@@ -179,6 +184,7 @@ class DiffusionADConfig(Frozen):
     """DiffusionAD: an image is reconstructed without its defects in one denoising step, and compared by a network.
 
     Attributes:
+        kind: of the detector: trained to reconstruct and to segment.
         preset: `paper` as published (as far as it is known: learning rates and noise ranges from the released config);
             `released` as the authors' code computes it: pixels of 0..1, strong noise of steps 300..999, a learning rate
             that swings with a period of 20 steps, images reduced without smoothing, the checkpoint chosen on the test

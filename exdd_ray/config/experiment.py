@@ -50,7 +50,17 @@ class SplitConfig(Frozen):
 
 
 class ProceduralConfig(Frozen):
-    """The made dataset (dataset.name=procedural): counts are per material; None takes all materials or kinds."""
+    """The made dataset (dataset.name=procedural); counts are per material.
+
+    Attributes:
+        size: (height, width) of the images.
+        materials: of the surfaces; None takes all.
+        kinds: of the defects; None takes all.
+        normal_train: normal images to train on.
+        normal_test: normal images to test on.
+        defects_per_kind: defective images to test on, of each kind.
+        seed: of what is drawn.
+    """
 
     size: tuple[int, int] = (160, 160)
     materials: tuple[str, ...] | None = None
@@ -119,6 +129,7 @@ class ExperimentConfig(Frozen):
 
     Attributes:
         detector: of the kind `patch_bank` (where none is given), `classifier` or `diffusionad`.
+        seed: of all that is drawn.
     """
 
     dataset: DatasetConfig = DatasetConfig()

@@ -4,24 +4,36 @@ Where a model may be one of several kinds, the keys of all of them are known.
 """
 
 import difflib
+import inspect
+import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from exdd_ray.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Key:
-    """One settable value: its dotted path, its type and default as text, and the kind of model that has it, if any."""
+    """One settable value, or a group of them.
+
+    Attributes:
+        path: dotted.
+        type: as text, with the values of a choice; of a group nothing.
+        default: as text.
+        kind: of the model that has it, where there are several.
+        meaning: one line, of the model's docstring.
+    """
 
     path: str
     type: str
     default: str
     kind: str = ""
+    meaning: str = ""
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -35,21 +47,65 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _type_name(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+    if get_origin(annotation) is Literal:
+        return " | ".join(map(str, get_args(annotation)))
+    if get_origin(annotation) in (Union, types.UnionType):
+        return " or ".join(map(_type_name, get_args(annotation)))
+    if annotation is type(None):
+        return "null"
+    if isinstance(annotation, type) and not get_args(annotation):
+        return "the keys below" if issubclass(annotation, BaseModel) else annotation.__name__
+    return re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Z])", "", str(annotation))
+
+
+def _default(field: FieldInfo) -> str:
+    """As it would be given; nothing where it must be."""
+    if field.is_required():
+        return ""
+    value = str(field.get_default(call_default_factory=True))
+    return {"None": "null", "True": "true", "False": "false"}.get(value, value)
 
 
 def _kind(model: type[BaseModel]) -> str:
     return str(model.model_fields["kind"].default) if "kind" in model.model_fields else ""
 
 
+def _meanings(model: type[BaseModel]) -> dict[str, str]:
+    """Field -> what the `Attributes` of the model's docstring, and of its bases', say of it."""
+    found: dict[str, str] = {}
+    for base in reversed(model.__mro__):
+        section = inspect.cleandoc(base.__doc__ or "").partition("\nAttributes:\n")[2]
+        for names, text in re.findall(r"^    (\w[\w, ]*): (.*(?:\n {8,}.*)*)", section, re.MULTILINE):
+            found |= dict.fromkeys(names.split(", "), " ".join(text.split()))
+    return found
+
+
 def list_keys(model: type[BaseModel], prefix: str = "", kind: str = "") -> Iterator[Key]:
     """Every dotted key of a config model, nested models included (and themselves where they may be null)."""
+    meanings = _meanings(model)
     for name, field in model.model_fields.items():
         path, nested = f"{prefix}{name}", _models(field.annotation)
         if not nested or len(get_args(field.annotation)) > len(nested):
-            yield Key(path, _type_name(field.annotation), str(field.get_default(call_default_factory=True)), kind)
+            yield Key(
+                path, _type_name(field.annotation), _default(field), kind, meanings.get(name, "") or _summary(nested)
+            )
         for inner in nested:
             yield from list_keys(inner, f"{path}.", _kind(inner) if len(nested) > 1 else kind)
+
+
+def list_groups(model: type[BaseModel], prefix: str = "", kind: str = "") -> Iterator[Key]:
+    """Every nested model of a config model, by the key that it is below."""
+    for name, field in model.model_fields.items():
+        nested = _models(field.annotation)
+        for inner in nested:
+            kind_here = _kind(inner) if len(nested) > 1 else kind
+            yield Key(f"{prefix}{name}", "", "", kind_here, _summary([inner]))
+            yield from list_groups(inner, f"{prefix}{name}.", kind_here)
+
+
+def _summary(models: Sequence[type[BaseModel]]) -> str:
+    """The first lines of the models' docstrings."""
+    return " Or: ".join(inspect.cleandoc(model.__doc__ or "").partition("\n\n")[0] for model in models)
 
 
 def key_at(model: type[BaseModel], location: Sequence[str | int]) -> str:

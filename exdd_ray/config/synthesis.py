@@ -50,6 +50,7 @@ class PerRegionConfig(Frozen):
     """Per-region synthesis: a Perlin-shaped region of a normal image is blended with another source.
 
     Attributes:
+        kind: of the synthesizer: a region of the image is blended with another source.
         preset: the published recipe: `memseg`, `diffusionad` or `draem`.
         count: synthetic images.
         textures: folder of texture images (DTD: `exdd data get dtd`); None makes procedural ones.
@@ -76,6 +77,7 @@ class CutPasteConfig(Frozen):
     """CutPaste (Li et al., 2021): a piece of the image is pasted elsewhere on it.
 
     Attributes:
+        kind: of the synthesizer: a piece of the image is pasted elsewhere.
         preset: `patch` (a rectangle), `scar` (a thin, turned one), or `both`, either with one half.
         count: synthetic images.
         foreground: where the piece may be pasted.
@@ -148,6 +150,7 @@ class InpaintConfig(Frozen):
     """Inpainting: a text-to-image model paints a defect into a masked normal image (DIAG).
 
     Attributes:
+        kind: of the synthesizer: a text-to-image model paints.
         preset: `paper` has DIAG's published constants, `best` runs the bundled miniature.
         model: `miniature`, a hub id, or a local folder in diffusers' format.
         revision: commit of the hub's repository.

@@ -12,7 +12,8 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from exdd_ray.device import CPU, CUDA
-from exdd_ray.errors import ConfigError, UserError, one_line
+from exdd_ray.edge.probe import require_cluster
+from exdd_ray.errors import ConfigError, Fault, UserError, one_line
 
 LOCAL = "local"
 START_SECONDS = 600  # a cloud's new machine comes within
@@ -30,10 +31,13 @@ def connect(address: str | None = None) -> None:
     with _connecting:
         if ray.is_initialized():
             return
+        if address != LOCAL:
+            require_cluster(address)
         try:
             ray.init(address=address, log_to_driver=False, include_dashboard=False if address == LOCAL else None)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UserError(f"no Ray cluster at {address or 'the default address'}: {error}") from error
+        except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+            where = address or os.environ.get("RAY_ADDRESS") or "the default address"
+            raise UserError(f"no Ray cluster at {where}: {' '.join(str(error).split())}") from error
 
 
 def connect_meanwhile(address: str | None) -> None:
@@ -118,7 +122,7 @@ def one_line_errors(what: str) -> Iterator[None]:
             cause = cause.cause
         if isinstance(cause, UserError):
             raise cause from None
-        raise UserError(f"{what}: {one_line(cause)}") from error
+        raise Fault(one_line(cause), str(error)).told(what) from error  # Ray's text holds the worker's traceback
 
 
 def require_shared(root: Path) -> None:

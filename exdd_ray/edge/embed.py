@@ -9,7 +9,7 @@ import torch
 
 from exdd_ray.device import CPU
 from exdd_ray.edge.cluster import one_line_errors, one_thread_workers, require_gpu
-from exdd_ray.errors import UserError, one_line
+from exdd_ray.errors import Fault, fault_of
 from exdd_ray.features.embed import SliceJob, make_slice
 from exdd_ray.store.artifact import Store
 
@@ -24,13 +24,13 @@ class _SliceMaker:
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         return {"images": [len(job.rows) for job in batch["job"]], "fault": [self._fault(job) for job in batch["job"]]}
 
-    def _fault(self, job: SliceJob) -> str:
-        """Make a slice: why it could not be, or nothing. As an exception it would lose its cause on the way."""
+    def _fault(self, job: SliceJob) -> Fault | None:
+        """Make a slice: why it could not be, or nothing."""
         try:
             make_slice(self._store, job)
         except Exception as error:
-            return one_line(error)
-        return ""
+            return fault_of(error)
+        return None
 
 
 @dataclass(frozen=True)
@@ -67,5 +67,5 @@ class RaySlices:
         with one_line_errors("a worker cannot embed"):
             for row in made.iter_rows():
                 if row["fault"]:
-                    raise UserError(f"a worker cannot embed: {row['fault']}")
+                    raise row["fault"].told("a worker cannot embed")
                 advance(int(row["images"]))

@@ -17,7 +17,7 @@ from exdd_ray.edge.cluster import (
     one_thread_workers,
     require_gpus,
 )
-from exdd_ray.errors import UserError, one_line
+from exdd_ray.errors import fault_of
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesis.chunk import CHUNK, ChunkJob, in_groups, make_chunks
 from exdd_ray.synthesis.model import device_of
@@ -37,13 +37,13 @@ class _ChunkMaker:
         return {name: [row[name] for row in made] for name in ("samples", "batch", "fault")}
 
     def _make(self, group: Sequence[ChunkJob]) -> dict[str, Any]:
-        """Make chunks, or say why they could not be: as an exception it would lose its cause on the way."""
+        """Make chunks, or say why they could not be."""
         samples = CHUNK * len(group)
         try:
             made = make_chunks(self._store, group)
         except Exception as error:
-            return {"samples": samples, "batch": 0, "fault": one_line(error)}
-        return {"samples": samples, "batch": min(artifact.metadata["batch"] for artifact in made), "fault": ""}
+            return {"samples": samples, "batch": 0, "fault": fault_of(error)}
+        return {"samples": samples, "batch": min(artifact.metadata["batch"] for artifact in made), "fault": None}
 
 
 @dataclass(frozen=True)
@@ -97,13 +97,13 @@ def _follow(rows: Iterable[dict[str, Any]], batch: int, advance: Callable[[int],
     faults = []
     for row in rows:
         if row["fault"]:
-            faults.append(str(row["fault"]))
+            faults.append(row["fault"])
         elif row["batch"] < batch:
             batch = int(row["batch"])
             _log.warning("out of memory on a worker: its batches are of %d from now on", batch)
         advance(int(row["samples"]))
     if faults:
-        raise UserError(f"a worker cannot paint: {faults[0]}")
+        raise faults[0].told("a worker cannot paint")
 
 
 def _batch(job: ChunkJob) -> int:

@@ -15,7 +15,7 @@ from exdd_ray.config.training import TrainConfig
 from exdd_ray.device import CUDA
 from exdd_ray.edge.cluster import one_thread_workers, require_gpu
 from exdd_ray.edge.log import told_to, workers_log
-from exdd_ray.errors import UserError, one_line
+from exdd_ray.errors import Fault, UserError, fault_of
 from exdd_ray.store.artifact import Store
 from exdd_ray.training.loop import training_device
 
@@ -47,9 +47,9 @@ def train_on_ray(fit: Callable[[], object], config: TrainConfig, store: Store) -
                 run_config=ray.train.RunConfig(name="fit", storage_path=str(place)),
             ).fit()
     except ray.train.WorkerGroupError as error:
-        raise UserError(f"a worker cannot train: {_cause(error)}") from error
+        raise _fault(error).told("a worker cannot train") from error
     except ray.train.ControllerError as error:
-        raise UserError(f"training on Ray failed: {one_line(error.controller_failure)}") from error
+        raise fault_of(error.controller_failure).told("training on Ray failed") from error
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
@@ -61,10 +61,13 @@ def _work(fit: Callable[[], object], threads: int, given: dict[str, Queue]) -> N
         with told_to(given["log"], level=logging.INFO if first else logging.WARNING):
             fit()
     except Exception as error:  # not every error survives the way to the process that waits
-        raise UserError(one_line(error)) from error
+        fault = fault_of(error)
+        told = UserError(fault.line)
+        told.trace = fault.trace
+        raise told from error
 
 
-def _cause(error: ray.train.WorkerGroupError) -> str:
+def _fault(error: ray.train.WorkerGroupError) -> Fault:
     """The user's error among the workers' failures; the others may only have lost a worker."""
     causes = [getattr(failure, "_base_exc", failure) for failure in error.worker_failures.values()]
-    return one_line(next((cause for cause in causes if isinstance(cause, UserError)), causes[0]))
+    return fault_of(next((cause for cause in causes if isinstance(cause, UserError)), causes[0]))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ray
 import torch
@@ -11,7 +11,7 @@ from ray.util.queue import Queue
 from exdd_ray.device import CUDA, compute_device
 from exdd_ray.edge.cluster import one_line_errors, one_thread_workers, require_gpu
 from exdd_ray.edge.log import told_to, workers_log
-from exdd_ray.errors import UserError, one_line
+from exdd_ray.errors import Fault, fault_of
 from exdd_ray.experiment.share import AssignedTrial
 from exdd_ray.experiment.trial import run_trial
 from exdd_ray.experiment.workshop import Workshop
@@ -67,7 +67,7 @@ class RayTrials:
         share = trial_share(min(self.at_once, max(len(trials), 1)))
         task = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus)(_run)
         waiting, faults = list(trials), []
-        running: list[ray.ObjectRef[str]] = []
+        running: list[ray.ObjectRef[tuple[str, Fault] | None]] = []
         with one_line_errors("a worker cannot run a trial"), workers_log() as log:
             while waiting or running:
                 while waiting and len(running) < share.count:
@@ -76,17 +76,18 @@ class RayTrials:
                 faults += [fault for fault in ray.get(done) if fault]
                 advance(len(done))
         if faults:
+            name, first = faults[0]
             more = f" (and {len(faults) - 1} more trials failed)" * (len(faults) > 1)
-            raise UserError(f"{faults[0]}{more}")
+            raise replace(first, line=f"{first.line}{more}").told(name)
 
 
-def _run(trial: AssignedTrial, store: Store, threads: int, log: Queue) -> str:
-    """Run a trial: why it failed, or nothing. As an exception it would lose its cause on the way."""
+def _run(trial: AssignedTrial, store: Store, threads: int, log: Queue) -> tuple[str, Fault] | None:
+    """Run a trial: its name and why it failed, or nothing."""
     torch.set_num_threads(threads)
     name = f"{trial.trial.name}, seed {trial.trial.config.seed}"
     try:
         with told_to(log, f"{name}: "):
             run_trial(trial.trial, trial.universe, Workshop(store))
     except Exception as error:
-        return f"{name}: {one_line(error)}"
-    return ""
+        return name, fault_of(error)
+    return None

@@ -18,6 +18,7 @@ from ray.tune.experiment import Trial
 
 from exdd_ray.edge.cluster import one_line_errors, require_shared
 from exdd_ray.edge.trials import trial_share
+from exdd_ray.errors import Fault
 from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.progress import Advance
 from exdd_ray.store.artifact import Store
@@ -69,7 +70,7 @@ class TuneTrials:
     storage: str
     at_once: int | None = None
 
-    def __call__(self, trials: Sequence[PlannedTrial], workshop: Workshop, advance: Advance) -> Mapping[str, str]:
+    def __call__(self, trials: Sequence[PlannedTrial], workshop: Workshop, advance: Advance) -> Mapping[str, Fault]:
         """Run every trial in a worker that reaches the store by its path; tells why those failed that did.
 
         Light trials come to a worker several at a time. Those that are lost with a worker are run again one by one, so
@@ -83,12 +84,12 @@ class TuneTrials:
 
     def _run(
         self, batches: Sequence[Sequence[PlannedTrial]], workshop: Workshop, advance: Advance
-    ) -> tuple[dict[str, str], list[PlannedTrial]]:
+    ) -> tuple[dict[str, Fault], list[PlannedTrial]]:
         """Errors by key, and the trials that were lost with others of their batch."""
         work = tune.with_parameters(_run, batches=list(batches), place=place_of(workshop))
         space = {"batch": tune.grid_search(list(range(len(batches))))}
 
-        errors: dict[str, str] = {}
+        errors: dict[str, Fault] = {}
         lost: list[PlannedTrial] = []
 
         def note(one: Ended) -> None:
@@ -96,7 +97,7 @@ class TuneTrials:
             if one.error and len(batch) > 1:
                 lost.extend(batch)
                 return
-            errors.update({batch[0].key: one.error} if one.error else one.metrics["errors"])
+            errors.update({batch[0].key: Fault(one.error)} if one.error else one.metrics["errors"])
             advance(len(batch))
 
         fit(work, space, tune.TuneConfig(num_samples=1), self.storage, self.at_once, note, device=workshop.device)

@@ -56,6 +56,12 @@ class SweepResults:
         return next((point for point in self.points if point.chosen), None)
 
     @property
+    def traces(self) -> dict[str, str]:
+        """Why trials failed by a programming error -> the first one's traceback."""
+        rows = reversed(self.trials.select(["error", "traceback"]).to_pylist())
+        return {row["error"]: row["traceback"] for row in rows if row["traceback"]}
+
+    @property
     def reasons(self) -> dict[str, int]:
         """Why trials failed -> how many."""
         return dict(Counter(row for row in self.trials["error"].to_pylist() if row))

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from exdd_ray.errors import one_line
+from exdd_ray.errors import Fault, fault_of
 from exdd_ray.experiment.stored import stored_trial
 from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.progress import Advance
@@ -14,16 +14,17 @@ from exdd_ray.sweep.rates import keep_rates
 from exdd_ray.sweep.shared import make_shared
 
 # Puts the results of trials into the store; tells why those failed that did, by key.
-TrialRunner = Callable[[Sequence[PlannedTrial], Workshop, Advance], Mapping[str, str]]
+TrialRunner = Callable[[Sequence[PlannedTrial], Workshop, Advance], Mapping[str, Fault]]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial of a sweep gave: its artifact, or why there is none."""
+    """What a trial of a sweep gave: its artifact, or why there is none, with the traceback of a programming error."""
 
     planned: PlannedTrial
     artifact: Artifact | None
     error: str
+    trace: str = ""
 
 
 def run_plan(plan: Plan, workshop: Workshop, run: TrialRunner | None = None) -> list[Outcome]:
@@ -36,7 +37,7 @@ def run_plan(plan: Plan, workshop: Workshop, run: TrialRunner | None = None) -> 
     measured = make_shared(plan, workshop)
     waiting = list({one.key: one for one in plan.trials if one.assigned and store.find(one.key) is None}.values())
     started = time.perf_counter()
-    errors: Mapping[str, str] = {}
+    errors: Mapping[str, Fault] = {}
     if waiting:
         with workshop.progress("trials", len(waiting)) as advance:
             errors = (run or run_here)(waiting, workshop, advance)
@@ -45,7 +46,7 @@ def run_plan(plan: Plan, workshop: Workshop, run: TrialRunner | None = None) -> 
     return [outcome_of(one, workshop, errors) for one in plan.trials]
 
 
-def run_here(trials: Sequence[PlannedTrial], workshop: Workshop, advance: Advance) -> dict[str, str]:
+def run_here(trials: Sequence[PlannedTrial], workshop: Workshop, advance: Advance) -> dict[str, Fault]:
     """Run trials one after another in this process; a TrialRunner."""
     errors = {}
     for planned in trials:
@@ -55,19 +56,19 @@ def run_here(trials: Sequence[PlannedTrial], workshop: Workshop, advance: Advanc
     return errors
 
 
-def run_planned(planned: PlannedTrial, workshop: Workshop) -> str:
+def run_planned(planned: PlannedTrial, workshop: Workshop) -> Fault | None:
     """Put a trial's result into the store: why that failed, or nothing."""
     assert planned.assigned is not None
     try:
         stored_trial(planned.trial, planned.assigned.universe, workshop)
     except Exception as error:  # whatever it is, the other trials go on
-        return one_line(error)
-    return ""
+        return fault_of(error)
+    return None
 
 
-def outcome_of(planned: PlannedTrial, workshop: Workshop, errors: Mapping[str, str]) -> Outcome:
+def outcome_of(planned: PlannedTrial, workshop: Workshop, errors: Mapping[str, Fault | None]) -> Outcome:
     """A trial's result in the store, or why there is none."""
     artifact = workshop.store.find(planned.key) if planned.key else None
     lost = "its result is not in the store: do the workers reach it by this path?"
-    error = "" if artifact else planned.error or errors.get(planned.key) or lost
-    return Outcome(planned, artifact, error)
+    fault = Fault(planned.error) if planned.error else errors.get(planned.key) or Fault(lost)
+    return Outcome(planned, artifact, *(("", "") if artifact else (fault.line, fault.trace)))

@@ -54,6 +54,13 @@ def test_what_a_worker_cannot_do_is_one_line(embedding, tmp_path):
         RaySlices(1)(Store(tmp_path), [replace(embedding.jobs[0], features=gone)], print)
 
 
+def test_a_workers_programming_error_brings_its_traceback(embedding, tmp_path):
+    with pytest.raises(UserError, match=r"\Aa worker cannot embed: \w+: [^\n]*\.py:\d+, in \w+\)\Z") as error:
+        RaySlices(1)(Store(tmp_path), [replace(embedding.jobs[0], features=None)], print)
+    assert "Traceback (most recent call last)" in error.value.trace
+    assert "make_slice" in error.value.trace
+
+
 def test_work_for_a_gpu_is_refused_where_the_cluster_has_none(embedding, tmp_path):
     if ray.cluster_resources().get("GPU"):
         pytest.skip("this cluster has a GPU")

@@ -39,6 +39,17 @@ def test_tune_gives_the_table_of_one_process(tmp_path):
     assert not [key for key in store.made if key.startswith("trial-")]  # the workers made them
 
 
+def test_a_programming_error_in_a_worker_is_kept_with_its_traceback(tmp_path):
+    loaded, workshop = small_sweep(tmp_path, seeds=[0], space={"count": [0]}), Workshop(Store(tmp_path / "store"))
+    (planned,) = plan_sweep(loaded, workshop).trials
+    (tmp_path / "out").mkdir()
+    broken = replace(planned, assigned=replace(planned.assigned, universe=None))
+    (fault,) = TuneTrials(str(tmp_path / "out"))([broken], workshop, print).values()
+    assert fault.line.startswith("AttributeError: ") or fault.line.startswith("TypeError: ")
+    assert "Traceback (most recent call last)" in fault.trace
+    assert "stored_trial" in fault.trace
+
+
 def test_a_trial_whose_worker_is_killed_is_run_again(tmp_path):
     told, marker = [], tmp_path / "marker"
 

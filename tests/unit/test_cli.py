@@ -220,7 +220,7 @@ def test_a_results_folder_that_cannot_be_written(run, tmp_path):
 
 def test_help_lists_the_keys(capsys):
     with pytest.raises(SystemExit):
-        main(["run", "--help"])
+        main(["run", "--help", "all"])
     assert "detector.bank.negative.rate=" in capsys.readouterr().out
 
 

@@ -20,6 +20,7 @@ from exdd_ray.experiment.trial import assign, mask_givers
 from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.store.arrays import read_arrays
 from exdd_ray.store.artifact import Store
+from exdd_ray.sweep import run as sweep_run
 from exdd_ray.sweep.results import check_folder, write_sweep
 from exdd_ray.sweep.space import points_ahead
 from exdd_ray.sweep.sweep import plan_sweep, run_sweep
@@ -122,6 +123,27 @@ def test_a_sweep_gets_a_folder_of_its_own_and_resume_goes_on_in_it(swept, monkey
     assert Path("runs/small/latest").resolve().name == second[-1]
     assert (Path("runs/small") / first[0] / "report.html").exists()
     assert len(folders("seeds=[0]", "--resume")) == 3  # no sweep with these overrides is there
+
+
+def test_a_programming_error_in_a_trial_is_kept_with_its_traceback(tmp_path, monkeypatch, capsys):
+    small_sweep(tmp_path, seeds=[0], space={"bank.negative.rate": [0.05, 0.1]})
+    good = sweep_run.stored_trial
+
+    def fails(trial, *others):
+        return 1 / 0 if trial.config.detector.bank.negative.rate == 0.1 else good(trial, *others)
+
+    monkeypatch.setattr(sweep_run, "stored_trial", fails)
+    options = ["sweep", str(tmp_path / "sweep.yaml"), "--here", f"output={tmp_path}/out"]
+    assert main(options) == 0
+    said = capsys.readouterr()
+    assert "1 failed: ZeroDivisionError: division by zero (test_sweep_run.py:" in said.out
+    assert "--debug" in said.err
+    assert "Traceback" not in said.err
+    assert main([*options, "--debug"]) == 0
+    assert "return 1 / 0 if" in capsys.readouterr().err
+    done, failed = pq.read_table(tmp_path / "out/trials.parquet").to_pylist()
+    assert (done["state"], done["traceback"], failed["state"]) == ("done", "", "failed")
+    assert "return 1 / 0 if" in failed["traceback"]
 
 
 def test_a_folder_that_was_being_written_is_written_again(swept, tmp_path):
