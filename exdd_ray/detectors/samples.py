@@ -5,7 +5,7 @@ An image is known by its file and by what is in it, never by its id, which anoth
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import pyarrow as pa
@@ -81,6 +81,10 @@ class Embedder:
     device: str | None = None
     _known: dict[str, Embedding] = field(default_factory=dict)
 
+    @cached_property
+    def _universe_rows(self) -> list[CatalogRow]:
+        return [] if self.universe is None else catalog_rows(self.universe)
+
     def orderer(
         self, embedding: Embedding, at: np.ndarray
     ) -> Callable[[int, int, Rounds, np.ndarray | None], CoresetOrder] | None:
@@ -112,7 +116,8 @@ class Embedder:
 
     def embedding(self, catalog: pa.Table) -> Embedding:
         """The embedding of a whole catalog, row by row; made again where a file has changed since."""
-        key = digest([image_names(catalog_rows(catalog)), weights_digest(self.features)])
+        rows = self._universe_rows if catalog is self.universe else catalog_rows(catalog)
+        key = digest([image_names(rows), weights_digest(self.features)])
         if key not in self._known:
             self._known[key] = self.embed(catalog, self.features)
         return self._known[key]
