@@ -13,6 +13,7 @@ from exdd_ray.detectors.bank import Points
 from exdd_ray.detectors.samples import Embedder, Samples
 from exdd_ray.errors import DataError
 from exdd_ray.features.prepare import cover_mask
+from exdd_ray.store.contents import content_digests
 from exdd_ray.store.hashes import digest
 
 BATCH = "defect"
@@ -20,12 +21,15 @@ BATCH = "defect"
 
 def masked_patches(samples: Samples, embedder: Embedder) -> np.ndarray:
     """Which patches of n defective images their masks touch: bool [n x P]. Raises DataError where a mask is missing."""
-    covered = []
+    grid, covered = samples.embedding.grid, []
     for row in samples.rows:
         if row.mask is None:
             raise DataError(f"{row.image}: the positive bank needs a mask for every defect, and this one has none")
-        mask = read_row_mask(row, embedder.features.working_size)
-        covered.append(cover_mask(mask, embedder.features, samples.embedding.grid).reshape(-1))
+        key = (*content_digests([row.mask]), row, grid)
+        if key not in embedder.covers:
+            mask = read_row_mask(row, embedder.features.working_size)
+            embedder.covers[key] = cover_mask(mask, embedder.features, grid).reshape(-1)
+        covered.append(embedder.covers[key])
     return np.stack(covered)
 
 

@@ -14,7 +14,7 @@ from exdd_ray.banks.coreset import CoresetOrder
 from exdd_ray.banks.coreset import Progress as Rounds
 from exdd_ray.banks.search import Neighbours
 from exdd_ray.banks.vectors import VectorBlocks
-from exdd_ray.config.detector import FeaturesConfig
+from exdd_ray.config.detector import FeaturesConfig, Size
 from exdd_ray.data.catalog import REAL, CatalogRow, catalog_rows
 from exdd_ray.features.backbone import weights_digest
 from exdd_ray.features.embed import Embedding, SliceRunner, embed, image_names
@@ -69,6 +69,8 @@ class Embedder:
         order: makes the greedy orders of whole images' vectors; None is this process.
         search: searches banks exactly; None is this process.
         device: where slices are computed; None is this process's device.
+        covers: the patches bool [P] that masks touch, by the mask's contents, its row and the grid: masks that were
+            read before.
     """
 
     store: Store
@@ -79,6 +81,7 @@ class Embedder:
     order: ImageOrderer | None = None
     search: Searcher | None = None
     device: str | None = None
+    covers: dict[tuple[str, CatalogRow, Size], np.ndarray] = field(default_factory=dict, repr=False)
     _known: dict[str, Embedding] = field(default_factory=dict)
 
     @cached_property

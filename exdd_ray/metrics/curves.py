@@ -45,7 +45,7 @@ def detection(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None
 
     Raises DataError where only one class is present: AUROC and AP are undefined then.
     """
-    from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
+    from sklearn.metrics import auc, precision_recall_curve, roc_curve
 
     _require_both(labels, weights)
     fpr, tpr, _ = roc_curve(labels, scores, sample_weight=weights)
@@ -54,7 +54,7 @@ def detection(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None
     best = int(np.argmax(f1))
     return Detection(
         auroc=float(auc(fpr, tpr)),
-        ap=float(average_precision_score(labels, scores, sample_weight=weights)),
+        ap=float(max(0.0, -np.sum(np.diff(recall) * precision[:-1]))),  # as scikit-learn, which would sort once more
         f1=float(f1[best]),
         threshold=float(thresholds[best]),
         precision=float(precision[best]),
