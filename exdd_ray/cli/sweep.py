@@ -84,7 +84,7 @@ def run_sweep_with(arguments: argparse.Namespace, over: Mapping[str, Any] | None
     folder = results_folder(loaded, resume=arguments.resume)
     remove_unfinished(folder, keep_search=arguments.resume)
     search = None if arguments.here else _search(folder, arguments)
-    results = run_sweep(loaded, plan, workshop, run=_runner(loaded, plan, folder, arguments), search=search)
+    results = run_sweep(loaded, plan, workshop, run=_runner(loaded, folder, arguments), search=search)
     write_sweep(folder, results)
     places = track_sweep(folder)
     with terminal_progress("writing the report", 1) as advance:
@@ -123,25 +123,16 @@ def _workshop(loaded: "LoadedSweep", arguments: argparse.Namespace) -> "Workshop
     return cluster_workshop(store)
 
 
-def _runner(loaded: "LoadedSweep", plan: "Plan", folder: Path, arguments: argparse.Namespace) -> "TrialRunner | None":
-    """Who runs the trials: Ray Tune, or None: this process, one after another.
-
-    Where there are trials to run, the cluster starts while what they share is made.
-    """
-    from exdd_ray.sweep.plan import TRIALS
-
+def _runner(loaded: "LoadedSweep", folder: Path, arguments: argparse.Namespace) -> "TrialRunner | None":
+    """Who runs the trials: Ray Tune, or None: this process, one after another."""
     if arguments.here:
         return None
-    if plan.missing(TRIALS):
-        from exdd_ray.edge.cluster import connect_meanwhile
-
-        connect_meanwhile(_address(arguments))
 
     def run(trials: "Sequence[PlannedTrial]", workshop: "Workshop", advance: "Advance") -> "Mapping[str, Fault]":
         from exdd_ray.edge.cluster import connect
         from exdd_ray.edge.tune import TuneTrials, tune_storage
 
-        connect(_address(arguments))
+        connect(_address(arguments))  # a cluster of this machine is started here, when there are trials to run
         return TuneTrials(tune_storage(workshop, folder), loaded.sweep.searcher.at_once)(trials, workshop, advance)
 
     return run

@@ -2,9 +2,8 @@
 
 import os
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import ray
@@ -18,7 +17,6 @@ from exdd_ray.errors import ConfigError, Fault, UserError, one_line
 LOCAL = "local"
 START_SECONDS = 600  # a cloud's new machine comes within
 RESTARTS = 3  # of an actor that is lost; one that dies each time shall not do so for ever
-_connecting = threading.Lock()
 
 
 def connect(address: str | None = None) -> None:
@@ -28,26 +26,15 @@ def connect(address: str | None = None) -> None:
     """
     # An error reaches who asked; the answers beside it, which nobody reads any more, would be printed with tracebacks.
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
-    with _connecting:
-        if ray.is_initialized():
-            return
-        if address != LOCAL:
-            require_cluster(address)
-        try:
-            ray.init(address=address, log_to_driver=False, include_dashboard=False if address == LOCAL else None)
-        except (ConnectionError, ValueError, RuntimeError, RayError) as error:
-            where = address or os.environ.get("RAY_ADDRESS") or "the default address"
-            raise UserError(f"no Ray cluster at {where}: {' '.join(str(error).split())}") from error
-
-
-def connect_meanwhile(address: str | None) -> None:
-    """Begin to connect beside other work, which later calls `connect`; that waits, or fails again, with the reason."""
-
-    def begin() -> None:
-        with suppress(UserError):
-            connect(address)
-
-    threading.Thread(target=begin, name="connecting").start()
+    if ray.is_initialized():
+        return
+    if address != LOCAL:
+        require_cluster(address)
+    try:
+        ray.init(address=address, log_to_driver=False, include_dashboard=False if address == LOCAL else None)
+    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+        where = address or os.environ.get("RAY_ADDRESS") or "the default address"
+        raise UserError(f"no Ray cluster at {where}: {' '.join(str(error).split())}") from error
 
 
 def one_thread_workers(workers: int | None = None) -> tuple[int, float]:
