@@ -25,7 +25,7 @@ def masked_patches(samples: Samples, embedder: Embedder) -> np.ndarray:
     for row in samples.rows:
         if row.mask is None:
             raise DataError(f"{row.image}: the positive bank needs a mask for every defect, and this one has none")
-        key = (*content_digests([row.mask]), row, grid)
+        key = (content_digests([row.mask])[0], row, grid)
         if key not in embedder.covers:
             mask = read_row_mask(row, embedder.features.working_size)
             embedder.covers[key] = cover_mask(mask, embedder.features, grid).reshape(-1)
