@@ -16,6 +16,12 @@ python -c 'import aiohttp_cors, ray' 2>/dev/null || {
     echo 'local.sh: jobs need the packages of ray[default]: run it by `uv run cluster/local.sh`' >&2
     exit 1
 }
+for setting in EXDD_DASHBOARD_PORT="$port" EXDD_RAY_PORT="${EXDD_RAY_PORT:-6379}"; do
+    python -c 'import socket, sys; socket.create_server(("", int(sys.argv[1]))).close()' "${setting#*=}" 2>/dev/null || {
+        echo "local.sh: port ${setting#*=} is taken, or none: set ${setting%=*} to a free one" >&2
+        exit 1
+    }
+done
 if [ ! -s "$RAY_AUTH_TOKEN_PATH" ]; then
     (
         umask 077
@@ -27,7 +33,8 @@ fi
 cat <<LINES
 In another shell, once the head has started:
   export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$RAY_AUTH_TOKEN_PATH
-  uv run ray job submit --address http://127.0.0.1:$port --working-dir . -- python sweeps/synth_count.py
+  uv run ray job submit --address http://127.0.0.1:$port --working-dir . -- \
+      python sweeps/synth_count.py store=\$PWD/store output=\$PWD/runs/synth_count
 LINES
 
 exec ray start --head --block --include-dashboard=true --dashboard-host=127.0.0.1 --dashboard-port="$port" \

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -243,3 +244,13 @@ def test_hold_refuses_what_it_cannot_read(arguments, said):
     done = subprocess.run([sys.executable, CLUSTER / "hold.py", *arguments], capture_output=True, text=True)
     assert done.returncode == 2
     assert said in done.stderr
+
+
+def test_a_local_head_says_which_port_is_taken():
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+        place = {**os.environ, "EXDD_DASHBOARD_PORT": str(port)}
+        place["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{place['PATH']}"
+        done = subprocess.run([CLUSTER / "local.sh"], capture_output=True, text=True, timeout=60, env=place)
+    assert done.returncode == 1
+    assert done.stderr == f"local.sh: port {port} is taken, or none: set EXDD_DASHBOARD_PORT to a free one\n"
