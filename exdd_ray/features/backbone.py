@@ -100,8 +100,8 @@ def weights_file(config: FeaturesConfig) -> Path:
         return config.weights
     if config.backbone == BUNDLED:
         return _BUNDLED_FILE
-    if not config.backbone.startswith(_TIMM):
-        _known_name(config.backbone)
+    known = _known_timm if config.backbone.startswith(_TIMM) else _known_name
+    known(config.backbone)
     return _from_environment(config.backbone) or _download(config.backbone)
 
 
@@ -152,6 +152,15 @@ def _truncated(config: FeaturesConfig) -> tuple[nn.Module, bool]:
     except ValueError as error:
         children = ", ".join(child for child, _ in network.named_children())
         raise ConfigError(f"{name} has not all of the layers {config.layers}: it has {children}") from error
+
+
+def _known_timm(backbone: str) -> None:
+    name = backbone.removeprefix(_TIMM)
+    architectures = _timm(backbone).list_models()
+    if ":" not in name and name.split(".")[0] not in architectures:  # a hub's models are named hf-hub:owner/name
+        near = difflib.get_close_matches(name, architectures, n=1)
+        hint = f": did you mean {_TIMM + near[0]!r}?" if near else ""
+        raise ConfigError(f"timm has no backbone {name!r}{hint}")
 
 
 def _known_name(name: str) -> None:

@@ -136,6 +136,7 @@ def mistake(root: Path, capsys: pytest.CaptureFixture[str], *overrides: str) -> 
         (["dataset.root=labels.csv"], "labels.csv: a file; a dataset's root is the folder that its images are in"),
         (["dataset.root=~"], "home: expected train/good"),
         (["features.layers=layer2"], "features.layers: expected a list, as [layer2], not 'layer2'"),
+        (["system=patchcore", "backbone=timm/restnet18"], "did you mean 'timm/resnet18'?"),
         (["dataset.split.defects=1"], "none of the 1 training defects has one: add masks, set a synthesizer"),
     ],
 )
