@@ -17,7 +17,7 @@ _RUNS = Path("runs")
 _TIME = "%Y-%m-%d_%H-%M-%S"
 _STAMP = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
 _ODD = re.compile(r"[^\w.+-]+")
-_LONGEST = 80  # characters of the overrides: file systems take 255 bytes of a name
+_LONGEST = 160  # characters of the overrides: file systems take 255 bytes of a name
 _NOT_OF_THE_EXPERIMENT = ("name", "output", "store", "tracking")
 
 

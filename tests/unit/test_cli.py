@@ -164,8 +164,9 @@ def test_a_folder_with_anything_else_is_never_replaced(run, tmp_path):
 
 
 def test_runs_of_one_experiment_are_kept_side_by_side(run, tmp_path):
-    said = [run(*more)[1] for more in ((), ("scoring.bonus=0.25",), ("scoring.bonus=0.25",))]
-    folders = [Path(re.search("report: (.*)/report.html", out)[1]) for out in said]
+    done = [run(*more) for more in ((), ("scoring.bonus=0.25",), ("scoring.bonus=0.25",))]
+    assert [code for code, *_ in done] == [0, 0, 0], done
+    folders = [Path(re.search("report: (.*)/report.html", out)[1]) for _, out, _ in done]
     assert len(set(folders)) == 3
     assert all((folder / "results.parquet").exists() for folder in folders)
     assert [folder.name.count("scoring.bonus=0.25") for folder in folders] == [0, 1, 1]
