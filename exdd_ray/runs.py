@@ -30,7 +30,8 @@ def new_folder(name: str, overrides: Sequence[str], output: Path | None = None) 
     if output is not None:
         return output.expanduser().absolute()
     parts = [datetime.now().strftime(_TIME), _typed(overrides)]
-    return (_RUNS / name / "_".join(filter(None, parts))).absolute()
+    folder = (_RUNS / name / "_".join(filter(None, parts))).absolute()
+    return next(one for one in _candidates(folder) if not one.exists())  # runs of the store's results take no second
 
 
 def earlier_folders(name: str, overrides: Sequence[str]) -> list[Path]:
