@@ -76,9 +76,10 @@ def plain_loop(jobs: Sequence[ChunkJob], config: InpaintConfig, folder: Path) ->
     pipeline = load_pipeline(config)
     folder.mkdir()
     started = time.perf_counter()
-    for number, scene in enumerate(scene for job in jobs for scene in scenes_of(job)):
-        one_call(pipeline, scene, config).save(folder / f"{number:06d}.png")
-        Image.fromarray(scene.mask.astype(np.uint8) * 255).save(folder / f"{number:06d}_mask.png")
+    for job in jobs:
+        for number, scene in zip(job.numbers, scenes_of(job), strict=True):
+            one_call(pipeline, scene, config).save(folder / f"{job.prompt} {number:06d}.png")
+            Image.fromarray(scene.mask.astype(np.uint8) * 255).save(folder / f"{job.prompt} {number:06d}_mask.png")
     return CHUNK * len(jobs) / (time.perf_counter() - started)
 
 
@@ -108,7 +109,8 @@ def same_images(normal: pa.Table, folder: Path, loop: Path) -> tuple[bool, int]:
     """Whether the loop's images are the pipeline's within one grey level, and the largest difference."""
     made = synthesize(CONFIG, normal, normal.slice(0, 0), 0, Store(folder))
     worst = 0
-    for sample, file in zip(made.samples, sorted(loop.glob("*[0-9].png")), strict=True):
+    for sample in made.samples:
+        file = loop / f"{sample.prompt} {sample.row.id.rpartition('/')[2]}.png"
         worst = max(worst, int(np.abs(read_image(sample.row.image).astype(int) - read_image(str(file))).max()))
     return worst <= 1, worst
 

@@ -1,6 +1,8 @@
 """Embedding slices with Ray Data: an actor pool makes the artifacts that threads would make in one process."""
 
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,21 +15,25 @@ from exdd_ray.errors import Fault, fault_of
 from exdd_ray.features.embed import SliceJob, make_slice
 from exdd_ray.store.artifact import Store
 
+_TOGETHER = 2  # slices of a task: the first is written while the second is computed
+
 
 class _SliceMaker:
     """An actor that embeds slices on one thread and keeps its backbone loaded."""
 
     def __init__(self, store: Store) -> None:
-        torch.set_num_threads(1)
         self._store = store
+        self._turn = threading.Semaphore()
+        self._pool = ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return {"images": [len(job.rows) for job in batch["job"]], "fault": [self._fault(job) for job in batch["job"]]}
+        images = [len(job.rows) for job in batch["job"]]
+        return {"images": images, "fault": list(self._pool.map(self._fault, batch["job"]))}
 
     def _fault(self, job: SliceJob) -> Fault | None:
         """Make a slice: why it could not be, or nothing."""
         try:
-            make_slice(self._store, job)
+            make_slice(self._store, job, self._turn)
         except Exception as error:
             return fault_of(error)
         return None
@@ -55,12 +61,12 @@ class RaySlices:
         workers, cpus = one_thread_workers(self.workers)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
-        rows = ray.data.from_items([{"job": job} for job in jobs], override_num_blocks=len(jobs))
+        rows = ray.data.from_items([{"job": job} for job in jobs], override_num_blocks=-(-len(jobs) // _TOGETHER))
         made = rows.map_batches(
             _SliceMaker,
-            batch_size=1,
+            batch_size=_TOGETHER,
             fn_constructor_args=(store.again(),),
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers, len(jobs))),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers, -(-len(jobs) // _TOGETHER))),
             num_cpus=cpus,
             num_gpus=self.gpus if jobs[0].device != CPU else None,
         )

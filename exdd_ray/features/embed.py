@@ -7,6 +7,7 @@ number of threads, processes or machines give the same bits, and what was made i
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +39,7 @@ SLICE = 16
 VERSION = 6
 _FORWARD = 2  # images in one forward pass on a CPU: the activations of more leave its caches, and fill the memory
 _VECTORS = "vectors.arrow"
+_ALONE: AbstractContextManager[Any] = nullcontext()
 
 ImageName = tuple[str, str]  # file, and hash of its content with what of it is looked at, and how
 SliceRunner = Callable[[Store, Sequence["SliceJob"], Callable[[int], None]], None]
@@ -201,25 +203,39 @@ def feature_space(features: FeaturesConfig) -> tuple[str, ...]:
 
 
 def run_on_threads(store: Store, jobs: Sequence[SliceJob], advance: Callable[[int], None]) -> None:
-    """Compute slices side by side, each on one thread."""
+    """Compute slices side by side, each on one thread; one more may wait for the disk meanwhile."""
     with (
         one_thread_each() as threads,
-        ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+        ThreadPoolExecutor(threads + 1, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
-        for job, _ in zip(jobs, pool.map(lambda job: make_slice(store, job), jobs), strict=True):
+        turn = threading.Semaphore(threads)
+        for job, _ in zip(jobs, pool.map(lambda job: make_slice(store, job, turn), jobs), strict=True):
             advance(len(job.rows))
 
 
-def make_slice(store: Store, job: SliceJob) -> Artifact:
-    """The artifact of one slice: vectors [n x P x D] of its readable images, and the reasons of the others."""
+def make_slice(store: Store, job: SliceJob, turn: AbstractContextManager[Any] = _ALONE) -> Artifact:
+    """The artifact of one slice: vectors [n x P x D] of its readable images, and the reasons of the others.
+
+    Args:
+        turn: is held while the slice is computed, and not while it is written.
+    """
     limit_heap()
     for origin in {row.origin for row in job.rows} - {REAL}:
         store.find(origin)  # where synthetic images were painted elsewhere, their files are to be fetched
     with one_thread_each():
-        return store.make(job.recipe, lambda folder: _build_slice(job, folder))
+        return store.make(job.recipe, lambda folder: _build_slice(job, folder, turn))
 
 
-def _build_slice(job: SliceJob, folder: Path) -> dict[str, Any]:
+def _build_slice(job: SliceJob, folder: Path, turn: AbstractContextManager[Any]) -> dict[str, Any]:
+    with turn:
+        vectors, metadata = _computed(job)
+    if vectors is not None:
+        write_arrays(folder / _VECTORS, {"vectors": vectors})
+    return metadata
+
+
+def _computed(job: SliceJob) -> tuple[np.ndarray | None, dict[str, Any]]:
+    """Vectors of a slice's readable images, if there are any, and what the artifact says of them."""
     images: list[np.ndarray] = []
     places: list[int] = []
     reasons: dict[int, str] = {}
@@ -231,13 +247,12 @@ def _build_slice(job: SliceJob, folder: Path) -> dict[str, Any]:
             reasons[i] = error.reason
     _require_unchanged(job)
     metadata: dict[str, Any] = {"rows": len(job.rows), "reasons": reasons}
-    if images:
-        vectors, grid = _patches(images, job.features, job.device)
-        finite = np.isfinite(vectors).all(axis=(1, 2))
-        reasons |= {places[at]: f"its features are not finite in {vectors.dtype}" for at in np.flatnonzero(~finite)}
-        write_arrays(folder / _VECTORS, {"vectors": vectors if finite.all() else vectors[finite]})
-        metadata |= {"grid": grid, "dim": vectors.shape[-1]}
-    return metadata
+    if not images:
+        return None, metadata
+    vectors, grid = _patches(images, job.features, job.device)
+    finite = np.isfinite(vectors).all(axis=(1, 2))
+    reasons |= {places[at]: f"its features are not finite in {vectors.dtype}" for at in np.flatnonzero(~finite)}
+    return vectors if finite.all() else vectors[finite], metadata | {"grid": grid, "dim": vectors.shape[-1]}
 
 
 def _require_unchanged(job: SliceJob) -> None:
