@@ -1,5 +1,6 @@
 """The folders of results: a new one for every run, under the name of its experiment, and a link to the latest."""
 
+import json
 import os
 import re
 import shutil
@@ -10,7 +11,8 @@ from datetime import datetime
 from itertools import count
 from pathlib import Path
 
-from exdd_ray.errors import UserError
+from exdd_ray.errors import ConfigError, UserError
+from exdd_ray.store.mirror import is_remote
 
 LATEST = "latest"
 _RUNS = Path("runs")
@@ -39,6 +41,32 @@ def earlier_folders(name: str, overrides: Sequence[str]) -> list[Path]:
     suffix = f"_{typed}" if (typed := _typed(overrides)) else ""
     found = (_RUNS / name).absolute().glob("*")
     return sorted((one for one in found if _STAMP.sub("", one.name, count=1) == suffix), reverse=True)
+
+
+def in_copied_folder() -> bool:
+    """Whether this process is a Ray job's, whose working folder is a copy that goes with the job."""
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
+    return bool((job.get("runtime_env") or {}).get("working_dir"))
+
+
+def require_lasting(store: str, output: Path | None, *, mirrored: bool = False, submitted: bool = False) -> None:
+    """Raise ConfigError where a job's store or results would lie in its copied folder, and so be lost.
+
+    Args:
+        mirrored: results are also kept in a store that is a URI.
+        submitted: what is run will be a job; else it is one where this process is.
+    """
+    if not (submitted or in_copied_folder()):
+        return
+    places: dict[str, str | Path | None] = {"store": store}
+    if not (mirrored and is_remote(store)):
+        places["output"] = output
+    for key, place in places.items():
+        if place is None or not (is_remote(str(place)) or Path(place).expanduser().is_absolute()):
+            raise ConfigError(
+                f"a job works in a copy of this folder that is lost at its end: {key}={place or ''} must be the whole "
+                f"path of a folder that every node reaches, as {key}=$PWD/{key}"
+            )
 
 
 def require_free(folder: Path) -> None:

@@ -17,7 +17,7 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args: Sequence[str] | None = None, namespace: None = None) -> Any:  # type: ignore[override]
         """As argparse does, with `key=value` anywhere, as after an option that takes several values.
 
-        They are the namespace's `overrides`, of a command that has them.
+        They are the namespace's `overrides`, of a command that has them; `words` are all that was given.
         """
         words = list(sys.argv[1:] if args is None else args)
         keys = [word for word in words if _KEY_AND_VALUE.match(word)] if self._takes_keys(words) else []
@@ -26,6 +26,7 @@ class Parser(argparse.ArgumentParser):
             self.error(_unrecognized(rest, self._options(words)))
         if keys:
             found.overrides = [*keys, *found.overrides]
+        found.words = words
         return found
 
     def error(self, message: str) -> NoReturn:

@@ -77,11 +77,12 @@ def run_experiment(arguments: argparse.Namespace) -> int:
     from exdd_ray.cli.tables import print_results
     from exdd_ray.config.load import load_run
     from exdd_ray.experiment.run import run_trials, summary, write_results
-    from exdd_ray.runs import mark_latest, new_folder, require_free
+    from exdd_ray.runs import mark_latest, new_folder, require_free, require_lasting
     from exdd_ray.store.artifact import open_store
 
     started = time.perf_counter()
     loaded = load_run(*config_and_overrides(arguments))
+    require_lasting(loaded.run.store, loaded.run.output)
     folder = new_folder(loaded.run.name, loaded.overrides, loaded.run.output)
     require_free(folder)
     store = open_store(loaded.run.store)

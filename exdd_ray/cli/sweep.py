@@ -45,6 +45,12 @@ def add_sweep_options(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="a Ray cluster: `auto` or an address (default: that of the job or of RAY_ADDRESS, else one started here)",
     )
+    parser.add_argument(
+        "--submit",
+        metavar="URL",
+        help="check the sweep here, then run it as a job of the Ray cluster whose dashboard this is, on a copy of this "
+        "folder without what git ignores",
+    )
     parser.add_argument("--here", action="store_true", help="without Ray: one trial after another in this process")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object on the last line")
 
@@ -68,13 +74,17 @@ def run_sweep_with(arguments: argparse.Namespace, over: Mapping[str, Any] | None
     """Plan a sweep, print the plan, run it, write and print the results."""
     from exdd_ray.cli.progress import terminal_progress
     from exdd_ray.report.sweep_page import write_sweep_report
-    from exdd_ray.runs import mark_latest
+    from exdd_ray.runs import in_copied_folder, mark_latest, require_lasting
     from exdd_ray.sweep.results import RESULTS, digest_of, remove_unfinished, results_folder, write_sweep
     from exdd_ray.sweep.space import load_sweep
     from exdd_ray.sweep.sweep import plan_sweep, run_sweep
     from exdd_ray.tracking.sweep import check_tracking, track_sweep
 
     loaded = load_sweep(find_config(arguments.config, [SWEEPS]), arguments.overrides, dict(over or {}))
+    submitted = arguments.submit is not None and not in_copied_folder()  # the job has the same words, and runs
+    require_lasting(loaded.sweep.store, loaded.sweep.output, mirrored=True, submitted=submitted)
+    if submitted:
+        return _submit(arguments, script=over is not None)
     workshop = _workshop(loaded, arguments)
     plan = plan_sweep(loaded, workshop)
     _print_plan(plan, loaded)
@@ -101,6 +111,19 @@ def run_sweep_with(arguments: argparse.Namespace, over: Mapping[str, Any] | None
     if arguments.json:
         print(json.dumps({**digest_of(results), "seconds": round(results.seconds, 3)}))
     return 0 if results.chosen else 1
+
+
+def _submit(arguments: argparse.Namespace, *, script: bool) -> int:
+    """Run the line that this process was given as a job; its exit code."""
+    from exdd_ray.edge.jobs import submit
+    from exdd_ray.errors import ConfigError
+
+    program = ["-m", "exdd_ray.cli.main"]
+    if script:
+        program = [os.path.relpath(sys.argv[0])]
+        if program[0].startswith(os.pardir):
+            raise ConfigError(f"{program[0]} is not in this folder, which is what goes along with a job")
+    return submit(arguments.submit, ["python", *program, *arguments.words], Path.cwd())
 
 
 def _workshop(loaded: "LoadedSweep", arguments: argparse.Namespace) -> "Workshop":

@@ -47,12 +47,13 @@ def run_synth(arguments: argparse.Namespace) -> int:
     from exdd_ray.experiment.synth import run_syntheses, write_samples
     from exdd_ray.experiment.workshop import Workshop
     from exdd_ray.report.contact_sheet import write_contact_sheet
-    from exdd_ray.runs import mark_latest, new_folder, require_free, write_whole
+    from exdd_ray.runs import mark_latest, new_folder, require_free, require_lasting, write_whole
     from exdd_ray.store.artifact import open_store
     from exdd_ray.tracking.synthesis import log_synthesis
     from exdd_ray.tracking.wandb_runs import tracking_mode
 
     loaded = load_run(*config_and_overrides(arguments, KINDS[::-1]))
+    require_lasting(loaded.run.store, loaded.run.output)
     folder = new_folder(f"{loaded.run.name}-synthesis", loaded.overrides, loaded.run.output)
     require_free(folder)
     mode = tracking_mode() if arguments.wandb else None

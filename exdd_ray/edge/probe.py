@@ -17,7 +17,7 @@ from exdd_ray.errors import UserError
 
 _CLIENT = "ray://"
 _SECONDS = 6.0  # for each of two questions
-_TOKEN = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to that cluster's"
+TOKEN = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to that cluster's"
 
 
 def require_cluster(address: str | None) -> None:
@@ -60,10 +60,10 @@ def _require_answer(place: str, where: str, *, client: bool) -> None:
             ask, question = NodeInfoGcsServiceStub(channel).GetClusterId, GetClusterIdRequest()
         ask(question, timeout=_SECONDS, metadata=(("client_id", "exdd"),))
     except AuthenticationError as error:
-        raise UserError(f"no token for the Ray cluster at {where}: {_TOKEN}") from error
+        raise UserError(f"no token for the Ray cluster at {where}: {TOKEN}") from error
     except grpc.RpcError as error:
         if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-            raise UserError(f"the Ray cluster at {where} refuses the token: {_TOKEN}") from error
+            raise UserError(f"the Ray cluster at {where} refuses the token: {TOKEN}") from error
         raise UserError(f"no Ray cluster at {where}: what listens there is none (the dashboard's port?)") from error
     finally:
         channel.close()

@@ -87,12 +87,18 @@ def test_killed_and_resumed_gives_the_table_of_the_uninterrupted(whole, tmp_path
     assert trials.equals(wanted)
 
 
-def test_a_job_of_a_cluster_gives_the_same_table(whole, head, tmp_path):
-    places = [f"store={tmp_path}/store", f"output={tmp_path}/out", "seeds=[0]"]
-    options = [*SMALL, *places, "--counts", "0", "4"]
-    done = head.submit("python", "sweeps/synth_count.py", *options, working_dir=ROOT, seconds=400)
+def test_a_submitted_sweep_gives_the_same_table(whole, head, tmp_path):
+    env = {key: value for key, value in head.env.items() if key != "RAY_AUTH_MODE"}  # the token is found
+    submitted = command(tmp_path, "--counts", "0", "4", "seeds=[0]", "--submit", head.address)
+    done = subprocess.run(submitted, cwd=ROOT, capture_output=True, text=True, timeout=400, env=env)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     trials, wanted = (pq.read_table(folder / "out/trials.parquet") for folder in (tmp_path, whole[0]))
     assert trials.equals(wanted.take([0, 2]))  # seed 0 of the first two counts
     assert "image auroc" in done.stdout
     assert "report: " in done.stdout
+
+
+def test_a_job_that_would_lose_its_results_is_refused(head):
+    done = head.submit("python", "sweeps/synth_count.py", "--here", working_dir=ROOT, seconds=90)
+    assert done.returncode
+    assert "a copy of this folder that is lost at its end: store=store must be" in done.stdout

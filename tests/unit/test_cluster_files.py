@@ -246,11 +246,20 @@ def test_hold_refuses_what_it_cannot_read(arguments, said):
     assert said in done.stderr
 
 
-def test_a_local_head_says_which_port_is_taken():
+@pytest.mark.parametrize("key", ["EXDD_DASHBOARD_PORT", "EXDD_RAY_PORT"])
+def test_a_local_head_says_which_port_is_taken(key):
+    with socket.create_server(("", 0)) as free:
+        ports = {"EXDD_DASHBOARD_PORT": free.getsockname()[1]}
     with socket.create_server(("", 0)) as server:
-        port = server.getsockname()[1]
-        place = {**os.environ, "EXDD_DASHBOARD_PORT": str(port)}
-        place["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{place['PATH']}"
-        done = subprocess.run([CLUSTER / "local.sh"], capture_output=True, text=True, timeout=60, env=place)
+        port = ports[key] = server.getsockname()[1]
+        assert refused(ports) == f"local.sh: port {port} is taken, or none: set {key} to a free one\n"
+    one = dict.fromkeys(("EXDD_DASHBOARD_PORT", "EXDD_RAY_PORT"), port)
+    assert "set EXDD_RAY_PORT to a free one" in refused(one)
+
+
+def refused(ports):
+    place = {**os.environ, **{key: str(port) for key, port in ports.items()}}
+    place["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{place['PATH']}"
+    done = subprocess.run([CLUSTER / "local.sh"], capture_output=True, text=True, timeout=60, env=place)
     assert done.returncode == 1
-    assert done.stderr == f"local.sh: port {port} is taken, or none: set EXDD_DASHBOARD_PORT to a free one\n"
+    return done.stderr

@@ -1,10 +1,12 @@
 """Folders of results: a run never writes over another one, and the latest is found."""
 
+import json
 import re
 from datetime import datetime
 
 import pytest
 
+from exdd_ray.cli.main import main
 from exdd_ray.errors import UserError
 from exdd_ray.runs import claim, earlier_folders, mark_latest, new_folder, require_free, write_whole
 
@@ -66,3 +68,15 @@ def test_the_latest_is_found_by_its_link_and_by_its_overrides(tmp_path):
 def test_a_folder_of_ones_own_naming_gets_no_link(tmp_path):
     mark_latest(claim(tmp_path / "mine"))
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("command", ["run demo", "synth demo", "sweep synth_count --here"])
+@pytest.mark.parametrize(("places", "lost"), [((), "store=store"), (("store=/x", "output=y"), "output=y")])
+def test_a_job_writes_nothing_into_its_copy_of_the_folder(command, places, lost, tmp_path, monkeypatch, capsys):
+    job = {"runtime_env": {"working_dir": "gcs://_ray_pkg_0.zip"}, "metadata": {}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
+    assert main([*command.split(), *places]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"a copy of this folder that is lost at its end: {lost} " in said
+    assert list(tmp_path.iterdir()) == []
