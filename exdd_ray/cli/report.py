@@ -19,9 +19,13 @@ def report_results(arguments: argparse.Namespace) -> int:
     A run's folder holds scores, and no pictures: its report stays as the run wrote it, and `tables.html` beside it is
     made of the tables.
     """
+    from exdd_ray.errors import ConfigError
     from exdd_ray.report.run_folder import RESULTS
+    from exdd_ray.sweep.results import TRIALS
 
     folder = arguments.folder
+    if not any((folder / name).is_file() for name in (RESULTS, TRIALS)):
+        raise ConfigError(f"{folder}: not the results of a run or a sweep (it has no {RESULTS} and no {TRIALS})")
     if (folder / RESULTS).is_file():
         from exdd_ray.report.compare_page import write_comparison
 

@@ -37,7 +37,9 @@ def add_sweep_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentPa
 
 def add_sweep_options(parser: argparse.ArgumentParser) -> None:
     """Add what every sweep takes: how it is run, and overrides of its config."""
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as dataset.name=ksdd2 or seeds=[0,1,2]")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="KEY=VALUE", help="as dataset.name=ksdd2 or seeds=[0,1,2]"
+    )
     parser.add_argument("--plan", action="store_true", help="print what would be made and what the store has, and stop")
     parser.add_argument("--resume", action="store_true", help="go on with an adaptive search that was cut off")
     parser.add_argument(

@@ -46,6 +46,12 @@ def find_config(given: str, kinds: Sequence[str] = _KINDS, beside: Path | None =
 
 def _unknown(given: str, kinds: Sequence[str]) -> str:
     names = {name: kind for kind in reversed(kinds) for name in bundled_names(kind)}
-    near = difflib.get_close_matches(given, names, n=1)
-    guess = f": did you mean {near[0]!r}?" if near else f" (bundled: {', '.join(bundled_names(kinds[0]))})"
+    near = sorted((name for name in names if given and given in name), key=len)[:3] or difflib.get_close_matches(
+        given, names, n=1
+    )
+    guess = (
+        f": did you mean {' or '.join(map(repr, near))}?"
+        if near
+        else f" (bundled: {', '.join(bundled_names(kinds[0]))})"
+    )
     return f"{given!r} is no YAML file, and no bundled config has this name{guess}"

@@ -136,8 +136,15 @@ def resolve_key(key: str, model: type[BaseModel]) -> str:
         return matches[0]
     if matches:
         raise ConfigError(f"config key {key!r} is ambiguous: {', '.join(matches)}")
-    near = difflib.get_close_matches(key, [*known, *(path.split(".", 1)[-1] for path in known)], n=1)
+    near = [path for path in known if _holds(path.split("."), key.split("."))]
+    near = near or difflib.get_close_matches(key, [*known, *(path.split(".", 1)[-1] for path in known)], n=1)
     raise ConfigError(f"unknown config key {key!r}" + (f": did you mean {near[0]!r}?" if near else ""))
+
+
+def _holds(path: Sequence[str], parts: Sequence[str]) -> bool:
+    """Whether parts occur in a path in their order, others between them."""
+    rest = iter(path)
+    return all(part in rest for part in parts)
 
 
 def set_key(raw: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:

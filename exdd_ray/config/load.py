@@ -215,6 +215,8 @@ def _fault(fault: ErrorDetails, where: str, model: type[ExperimentConfig]) -> st
         return f"{where}.kind: one of {context['expected_tags']}, not {context['tag']!r}"
     if fault["type"] == "union_tag_not_found":
         return f"{where}: say which kind"
+    if fault["type"] in {"model_type", "model_attributes_type"}:
+        return f"{where}: a group of keys (`--help {where}` lists them), not {fault['input']!r}"
     if fault["type"] in {"tuple_type", "list_type"}:
         return f"{where}: expected a list, as [{fault['input']}], not {fault['input']!r}"
     reason = fault["msg"].removeprefix("Value error, ")

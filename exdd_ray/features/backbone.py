@@ -151,7 +151,7 @@ def _truncated(config: FeaturesConfig) -> tuple[nn.Module, bool]:
         return body, name.startswith(_SWIN)
     except ValueError as error:
         children = ", ".join(child for child, _ in network.named_children())
-        raise ConfigError(f"{name} has not all of the layers {config.layers}: it has {children}") from error
+        raise ConfigError(f"{name} has not all of the layers {', '.join(config.layers)}: it has {children}") from error
 
 
 def _known_timm(backbone: str) -> None:

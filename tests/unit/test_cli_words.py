@@ -59,11 +59,30 @@ def test_help_is_short_and_leads_to_the_keys(capsys):
         (["completion", "ksh"], "no shell 'ksh': did you mean 'zsh'?"),
         (["qqqq"], "no command 'qqqq' (one of run, report"),
         ([], "required: COMMAND"),
+        (["sweep"], "required: CONFIG ("),
+        ("unknown config key 'bank.rate': did you mean 'detector.bank.negative.rate'?",),
+        ("detector.scoring: a group of keys (`--help detector.scoring` lists them), not 3",),
     ],
 )
 def test_mistyped_words_get_one_line(words, said, capsys):
     code, text = ends(capsys, *words)
     assert code == 2
+    assert said in text
+    assert len(text.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("bank.rate=1", "unknown config key 'bank.rate': did you mean 'detector.bank.negative.rate'?"),
+        ("scoring=3", "detector.scoring: a group of keys (`--help detector.scoring` lists them), not 3"),
+        ("detector=3", "detector: a group of keys (`--help detector` lists them), not 3"),
+        ("features.layers=layer2", "detector.features.layers: expected a list, as [layer2], not 'layer2'"),
+    ],
+)
+def test_mistyped_keys_get_one_line(key, said, capsys):
+    assert main(["config", "demo", key]) == 2
+    text = capsys.readouterr().err
     assert said in text
     assert len(text.splitlines()) == 1
 

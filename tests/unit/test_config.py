@@ -199,6 +199,8 @@ def test_a_base_by_name(tmp_path):
     ("given", "message"),
     [
         ("foldr", "'foldr' is no YAML file, and no bundled config has this name: did you mean 'folder'?"),
+        ("small", "did you mean 'diffusionad_small'?"),
+        ("visa", "did you mean 'diffusionad_visa' or 'patchcore_visa'?"),
         ("zzz", "bundled: classifier_magnetic_tile, demo"),
         (".", "is a folder, not a config; its images are those of `folder dataset.root=.`"),
     ],

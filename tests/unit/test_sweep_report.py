@@ -289,7 +289,8 @@ def test_command_writes_the_report(folder: Path, capsys: pytest.CaptureFixture[s
 def test_folder_that_is_no_sweep_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for wrong in (tmp_path, tmp_path / "absent"):
         assert main(["report", str(wrong)]) == 2
-        assert capsys.readouterr().err == f"exdd: {wrong}: not the results of a sweep (it has no sweep.yaml)\n"
+        said = "not the results of a run or a sweep (it has no results.parquet and no trials.parquet)"
+        assert capsys.readouterr().err == f"exdd: {wrong}: {said}\n"
     made = make_sweep(tmp_path / "results", **ONE)
     (made / "plan.json").write_text("{")
     with pytest.raises(ArtifactError, match="damaged"):
