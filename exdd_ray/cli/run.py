@@ -73,18 +73,20 @@ def print_config(arguments: argparse.Namespace) -> int:
 
 def run_experiment(arguments: argparse.Namespace) -> int:
     """Run all trials, print the table, write the results' folder."""
-    from exdd_ray.cli.progress import show_log, terminal_progress
-    from exdd_ray.cli.tables import print_results
     from exdd_ray.config.load import load_run
-    from exdd_ray.experiment.run import run_trials, summary, write_results
     from exdd_ray.runs import mark_latest, new_folder, require_free, require_lasting
-    from exdd_ray.store.artifact import open_store
 
     started = time.perf_counter()
     loaded = load_run(*config_and_overrides(arguments))
     require_lasting(loaded.run.store, loaded.run.output)
     folder = new_folder(loaded.run.name, loaded.overrides, loaded.run.output)
     require_free(folder)
+
+    from exdd_ray.cli.progress import show_log, terminal_progress  # what is mistyped need not wait for torch
+    from exdd_ray.cli.tables import print_results
+    from exdd_ray.experiment.run import run_trials, summary, write_results
+    from exdd_ray.store.artifact import open_store
+
     store = open_store(loaded.run.store)
     show_log("exdd_ray.training")
     results = run_trials(loaded.trials, _workshop(store, arguments.ray, arguments.at_once), _say_progress)

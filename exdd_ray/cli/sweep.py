@@ -73,20 +73,25 @@ def run_script(arguments: argparse.Namespace, over: Mapping[str, Any]) -> int:
 
 
 def run_sweep_with(arguments: argparse.Namespace, over: Mapping[str, Any] | None = None) -> int:
-    """Plan a sweep, print the plan, run it, write and print the results."""
-    from exdd_ray.cli.progress import terminal_progress
-    from exdd_ray.report.sweep_page import write_sweep_report
-    from exdd_ray.runs import in_copied_folder, mark_latest, require_lasting
-    from exdd_ray.sweep.results import RESULTS, digest_of, remove_unfinished, results_folder, write_sweep
+    """Check a sweep, then run it here or as a job."""
+    from exdd_ray.runs import in_copied_folder, require_lasting
     from exdd_ray.sweep.space import load_sweep
-    from exdd_ray.sweep.sweep import plan_sweep, run_sweep
-    from exdd_ray.tracking.sweep import check_tracking, track_sweep
 
     loaded = load_sweep(find_config(arguments.config, [SWEEPS]), arguments.overrides, dict(over or {}))
     submitted = arguments.submit is not None and not in_copied_folder()  # the job has the same words, and runs
     require_lasting(loaded.sweep.store, loaded.sweep.output, mirrored=True, submitted=submitted)
-    if submitted:
-        return _submit(arguments, script=over is not None)
+    return _submit(arguments, script=over is not None) if submitted else _run(loaded, arguments)
+
+
+def _run(loaded: "LoadedSweep", arguments: argparse.Namespace) -> int:
+    """Plan a sweep, print the plan, run it, write and print the results."""
+    from exdd_ray.cli.progress import terminal_progress
+    from exdd_ray.report.sweep_page import write_sweep_report
+    from exdd_ray.runs import mark_latest
+    from exdd_ray.sweep.results import RESULTS, digest_of, remove_unfinished, results_folder, write_sweep
+    from exdd_ray.sweep.sweep import plan_sweep, run_sweep
+    from exdd_ray.tracking.sweep import check_tracking, track_sweep
+
     workshop = _workshop(loaded, arguments)
     plan = plan_sweep(loaded, workshop)
     _print_plan(plan, loaded)

@@ -41,21 +41,23 @@ def add_synth_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentPa
 
 def run_synth(arguments: argparse.Namespace) -> int:
     """Make what is missing, print the counts, write `synthesis.html` and `samples.parquet`."""
-    from exdd_ray.cli.progress import terminal_progress
     from exdd_ray.config.load import load_run
-    from exdd_ray.config.quality import QualityConfig
-    from exdd_ray.experiment.synth import run_syntheses, write_samples
-    from exdd_ray.experiment.workshop import Workshop
-    from exdd_ray.report.contact_sheet import write_contact_sheet
     from exdd_ray.runs import mark_latest, new_folder, require_free, require_lasting, write_whole
-    from exdd_ray.store.artifact import open_store
-    from exdd_ray.tracking.synthesis import log_synthesis
-    from exdd_ray.tracking.wandb_runs import tracking_mode
 
     loaded = load_run(*config_and_overrides(arguments, KINDS[::-1]))
     require_lasting(loaded.run.store, loaded.run.output)
     folder = new_folder(f"{loaded.run.name}-synthesis", loaded.overrides, loaded.run.output)
     require_free(folder)
+
+    from exdd_ray.cli.progress import terminal_progress  # what is mistyped need not wait for torch
+    from exdd_ray.config.quality import QualityConfig
+    from exdd_ray.experiment.synth import run_syntheses, write_samples
+    from exdd_ray.experiment.workshop import Workshop
+    from exdd_ray.report.contact_sheet import write_contact_sheet
+    from exdd_ray.store.artifact import open_store
+    from exdd_ray.tracking.synthesis import log_synthesis
+    from exdd_ray.tracking.wandb_runs import tracking_mode
+
     mode = tracking_mode() if arguments.wandb else None
     store = open_store(loaded.run.store)
     workshop = Workshop(store, terminal_progress, paint=_chunk_runner(arguments.ray))
