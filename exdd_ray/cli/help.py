@@ -5,6 +5,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from exdd_ray.cli.parser import leave_unread
+
 if TYPE_CHECKING:
     from exdd_ray.config.experiment import RunConfig
     from exdd_ray.config.keys import Key
@@ -35,7 +37,10 @@ class _Help(argparse.Action):
             text = _keys_below(parser, str(key)) if key else _overview(parser)
         except ConfigError as error:
             parser.error(str(error))
-        print(text)
+        try:
+            print(text, flush=True)
+        except BrokenPipeError:
+            leave_unread()
         parser.exit()
 
 

@@ -9,7 +9,7 @@ from exdd_ray import __version__
 from exdd_ray.cli.compare import add_compare_parser
 from exdd_ray.cli.completion import add_completion_parser
 from exdd_ray.cli.data import add_data_parser
-from exdd_ray.cli.parser import Parser
+from exdd_ray.cli.parser import Parser, leave_unread
 from exdd_ray.cli.report import add_report_parser
 from exdd_ray.cli.run import add_config_parser, add_run_parser
 from exdd_ray.cli.sweep import add_sweep_parser
@@ -64,6 +64,7 @@ def run_command(command: Callable[[], int], *, debug: bool = False) -> int:
         print("exdd: interrupted; what was finished is in the store", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
+        leave_unread()
         return 0
 
 

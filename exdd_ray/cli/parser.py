@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -48,6 +49,11 @@ class Parser(argparse.ArgumentParser):
 
     def _options(self, words: Sequence[str]) -> list[str]:
         return list(self._commanded(words)._option_string_actions)
+
+
+def leave_unread() -> None:
+    """Let what is still to be printed go nowhere: its reader has gone, as `head` does."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _subparsers(action: argparse.Action) -> Iterable[tuple[str, argparse.ArgumentParser]]:
