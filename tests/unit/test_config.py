@@ -122,7 +122,10 @@ def test_seeds_repeat_every_trial_and_a_seed_override_wins(tmp_path):
         ("detector: {kind: classifier, epochs: 0}\n", "detector.epochs: Input should be greater than or equal to 1"),
         ("detector: {kind: classifier, lerning_rate: 1}\n", "did you mean 'detector.learning_rate'"),
         ("detector: {kind: classifier, bank: {}}\n", "detector.bank: not a key of detector.classifier"),
-        ("detector: {kind: classifier, checkpoint: test}\n", "detector: checkpoint=test is a leak"),
+        (
+            "detector: {kind: classifier, checkpoint: test}\n",
+            "detector.checkpoint: Input should be 'last' or 'validation'",
+        ),
         ("detector: {kind: diffusionad}\nsynthesizer: {kind: cutpaste}\n", "bad.yaml: detector.kind=diffusionad makes"),
         ("synthesizer: {count: 3}\n", "synthesizer: say which kind"),
         ("- a\n- b\n", "expected keys and values"),
@@ -200,7 +203,7 @@ def test_a_base_by_name(tmp_path):
     [
         ("foldr", "'foldr' is no YAML file, and no bundled config has this name: did you mean 'folder'?"),
         ("small", "did you mean 'diffusionad_small'?"),
-        ("visa", "did you mean 'diffusionad_visa' or 'patchcore_visa'?"),
+        ("ksdd2_zero", "did you mean 'diag_ksdd2_zero' or 'in_and_out_ksdd2_zero'?"),
         ("zzz", "bundled: classifier_magnetic_tile, demo"),
         (".", "is a folder, not a config; its images are those of `folder dataset.root=.`"),
     ],
