@@ -5,10 +5,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from exdd_ray.data.catalog import CatalogRow
+from exdd_ray.detectors.patch_bank import Predictions
 from exdd_ray.experiment.result import TrialResult, result_record
 from exdd_ray.metrics.difference import Measured, Run
 from exdd_ray.metrics.influence import Scored, influence_on
-from exdd_ray.store.hashes import digest
+from exdd_ray.store.contents import telling_apart
 
 
 def measured(results: Sequence[TrialResult], metric: str) -> dict[Run, Measured]:
@@ -17,17 +19,22 @@ def measured(results: Sequence[TrialResult], metric: str) -> dict[Run, Measured]
     for result in results:
         value = result_record(result)[metric]
         if value is not None:
-            found[_run(result)] = Measured(float(str(value)), influence_on(metric, _scored(result)))
+            config, images = result.trial.config, scored(result.predictions)
+            run = Run(config.seed, json.dumps([config.dataset.name, result.category]), images.key)
+            found[run] = Measured(float(str(value)), influence_on(metric, images))
     return found
 
 
-def _run(result: TrialResult) -> Run:
-    config = result.trial.config
-    tested = digest(sorted(row.id for row in result.predictions.rows))
-    return Run(config.seed, json.dumps([config.dataset.name, result.category]), tested)
+def scored(predictions: Predictions) -> Scored:
+    """The images with their scores; hashes them."""
+    labels = np.array([row.label for row in predictions.rows])
+    return Scored(tuple(contents_of(predictions.rows)), labels, np.asarray(predictions.scores, dtype=np.float64))
 
 
-def _scored(result: TrialResult) -> Scored:
-    rows = result.predictions.rows
-    labels = np.array([row.label for row in rows])
-    return Scored(tuple(row.id for row in rows), labels, np.asarray(result.predictions.scores, dtype=np.float64))
+def contents_of(rows: Sequence[CatalogRow]) -> list[str]:
+    """What images are known by wherever they lie: the hash of their bytes, with the region of one that is cut out."""
+    contents = telling_apart([row.image for row in rows])
+    return [
+        content if row.region is None else f"{content} {list(row.region)}"
+        for row, content in zip(rows, contents, strict=True)
+    ]

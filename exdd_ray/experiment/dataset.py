@@ -18,7 +18,7 @@ from exdd_ray.errors import ConfigError, DataError
 from exdd_ray.procedural.dataset import ProceduralSpec, write_procedural_dataset
 from exdd_ray.progress import Progress
 from exdd_ray.store.artifact import Recipe, Store
-from exdd_ray.store.contents import content_digests
+from exdd_ray.store.contents import telling_apart
 
 PROCEDURAL = "procedural"
 VERSION = 1
@@ -62,10 +62,7 @@ def split_universe(config: ExperimentConfig, universe: pa.Table) -> pa.Table:
 
 def copies(catalog: pa.Table) -> np.ndarray:
     """[N] whether a row of a split catalog is not tested, but its bytes are."""
-    files = catalog["image"].to_pylist()
-    known = zip(files, content_digests(files), strict=True)
-    # files that cannot be read are no copies of each other
-    return tested_copies(catalog, [file if content.startswith("unreadable") else content for file, content in known])
+    return tested_copies(catalog, telling_apart(catalog["image"].to_pylist()))
 
 
 def copy_remarks(config: ExperimentConfig, universe: pa.Table, trained: pa.Table, tested: pa.Table) -> tuple[str, ...]:

@@ -79,7 +79,7 @@ def results_table(results: Sequence[TrialResult]) -> pa.Table:
     """One row a trial and category: its name, seed, counts and metrics (shares between 0 and 1).
 
     `image_f1`, `image_precision`, `image_recall` and `image_threshold` are chosen on the test images, `held_out_...` on
-    held-out training images.
+    held-out training images. Each of the `remarks` has a line.
     """
     return pa.Table.from_pylist([result_record(result) for result in results])
 
@@ -120,6 +120,6 @@ def result_record(result: TrialResult) -> dict[str, object]:
         "test_defects": result.test[1],
         "negative_bank": result.bank_sizes[0],
         "positive_bank": result.bank_sizes[1],
-        "remarks": "; ".join(result.remarks),
+        "remarks": "\n".join(result.remarks),
         "seconds": result.seconds,
     }

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from exdd_ray.config.load import LoadedRun, Trial, resolved_yaml
+from exdd_ray.experiment.compare import contents_of
 from exdd_ray.experiment.fit import trains_alone
 from exdd_ray.experiment.result import TrialResult, results_table
 from exdd_ray.experiment.share import AssignedTrial, share
@@ -18,7 +19,6 @@ from exdd_ray.experiment.trial import assign, prepare_trial, run_trial
 from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.report.page import write_report
 from exdd_ray.runs import write_whole
-from exdd_ray.store.contents import content_digests
 
 
 def run_trials(trials: Sequence[Trial], workshop: Workshop, done: Callable[[TrialResult], None]) -> list[TrialResult]:
@@ -71,10 +71,7 @@ def write_results(folder: Path, loaded: LoadedRun, results: Sequence[TrialResult
 
 
 def predictions_table(results: Sequence[TrialResult]) -> pa.Table:
-    """One row a trial and test image: name, category, seed, image id, hash of its bytes, label, defect, score.
-
-    Two images cut from one file have its hash with their region.
-    """
+    """One row a trial and test image: name, category, seed, image id, what it is known by, label, defect, score."""
     return pa.Table.from_pylist(
         [
             {
@@ -82,7 +79,7 @@ def predictions_table(results: Sequence[TrialResult]) -> pa.Table:
                 "category": result.category,
                 "seed": result.trial.config.seed,
                 "id": row.id,
-                "content": content if row.region is None else f"{content} {list(row.region)}",
+                "content": content,
                 "label": row.label,
                 "defect": row.defect,
                 "score": float(score),
@@ -90,7 +87,7 @@ def predictions_table(results: Sequence[TrialResult]) -> pa.Table:
             for result in results
             for row, content, score in zip(
                 result.predictions.rows,
-                content_digests([row.image for row in result.predictions.rows]),
+                contents_of(result.predictions.rows),
                 result.predictions.scores,
                 strict=True,
             )

@@ -19,6 +19,7 @@ from exdd_ray.detectors import bank, classifier, diffusionad, nearest
 from exdd_ray.detectors.patch_bank import Predictions
 from exdd_ray.device import CPU, compute_device
 from exdd_ray.experiment import pixels
+from exdd_ray.experiment.compare import contents_of, scored
 from exdd_ray.experiment.fit import wants
 from exdd_ray.experiment.result import Evaluation, TrialResult, result_record
 from exdd_ray.experiment.trial import assign, mask_givers, run_trial
@@ -28,10 +29,9 @@ from exdd_ray.features.backbone import normalisation, weights_digest
 from exdd_ray.metrics.curves import Curve
 from exdd_ray.store.arrays import write_arrays
 from exdd_ray.store.artifact import Artifact, Recipe
-from exdd_ray.store.hashes import digest
 from exdd_ray.synthesis import synthesize
 
-VERSION = 5
+VERSION = 6
 CONFIG, CURVES, MAPS, PREDICTIONS = "config.json", "curves.arrow", "maps.arrow", "predictions.parquet"
 _CURVE_POINTS = 200
 _MAPS_EACH = 8
@@ -113,7 +113,7 @@ def _write(folder: Path, result: TrialResult) -> dict[str, Any]:
     write_arrays(folder / CURVES, _curves(evaluations["test"]))
     write_arrays(folder / MAPS, _maps(evaluations["test"].predictions))
     record = result_record(result)
-    tested = digest(sorted(row.id for row in result.predictions.rows))
+    tested = scored(result.predictions).key
     kept = {key: value for key, value in record.items() if key != "name"}
     return {**kept, **_validation(result.validation), "tested": tested}
 
@@ -123,6 +123,7 @@ def _predictions(evaluations: Mapping[str, Evaluation]) -> pa.Table:
         [
             {
                 "id": row.id,
+                "content": content,
                 "split": split,
                 "label": row.label,
                 "defect": row.defect,
@@ -134,7 +135,12 @@ def _predictions(evaluations: Mapping[str, Evaluation]) -> pa.Table:
                 "score": float(score),
             }
             for split, evaluation in evaluations.items()
-            for row, score in zip(evaluation.predictions.rows, evaluation.predictions.scores, strict=True)
+            for row, content, score in zip(
+                evaluation.predictions.rows,
+                contents_of(evaluation.predictions.rows),
+                evaluation.predictions.scores,
+                strict=True,
+            )
         ]
     )
 

@@ -31,7 +31,7 @@ class Run(NamedTuple):
 
     Attributes:
         place: dataset and category.
-        tested: tells the test images apart: on others a metric is another one.
+        tested: tells the test images and their labels apart: on others a metric is another one.
     """
 
     seed: int

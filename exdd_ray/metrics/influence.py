@@ -4,7 +4,10 @@ The variance of a metric over draws of the test images is, to first order, the s
 infinitesimal jackknife; Efron, 1981). Of an AUROC they are the structural components of DeLong et al. (1988).
 """
 
+import hashlib
+import json
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -14,14 +17,20 @@ class Scored:
     """Test images with a detector's scores.
 
     Attributes:
-        images: what tells the N images apart, the same for all detectors.
-        labels: [N] 0 or 1, both present.
+        images: what tells the N images apart, the same for all detectors: what is in them, not their names.
+        labels: [N] 0 or 1, both present; others where nothing is measured.
         scores: [N].
     """
 
     images: tuple[str, ...]
     labels: np.ndarray
     scores: np.ndarray
+
+    @cached_property
+    def key(self) -> str:
+        """Names the test: a metric of other images, or of other labels of the same ones, is another metric."""
+        pairs = json.dumps(sorted(zip(self.images, self.labels.tolist(), strict=True)))
+        return hashlib.blake2b(pairs.encode(), digest_size=20).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -137,9 +137,10 @@ def _images(entry: Entry, first: Entry) -> str:
     mine, theirs = entry.contents, first.contents
     if mine is None or theirs is None:
         return f"{own}; which ones was not kept, so that nothing is tested"
-    if not set(entry.measured("image_auroc")) & set(first.measured("image_auroc")):
+    if not entry.runs & first.runs:
+        under = "labels" if set(entry.seeds) & set(first.seeds) else "seeds"
         same = (
-            "the same as the first's, but under other seeds"
+            f"the same as the first's, but under other {under}"
             if mine == theirs
             else f"{len(mine & theirs):,} of the first's {len(theirs):,}"
         )
@@ -153,7 +154,7 @@ def _flags(entries: Sequence[Entry]) -> tuple[Flag, ...]:
     about: dict[str, dict[str, None]] = {}
     for entry in entries:
         for row in entry.rows:
-            for remark in filter(None, row["remarks"].split("; ")):
+            for remark in row["remarks"].splitlines():
                 about.setdefault(remark, {})[entry.name] = None
     flags = [
         Flag(remark, "" if len(names) == len(entries) else ", ".join(names), is_leakage(remark))

@@ -15,7 +15,6 @@ import yaml
 from exdd_ray.errors import ArtifactError, ConfigError
 from exdd_ray.metrics.difference import Measured, Run
 from exdd_ray.metrics.influence import Scored, influence_on
-from exdd_ray.store.hashes import digest
 
 RESULTS, PREDICTIONS, RESOLVED = "results.parquet", "predictions.parquet", "resolved.yaml"
 _TIME = re.compile(r"^[\d-]+_[\d-]+_(?=.)")  # before the overrides
@@ -60,10 +59,18 @@ class Entry:
         found = {}
         for row, images in zip(self.rows, self.images, strict=True):
             if row[metric] is not None:
-                of = digest(sorted(images.images)) if images else json.dumps([self.name, row["category"]])
                 influence = influence_on(metric, images) if images else None
-                found[Run(row["seed"], of, of)] = Measured(row[metric], influence)
+                found[self._run(row, images)] = Measured(row[metric], influence)
         return found
+
+    @property
+    def runs(self) -> frozenset[Run]:
+        """What its metrics are paired by."""
+        return frozenset(self._run(row, images) for row, images in zip(self.rows, self.images, strict=True))
+
+    def _run(self, row: Row, images: Scored | None) -> Run:
+        of = images.key if images else json.dumps([self.name, row["category"]])
+        return Run(row["seed"], of, of)
 
 
 def read_runs(folders: Sequence[Path]) -> list[Entry]:

@@ -214,7 +214,7 @@ def flags(sweep: SweepFolder) -> tuple[Flag, ...]:
 
 
 def _where(sweep: SweepFolder, remark: str) -> str:
-    named = [row for row in sweep.rows if remark in (row["remarks"] or "")]
+    named = [row for row in sweep.rows if remark in (row["remarks"] or "").splitlines()]
     points, everything = len({row["name"] for row in named}), len(sweep.points)
     return "" if points in (0, everything) else f"{points} of {everything} points"
 

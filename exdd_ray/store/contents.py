@@ -9,6 +9,7 @@ from pathlib import Path
 from exdd_ray.store.hashes import file_digest
 
 _READERS = 8
+_UNREADABLE = "unreadable"
 _SETTLED_NS = 2_000_000_000  # the coarsest clock of a file system: a file that is younger may change unseen
 _Stamp = tuple[int, int, int, int]
 _known: dict[str, tuple[_Stamp, str]] = {}  # path -> what its file looked like, and its hash
@@ -23,6 +24,12 @@ def content_digests(files: Sequence[str | Path]) -> list[str]:
         with ThreadPoolExecutor(_READERS) as pool:
             found = dict(zip(unknown, pool.map(_hash, unknown), strict=True))
     return [found[name] if name in found else _known[name][1] for name in names]
+
+
+def telling_apart(files: Sequence[str]) -> list[str]:
+    """Hashes of files' bytes; of one that cannot be read its path, as it is no copy of another such file."""
+    known = zip(files, content_digests(files), strict=True)
+    return [file if content.startswith(_UNREADABLE) else content for file, content in known]
 
 
 def content_digest(file: str | Path) -> str:
@@ -56,4 +63,4 @@ def _hash(name: str) -> str:
     try:
         return content_digest(name)
     except OSError as error:
-        return f"unreadable: {error.strerror}"
+        return f"{_UNREADABLE}: {error.strerror}"

@@ -149,7 +149,7 @@ def digest_of(results: SweepResults) -> dict[str, Any]:
     """The sweep in a few JSON values."""
     sweep, chosen = results.loaded.sweep, results.chosen
     metric = sweep.objectives[0]
-    remarks = [*filter(None, results.trials["remarks"].to_pylist()), *_apart(results)]
+    of_trials = [remark for text in results.trials["remarks"].to_pylist() for remark in (text or "").splitlines()]
     return {
         "name": sweep.name,
         "objectives": list(sweep.objectives),
@@ -161,7 +161,7 @@ def digest_of(results: SweepResults) -> dict[str, Any]:
         "trials": results.trials.num_rows,
         "failed": sum(results.reasons.values()),
         "reasons": results.reasons,
-        "remarks": list(dict.fromkeys(remarks)),
+        "remarks": list(dict.fromkeys([*of_trials, *_apart(results)])),
     }
 
 

@@ -13,12 +13,12 @@ from exdd_ray.store.artifact import Artifact
 
 def scored_images(artifact: Artifact) -> dict[str, Scored]:
     """What a trial scored, by split."""
-    table = pq.read_table(artifact.file(PREDICTIONS), columns=["id", "split", "label", "score"])
+    table = pq.read_table(artifact.file(PREDICTIONS), columns=["content", "split", "label", "score"])
     found = {}
     for split in pc.unique(table["split"]).to_pylist():
         part = table.filter(pc.equal(table["split"], split))
         labels, scores = (np.asarray(part[name]) for name in ("label", "score"))
-        found[split] = Scored(tuple(part["id"].to_pylist()), labels, scores)
+        found[split] = Scored(tuple(part["content"].to_pylist()), labels, scores)
     return found
 
 

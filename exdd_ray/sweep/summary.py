@@ -167,7 +167,8 @@ def _values(rows: Sequence[Row], metric: str, scored: ScoredTrials) -> dict[Run,
     for run, row in _measured(rows, metric):
         images = scored(row["artifact"]).get(split)
         influence = influence_on(metric.removeprefix(_VALIDATION), images) if images else None
-        found[run] = Measured(float(row[metric]), influence)
+        measured_on = run._replace(tested=images.key) if images else run  # points may differ in one split alone
+        found[measured_on] = Measured(float(row[metric]), influence)
     return found
 
 

@@ -25,7 +25,7 @@ class TrialRow:
         error: why it failed; empty where it is done.
         artifact: None where it failed.
         metrics: those that could be measured, counts among them.
-        remarks: what a reader must know.
+        remarks: what a reader must know, each in a line.
     """
 
     number: int

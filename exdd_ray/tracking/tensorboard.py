@@ -75,7 +75,7 @@ def _write(folder: Path, row: TrialRow, mine: Mapping[str, Hyperparameter], comp
         for name, value in row.metrics.items():
             writer.add_scalar(name, value, 0)
         if text := row.error or row.remarks:
-            writer.add_text("error" if row.error else "remarks", text, 0)
+            writer.add_text("error" if row.error else "remarks", text.replace("\n", "\n\n"), 0)  # Markdown
 
 
 def _failed(end: Any) -> Any:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from report_inputs import DETECTORS, make_run
@@ -129,3 +130,25 @@ def test_predictions_know_their_images_by_content(tmp_path: Path) -> None:
     assert len(set(before)) == len(before)
     Path(result.predictions.rows[0].image).write_bytes(Path(result.predictions.rows[1].image).read_bytes())
     assert predictions_table([result])["content"].to_pylist()[0] == before[1]
+
+
+def test_remarks_are_told_apart_whatever_they_say(tmp_path: Path) -> None:
+    said = ("2 unreadable images left out; the first: a.png", "leakage: the split is random")
+    run, results = make_run(tmp_path / "images", categories=("ceramic",), detectors=(WEAK,))
+    results = [replace(scored(result, 6.0, i), remarks=said) for i, result in enumerate(results)]
+    write_results(tmp_path / "run", LoadedRun(run, tuple(result.trial for result in results), {}), results)
+    flags = compare(read_runs([tmp_path / "run"])).flags
+    assert [(flag.text, flag.leakage) for flag in flags] == [(said[1], True), (said[0], False)]
+
+
+def test_other_labels_of_the_same_images_are_another_test(folders: dict[str, Path], tmp_path: Path) -> None:
+    """As a classifier has that goes by full mask pixels (labels=full_mask)."""
+    shutil.copytree(folders["strong"], tmp_path / "faded")
+    file = tmp_path / "faded" / "predictions.parquet"
+    rows = pq.read_table(file).to_pylist()
+    faded = next(row["id"] for row in rows if row["label"])
+    rows = [{**row, "label": 0 if row["id"] == faded else row["label"]} for row in rows]
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    found = compare(read_runs([folders["weak"], tmp_path / "faded"]))
+    assert found.points[1].values["image_auroc"].difference is None
+    assert found.images[1].endswith("the same as the first's, but under other labels: not tested")

@@ -18,7 +18,9 @@ from exdd_ray.data.split import split_catalog
 from exdd_ray.detectors.patch_bank import fit_patch_bank
 from exdd_ray.detectors.samples import Embedder
 from exdd_ray.errors import UserError
+from exdd_ray.experiment.compare import measured
 from exdd_ray.experiment.run import run_trials
+from exdd_ray.experiment.stored import stored_trial
 from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.features.embed import make_slice, plan_slices
 from exdd_ray.procedural.surfaces import make_surface
@@ -184,3 +186,22 @@ def test_one_run_of_two_datasets_in_one_folder(tmp_path):
         (single,) = run_trials([trial], Workshop(Store(tmp_path / trial.name)), lambda _: None)
         assert result.predictions.rows == single.predictions.rows
         np.testing.assert_array_equal(result.predictions.scores, single.predictions.scores)
+
+
+def test_trials_on_other_images_under_the_same_ids_are_not_compared(tmp_path):
+    store, split = Store(tmp_path / "store"), {"defects": 2}
+    days = {"monday": 0, "tuesday": 1000}
+    found, tested = {}, {}
+    for day, first in days.items():
+        config = ExperimentConfig(
+            dataset={"name": "folder", "root": folder(tmp_path / day, first), "split": split}, detector=CONFIG
+        )
+        workshop, trial = Workshop(store), Trial(day, config)
+        found[day] = run_trials([trial], workshop, lambda _: None)
+        (universe,) = workshop.categories(config.dataset).values()
+        tested[day] = stored_trial(trial, universe, workshop).metadata["tested"]
+    ids = [{row.id for row in results[0].predictions.rows} for results in found.values()]
+    assert ids[0] == ids[1]
+    mine, other = (measured(results, "image_auroc") for results in found.values())
+    assert not mine.keys() & other.keys()
+    assert tested["monday"] != tested["tuesday"]

@@ -130,3 +130,34 @@ def test_a_front_holds_what_nothing_dominates():
     values = rng.integers(0, 5, size=(60, 3)).astype(float)
     slow = [not any((other >= one).all() and (other > one).any() for other in values) for one in values]
     assert pareto_front(values).tolist() == slow
+
+
+def test_points_that_hold_out_other_images_are_compared_on_the_tested_ones_alone(trials):
+    trials = [{**one, "artifact": one["name"]} for one in trials]
+    labels, noise = np.repeat([0, 1], 40), np.random.default_rng(0).normal(size=80)
+
+    def scored(name):
+        """Of one point other validation images; test images are known by what is in them, whatever the point."""
+        own = name if name == "better" else "common"
+        return {
+            split: Scored(tuple(f"{of} {i}" for i in range(80)), labels, labels + noise)
+            for split, of in (("test", "tested"), ("validation", own))
+        }
+
+    _, better, same = summarize(table(trials), SweepConfig(), "base", scored)
+    assert better.differences["image_auroc"].unmeasured is None
+    assert "validation_image_auroc" not in better.differences
+    assert same.differences["validation_image_auroc"].unmeasured is None
+
+
+def test_points_whose_images_are_labelled_otherwise_are_not_compared(trials):
+    trials = [{**one, "artifact": one["name"]} for one in trials]
+    images, noise = tuple(f"{i:02d}" for i in range(80)), np.random.default_rng(0).normal(size=80)
+
+    def scored(name):
+        labels = np.repeat([0, 1], [41, 39] if name == "better" else [40, 40])
+        return {"test": Scored(images, labels, labels + noise)}
+
+    _, better, same = summarize(table(trials), SweepConfig(), "base", scored)
+    assert "image_auroc" not in better.differences
+    assert "image_auroc" in same.differences
