@@ -181,6 +181,7 @@ def test_what_other_programs_and_this_one_leave_is_passed_over(tmp_path: Path) -
             r"a folder of masks for each image \(ground_truth/dent/c/, as in MVTec LOCO AD\) .*dent/c\.png",
         ),
         (["bottle/train/good/a.png", "cable/normal/a.png"], r"its folders \(bottle, cable\) are datasets .*/bottle;"),
+        (["bottle/train/good/a.png", "bottle/test/good/b.png"], "the root is that of dataset.name=mvtec_ad"),
     ],
 )
 def test_layouts_that_are_near_are_named(tmp_path: Path, files: list[str], message: str) -> None:

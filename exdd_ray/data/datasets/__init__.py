@@ -51,12 +51,22 @@ def load_dataset(name: str, root: str | Path, category: str | None = None) -> pa
     if spec.markers and not _matches(base, spec):
         expected = ", ".join(spec.markers[:3]) + (", ..." if len(spec.markers) > 3 else "")
         raise DataError(f"{base}: not the layout of {name}: expected {expected}; {found_text(base)}")
-    catalog = spec.load(base, category)
+    catalog = _loaded(spec, base, category)
     if catalog.num_rows == 0:
         raise DataError(f"{base}: no image of dataset {name}; {found_text(base)}")
     _check_training(base, catalog)
     _check_masks(catalog)
     return catalog
+
+
+def _loaded(spec: DatasetSpec, root: Path, category: str | None) -> pa.Table:
+    try:
+        return spec.load(root, category)
+    except DataError as error:
+        known = guess_dataset(root) if spec is folder.SPEC else folder.NAME
+        if known == folder.NAME:
+            raise
+        raise DataError(f"{error}; by its layout the root is that of dataset.name={known}") from error
 
 
 def check_root(root: Path) -> None:
