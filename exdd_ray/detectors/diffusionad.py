@@ -114,18 +114,19 @@ def fit_diffusionad(
     normal, held_out = _parted(images.pixels, config, seed)
     training, steps = _loop(config, len(normal))
     networks = make_networks(config, seed)
-    judge, tested = _judge(config, networks, held_out, test, seed)
+    textures = texture_files(config.anomalies.textures)
+    judge, tested = _judge(config, networks, held_out, test, seed, textures)
     how = without(identity(config), *_NOT_TRAINED_BY)
     loop = training if config.checkpoint != "last" else training.model_copy(update={"validate_every": 1})
     artifact = trained(
-        make_learner(networks, normal, config, steps, seed),
+        make_learner(networks, normal, config, steps, seed, textures),
         steps,
         config=training,
         recipe=Recipe(
             "train-diffusionad",
             VERSION,
             {**how, "seed": seed, "steps": steps, "loop": training_recipe(loop), "synthesis": SYNTHESIS},
-            (_digest(images.pixels), *textures_digests(config), *tested),
+            (_digest(images.pixels), *content_digests(textures), *tested),
         ),
         store=store,
         validate=None if judge is None else lambda: judge().value,
@@ -192,14 +193,19 @@ def _loop(config: DiffusionADConfig, normal: int) -> tuple[TrainConfig, int]:
 
 
 def _judge(
-    config: DiffusionADConfig, networks: Networks, held_out: np.ndarray, test: pa.Table | None, seed: int
+    config: DiffusionADConfig,
+    networks: Networks,
+    held_out: np.ndarray,
+    test: pa.Table | None,
+    seed: int,
+    textures: tuple[str, ...],
 ) -> tuple[Callable[[], Judgement] | None, tuple[str, ...]]:
     """What the checkpoint is chosen by, and the digests of the test images where it is chosen on them."""
     if config.checkpoint == "last":
         return None, ()
     alike = config.model_copy(update={"inference": InferenceConfig(batch=config.inference.batch)})
     if config.checkpoint == "validation":
-        images, masks = draw_validation(held_out, config, seed)
+        images, masks = draw_validation(held_out, config, seed, textures)
         return lambda: _by_masks(_maps(networks, images, alike, seed), masks), ()
     if test is None:
         raise ConfigError("detector.checkpoint=test: the test images are not given")
@@ -242,8 +248,7 @@ def judge_on_test(maps: np.ndarray, labels: np.ndarray, truth: np.ndarray) -> Ju
 
 def textures_digests(config: DiffusionADConfig) -> tuple[str, ...]:
     """Content hashes of the texture images that anomalies are filled with; none where they are made."""
-    folder = config.anomalies.textures
-    return () if folder is None else tuple(content_digests(texture_files(folder)))
+    return tuple(content_digests(texture_files(config.anomalies.textures)))
 
 
 def _digest(pixels: np.ndarray) -> str:

@@ -21,9 +21,14 @@ _SWING = 10
 
 
 def make_learner(
-    networks: Networks, normal: np.ndarray, config: DiffusionADConfig, steps: int, seed: int
+    networks: Networks,
+    normal: np.ndarray,
+    config: DiffusionADConfig,
+    steps: int,
+    seed: int,
+    textures: Sequence[str] | None = None,
 ) -> Learner[Sample]:
-    """How the networks learn from normal images uint8 [n x S x S x 3] in so many steps."""
+    """How the networks learn from normal images uint8 [n x S x S x 3] in so many steps; textures as `draw_batch`'s."""
     optimizers = [
         Adam(networks.unet.parameters(), lr=config.unet_rate),
         Adam(networks.segmentation.parameters(), lr=config.segmentation_rate),
@@ -32,7 +37,7 @@ def make_learner(
         modules=networks.modules,
         optimizers=optimizers,
         schedulers=_schedulers(config, optimizers, steps),
-        draw=partial(draw_batch, normal, config, seed),
+        draw=partial(draw_batch, normal, config, seed, textures=textures),
         loss=lambda samples, _: batch_loss(networks, samples, config),
         seed=seed,
     )

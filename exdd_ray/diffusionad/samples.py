@@ -67,25 +67,33 @@ def read_images(rows: Sequence[CatalogRow], config: DiffusionADConfig) -> Images
     )
 
 
-def draw_batch(normal: np.ndarray, config: DiffusionADConfig, seed: int, step: int) -> list[Sample]:
+def draw_batch(
+    normal: np.ndarray, config: DiffusionADConfig, seed: int, step: int, textures: Sequence[str] | None = None
+) -> list[Sample]:
     """The samples of a step, each from (seed, step, place) alone: an image at random, normal or made anomalous.
 
     Args:
         normal: uint8 [n x S x S x 3].
+        textures: as those of `blend_region`.
     """
-    samples = [
-        _draw(normal, config, np.random.default_rng([seed, 0, step, place])) for place in range(config.training.batch)
-    ]
+    rngs = [np.random.default_rng([seed, 0, step, place]) for place in range(config.training.batch)]
+    samples = [_draw(normal, config, rng, textures) for rng in rngs]
     clean = sum(not sample.mask.any() for sample in samples)
     return [
         sample if sample.mask.any() else replace(sample, weight=config.training.batch / clean) for sample in samples
     ]
 
 
-def draw_validation(held_out: np.ndarray, config: DiffusionADConfig, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [2n x S x S x 3] and masks bool [2n x S x S]: n held-out images, then each with an anomaly."""
+def draw_validation(
+    held_out: np.ndarray, config: DiffusionADConfig, seed: int, textures: Sequence[str] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 [2n x S x S x 3] and masks bool [2n x S x S]: n held-out images, then each with an anomaly.
+
+    Args:
+        textures: as those of `blend_region`.
+    """
     anomalous = [
-        blend_region(image, _recipe(config), np.random.default_rng([seed, *_HELD_OUT, number]))
+        blend_region(image, _recipe(config), np.random.default_rng([seed, *_HELD_OUT, number]), textures)
         for number, image in enumerate(held_out)
     ]
     images = np.concatenate([held_out, np.stack([image for image, _ in anomalous])])
@@ -93,11 +101,13 @@ def draw_validation(held_out: np.ndarray, config: DiffusionADConfig, seed: int) 
     return images, masks
 
 
-def _draw(normal: np.ndarray, config: DiffusionADConfig, rng: np.random.Generator) -> Sample:
+def _draw(
+    normal: np.ndarray, config: DiffusionADConfig, rng: np.random.Generator, textures: Sequence[str] | None
+) -> Sample:
     image = normal[rng.integers(len(normal))]
     mask = np.zeros(image.shape[:2], dtype=bool)
     if rng.random() < config.anomalies.share:
-        image, mask = blend_region(image, _recipe(config), rng)
+        image, mask = blend_region(image, _recipe(config), rng, textures)
     (weak, strong), size = (config.diffusion.weak, config.diffusion.strong), image.shape[:2]
     return Sample(
         image=image,

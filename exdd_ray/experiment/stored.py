@@ -58,7 +58,11 @@ def trial_recipe(config: ExperimentConfig, universe: pa.Table, train: pa.Table, 
         made_by["device"] = device
     if _is_random(config.detector):
         made_by["run"] = workshop.token
-    inputs = (workshop.contents(universe), *_learned(config.detector), *synthesis_keys(config, universe, train))
+    inputs = (
+        workshop.contents(universe),
+        *_learned(config.detector),
+        *synthesis_keys(config, universe, train, workshop),
+    )
     return Recipe("trial", VERSION, made_by, inputs)
 
 
@@ -96,12 +100,13 @@ def stored_trial(trial: Trial, universe: pa.Table, workshop: Workshop) -> Artifa
     return store.make(trial_recipe(trial.config, universe, train, workshop), build)
 
 
-def synthesis_keys(config: ExperimentConfig, universe: pa.Table, train: pa.Table) -> list[str]:
+def synthesis_keys(config: ExperimentConfig, universe: pa.Table, train: pa.Table, workshop: Workshop) -> list[str]:
     """Keys of the chunks of synthetic samples that an experiment trains on; none is made."""
     if config.synthesizer is None or not wants(config.detector).defects:
         return []
     normal, givers = select_rows(train, label=0), mask_givers(config, universe, train)
-    return [job.recipe.key for job in synthesize.plan_chunks(config.synthesizer, normal, givers, config.seed)]
+    synthesizer = synthesize.on_device(config.synthesizer, workshop.paints_on)
+    return [job.recipe.key for job in synthesize.plan_chunks(synthesizer, normal, givers, config.seed)]
 
 
 def _write(folder: Path, result: TrialResult) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from exdd_ray.data.split import positives_from_test
 from exdd_ray.detectors.holdout import same_file
 from exdd_ray.detectors.patch_bank import Predictions
 from exdd_ray.errors import ConfigError, DataError
-from exdd_ray.experiment.dataset import copy_remarks, split_universe
+from exdd_ray.experiment.dataset import copies, copy_remarks, split_universe
 from exdd_ray.experiment.fit import Fitted, TrialImages, Wants, faults, fit, wants
 from exdd_ray.experiment.pixels import stored_pixel_metrics
 from exdd_ray.experiment.remarks import detector_remarks, synthesis_remarks
@@ -27,7 +27,7 @@ from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.metrics.evaluate import PixelMetrics, image_metrics, pixel_metrics
 from exdd_ray.metrics.threshold import OperatingPoint, point_at
 from exdd_ray.synthesis.model import model_digest
-from exdd_ray.synthesis.synthesize import Synthesis, synthesize
+from exdd_ray.synthesis.synthesize import Synthesis, on_device, synthesize
 
 _BLOCK = 32
 
@@ -127,9 +127,13 @@ def mask_givers(config: ExperimentConfig, universe: pa.Table, train: pa.Table) -
     defects = select_rows(train, label=1)
     if defects.num_rows:
         return defects
-    official = select_rows(universe, split="train", label=1)
-    held_out = select_rows(split_universe(config, universe), split=VALIDATION)["id"]
-    return official.filter(pc.invert(pc.is_in(official["id"], held_out.combine_chunks())))
+    official, split = select_rows(universe, split="train", label=1), split_universe(config, universe)
+    held_out = select_rows(split, split=VALIDATION)["id"].combine_chunks()
+    givers = official.filter(pc.invert(pc.is_in(official["id"], held_out)))
+    if config.dataset.duplicates == "keep":
+        return givers
+    tested = pa.concat_tables([givers, select_rows(split, split="test")])
+    return givers.filter(pa.array(~copies(tested)[: givers.num_rows]))
 
 
 def run_trial(trial: Trial, universe: pa.Table, workshop: Workshop) -> TrialResult:
@@ -237,7 +241,7 @@ def run_synthesis(config: ExperimentConfig, universe: pa.Table, train: pa.Table,
     """
     assert config.synthesizer is not None
     return synthesize(
-        config.synthesizer,
+        on_device(config.synthesizer, workshop.paints_on),
         select_rows(train, label=0),
         mask_givers(config, universe, train),
         config.seed,

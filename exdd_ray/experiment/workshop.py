@@ -27,6 +27,7 @@ from exdd_ray.store.artifact import Store
 from exdd_ray.store.contents import content_digests
 from exdd_ray.store.hashes import digest
 from exdd_ray.synthesis.chunk import ChunkRunner
+from exdd_ray.synthesis.synthesize import PlacedRunner
 
 if TYPE_CHECKING:
     from exdd_ray.experiment.share import AssignedTrial
@@ -71,6 +72,13 @@ class Workshop:
     _contents: dict[str, str] = field(default_factory=dict)
     _categories: dict[str, dict[str, pa.Table]] = field(default_factory=dict)
     _unread: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def paints_on(self) -> str | None:
+        """What `synthesizer.run.device=auto` is here: of the workers that paint, or that trials run on; None is this
+        process's.
+        """
+        return self.paint.device if isinstance(self.paint, PlacedRunner) else self.device
 
     def categories(self, config: DatasetConfig) -> dict[str, pa.Table]:
         """The images of a dataset, category by category. Raises DataError as load_catalog."""

@@ -156,7 +156,7 @@ def _needed(planned: PlannedTrial, workshop: Workshop) -> Iterator[tuple[str, li
     """(stage, keys) of what a trial asks for; a key of something that is not made yet only tells it from others."""
     assert planned.assigned is not None
     config, train = planned.trial.config, planned.assigned.assignment.train
-    chunks = synthesis_keys(config, planned.assigned.universe, train)
+    chunks = synthesis_keys(config, planned.assigned.universe, train, workshop)
     if chunks:
         yield SYNTHESIS, chunks
     if not isinstance(config.detector, PatchBankConfig):

@@ -23,8 +23,9 @@ from exdd_ray.config.detector import Size
 from exdd_ray.config.synthesis import CutPasteConfig, InpaintConfig, PerRegionConfig
 from exdd_ray.data.catalog import CatalogRow
 from exdd_ray.data.images import read_pair
-from exdd_ray.errors import DataError, ImageError
+from exdd_ray.errors import DataError, ImageError, UserError
 from exdd_ray.store.artifact import Artifact, Recipe, Store
+from exdd_ray.store.contents import content_digests
 from exdd_ray.synthesis.cutpaste import cut_paste
 from exdd_ray.synthesis.filters import THUMBNAIL, Change, fingerprint, measure_change
 from exdd_ray.synthesis.foreground import foreground
@@ -57,6 +58,7 @@ class ChunkJob:
     """CHUNK samples of one prompt (empty for a synthesizer without prompts), and the recipe that names them.
 
     Attributes:
+        files: textures or masks of a folder that samples draw from, as they were listed for the recipe.
         revision: of the model; empty for a synthesizer without one.
     """
 
@@ -67,6 +69,7 @@ class ChunkJob:
     backgrounds: tuple[CatalogRow, ...]
     positives: tuple[CatalogRow, ...]
     recipe: Recipe
+    files: tuple[str, ...] = ()
     revision: str = ""
 
     @property
@@ -121,6 +124,16 @@ def make_chunks(store: Store, jobs: Sequence[ChunkJob]) -> list[Artifact]:
     return [artifact for artifact in found.values() if artifact is not None]
 
 
+def contents(
+    backgrounds: Sequence[CatalogRow], positives: Sequence[CatalogRow], files: Sequence[str]
+) -> tuple[str, ...]:
+    """What a recipe names of the images and masks that samples are made from: their bytes, and how they are read."""
+    images = [row.image for row in backgrounds] + [str(row.mask) for row in positives]
+    views = [row.view for row in backgrounds] + [f"{row.view} above {row.mask_threshold}" for row in positives]
+    seen = (f"{content}{view}" for content, view in zip(content_digests(images), views, strict=True))
+    return (*seen, *content_digests(files))
+
+
 def in_groups(jobs: Sequence[ChunkJob]) -> list[Sequence[ChunkJob]]:
     """The chunks that are made together: as many as fill a batch of the model."""
     config = jobs[0].config
@@ -135,6 +148,8 @@ def sample_seed(seed: int, prompt: str, number: int) -> int:
 
 
 def _build(job: ChunkJob, samples: Sequence[Sample], batch: int, folder: Path) -> dict[str, Any]:
+    if contents(job.backgrounds, job.positives, job.files) != job.recipe.inputs:
+        raise UserError("images have changed since the synthesis from them was begun: begin it again")
     rows = [_write(sample, job, folder) for sample in samples]
     pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), folder / INDEX)
     model = f"{job.config.model}@{job.revision}" if isinstance(job.config, InpaintConfig) else ""
@@ -199,21 +214,20 @@ def _painted(jobs: Sequence[ChunkJob]) -> Iterator[Painted]:
 
 
 def _blended(job: ChunkJob, number: int) -> Sample:
-    sample, found = _drawn(job, number, partial(_blend, job.config), None)
+    sample, found = _drawn(job, number, partial(_blend, job), None)
     if found is None:
         return sample
     source = "cutpaste" if isinstance(job.config, CutPasteConfig) else "perlin"
     return replace(sample, mask_source=source, image=found[0], mask=found[1], change=found[2])
 
 
-def _blend(
-    config: Synthesizer, background: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, Change]:
+def _blend(job: ChunkJob, background: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, Change]:
+    config = job.config
     if isinstance(config, CutPasteConfig):
         image, mask = cut_paste(background, config, rng)
     else:
         assert isinstance(config, PerRegionConfig)
-        image, mask = blend_region(background, config, rng)
+        image, mask = blend_region(background, config, rng, job.files)
     return image, mask, measure_change(background, image, mask)
 
 
@@ -241,7 +255,14 @@ def _begin(job: ChunkJob, config: InpaintConfig, number: int) -> tuple[Sample, A
         size = (canvas.shape[0], canvas.shape[1])
         ground = foreground(canvas, config.masks.foreground)
         return canvas, pick_mask(
-            config.masks, size, ground, job.positives, rng, bicubic=bicubic, working_size=config.working_size
+            config.masks,
+            size,
+            ground,
+            job.positives,
+            rng,
+            library=job.files,
+            bicubic=bicubic,
+            working_size=config.working_size,
         )
 
     sample, found = _drawn(job, number, draw, config.working_size)

@@ -1,7 +1,6 @@
 """Where a model is to paint: drawn shapes, the masks of a library, or those of the training positives."""
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +39,7 @@ def pick_mask(
     positives: Sequence[CatalogRow],
     rng: np.random.Generator,
     *,
+    library: Sequence[str] | None = None,
     bicubic: bool = False,
     working_size: Size | None = None,
 ) -> PickedMask:
@@ -53,6 +53,7 @@ def pick_mask(
         size: (height, width) of the mask.
         foreground: bool [H x W] of that size.
         positives: training defects; read for the source `positives` only.
+        library: files of the config's folder, as they were listed for a key; None lists them now.
         bicubic: of files; see resize_mask.
         working_size: (height, width) to which the mask of a positive is resized before.
 
@@ -64,7 +65,7 @@ def pick_mask(
         stays = 2 * (mask & foreground).sum() >= mask.sum()
         return PickedMask(mask & foreground if stays else fit_mask(mask, foreground, rng), source)
     if config.folder is not None:
-        files = library_files(config.folder)
+        files = library_files(config.folder) if library is None else library
         file = files[rng.integers(len(files))]
         return PickedMask(fit_mask(load_mask(file, size, bicubic=bicubic), foreground, rng), file)
     shape = config.shapes[rng.integers(len(config.shapes))]
@@ -123,9 +124,8 @@ def fit_mask(mask: np.ndarray, foreground: np.ndarray, rng: np.random.Generator)
     return best
 
 
-@lru_cache(maxsize=8)
 def library_files(folder: Path) -> tuple[str, ...]:
-    """The mask images of a folder and its subfolders, sorted. Raises DataError where there is none."""
+    """The mask images that are now in a folder and its subfolders, sorted. Raises DataError where there is none."""
     files = tuple(sorted(str(path) for path in folder.rglob("*") if is_image(path)))
     if not files:
         raise DataError(f"{folder}: no mask image in this folder")

@@ -5,6 +5,7 @@ different constants. All draw the region by the same rule (see region_mask). Dif
 categories that are textures: that is `texture_share: 1`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +14,7 @@ import numpy as np
 from exdd_ray.config.synthesis import PerRegionConfig
 from exdd_ray.synthesis.foreground import foreground
 from exdd_ray.synthesis.perlin import region_mask
-from exdd_ray.synthesis.sources import alter, structure, texture
+from exdd_ray.synthesis.sources import alter, structure, texture, texture_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,18 +42,24 @@ BLENDS: dict[str, Blend] = {
 }
 
 
-def blend_region(image: np.ndarray, config: PerRegionConfig, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def blend_region(
+    image: np.ndarray, config: PerRegionConfig, rng: np.random.Generator, textures: Sequence[str] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """A defective image uint8 [H x W x 3] and its mask bool [H x W], from a normal one; all else is unchanged.
 
     I' = (1-M) I + w M A + (1-w) M I, with the source A and its weight w: delta of MemSeg, 1 - beta of DiffusionAD
     and of DRAEM (eq. 2).
+
+    Args:
+        textures: files of the config's folder, as they were listed for a key; None lists them now.
 
     Raises:
         DataError: an empty foreground, no region on it, or a texture folder without images.
     """
     blend = BLENDS[config.preset]
     mask = region_mask(foreground(image, config.foreground), rng)
-    source = _draw_source(image, config, blend, rng)
+    files = texture_files(config.textures) if textures is None else textures
+    source = _draw_source(image, config, blend, rng, files)
     weight = rng.uniform(*blend.weight)
     strength = weight if blend.weighs == "source" else 1 - weight
     blended = image.copy()
@@ -61,9 +68,11 @@ def blend_region(image: np.ndarray, config: PerRegionConfig, rng: np.random.Gene
     return blended, mask
 
 
-def _draw_source(image: np.ndarray, config: PerRegionConfig, blend: Blend, rng: np.random.Generator) -> np.ndarray:
+def _draw_source(
+    image: np.ndarray, config: PerRegionConfig, blend: Blend, rng: np.random.Generator, textures: Sequence[str]
+) -> np.ndarray:
     share = blend.texture_share if config.texture_share is None else config.texture_share
     if rng.random() >= share:
         return structure(image, rng)
-    foreign = texture((image.shape[0], image.shape[1]), rng, config.textures)
+    foreign = texture((image.shape[0], image.shape[1]), rng, textures)
     return alter(foreign, rng) if blend.altered_texture else foreign

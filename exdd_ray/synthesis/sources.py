@@ -4,42 +4,44 @@ The published recipes draw three of ten augmenters of imgaug 0.4. ALTERATIONS ar
 but for one: imgaug changes the brightness in one of six colour spaces, here it is one of two (see _brightness).
 """
 
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from exdd_ray.config.detector import Size
+from exdd_ray.data.datasets.files import is_image
 from exdd_ray.data.images import read_image
 from exdd_ray.errors import DataError
 from exdd_ray.procedural.surfaces import MATERIALS, MIN_SIDE, make_surface
 
-_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 _CELLS = 8
 _ALTERATIONS = 3
 
 Alteration = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 
-def texture(size: Size, rng: np.random.Generator, folder: Path | None) -> np.ndarray:
-    """A texture uint8 [H x W x 3]: a random image of the folder, or a procedural surface (of a small image its corner).
+def texture(size: Size, rng: np.random.Generator, files: Sequence[str]) -> np.ndarray:
+    """A texture uint8 [H x W x 3]: one of the files, or without any a procedural surface (of a small image its corner).
 
-    Raises DataError for a folder without images.
+    Raises ImageError for a file that cannot be read.
     """
-    if folder is None:
+    if not files:
         whole = (max(size[0], MIN_SIDE), max(size[1], MIN_SIDE))
         return make_surface(str(rng.choice(MATERIALS)), whole, rng)[: size[0], : size[1]]
-    files = texture_files(folder)
     image = Image.fromarray(read_image(files[rng.integers(len(files))]))
     return np.asarray(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
 
-@lru_cache(maxsize=8)
-def texture_files(folder: Path) -> tuple[str, ...]:
-    """The images of a folder and its subfolders, sorted. Raises DataError where there is none."""
-    files = tuple(sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in _ENDINGS))
+def texture_files(folder: Path | None) -> tuple[str, ...]:
+    """The images that are now in a folder and its subfolders, sorted; none without a folder.
+
+    Raises DataError for a folder without images.
+    """
+    if folder is None:
+        return ()
+    files = tuple(sorted(str(path) for path in folder.rglob("*") if is_image(path)))
     if not files:
         raise DataError(f"{folder}: no texture image in this folder")
     return files

@@ -19,7 +19,6 @@ from exdd_ray.device import CPU
 from exdd_ray.errors import DataError
 from exdd_ray.progress import Progress, silent
 from exdd_ray.store.artifact import Artifact, Recipe, Store
-from exdd_ray.store.contents import content_digests
 from exdd_ray.synthesis.chunk import (
     CHUNK,
     INDEX,
@@ -27,6 +26,7 @@ from exdd_ray.synthesis.chunk import (
     ChunkJob,
     ChunkRunner,
     Synthesizer,
+    contents,
     in_groups,
     make_chunks,
 )
@@ -132,14 +132,21 @@ def synthesize(
         DataError: no normal image, or no sample that could be made.
         ConfigError, UserError: a model that cannot be had, or settings that it does not take.
     """
-    if isinstance(run, PlacedRunner) and isinstance(config, InpaintConfig) and config.run.device == "auto":
-        config = config.model_copy(update={"run": config.run.model_copy(update={"device": run.device})})
+    if isinstance(run, PlacedRunner):
+        config = on_device(config, run.device)
     jobs = plan_chunks(config, normal, positives, seed)
     missing = [job for job in jobs if store.find(job.recipe.key) is None]
     if missing:
         with progress(f"{config.kind} synthesis, images", CHUNK * len(missing)) as advance:
             (run or run_on_threads)(store, missing, advance)
     return replace(_assembled(config, jobs, store), fresh=CHUNK * len(missing))
+
+
+def on_device(config: Synthesizer, device: str | None) -> Synthesizer:
+    """The config with what `run.device=auto` is where it is painted; None is this process."""
+    if device is None or not isinstance(config, InpaintConfig) or config.run.device != "auto":
+        return config
+    return config.model_copy(update={"run": config.run.model_copy(update={"device": device})})
 
 
 def plan_chunks(config: Synthesizer, normal: pa.Table, positives: pa.Table, seed: int) -> list[ChunkJob]:
@@ -158,7 +165,8 @@ def plan_chunks(config: Synthesizer, normal: pa.Table, positives: pa.Table, seed
     revision = ""
     if isinstance(config, InpaintConfig):
         config, revision = pinned(config), revision_of(config)
-    how, inputs = _what(config, seed), (*_contents(backgrounds, masked), *_sources(config))
+    how, files = _what(config, seed), _sources(config)
+    inputs = contents(backgrounds, masked, files)
     return [
         ChunkJob(
             config,
@@ -168,6 +176,7 @@ def plan_chunks(config: Synthesizer, normal: pa.Table, positives: pa.Table, seed
             backgrounds,
             masked,
             Recipe("synthesis", VERSION, {**how, "prompt": prompt, "start": start}, inputs),
+            files,
             revision,
         )
         for prompt, count in samples_of_prompts(config).items()
@@ -196,19 +205,13 @@ def _what(config: Synthesizer, seed: int) -> dict[str, Any]:
     return how
 
 
-def _contents(backgrounds: Sequence[CatalogRow], masked: Sequence[CatalogRow]) -> list[str]:
-    files = [row.image for row in backgrounds] + [str(row.mask) for row in masked]
-    views = [row.view for row in backgrounds] + [f"{row.view} above {row.mask_threshold}" for row in masked]
-    return [f"{content}{view}" for content, view in zip(content_digests(files), views, strict=True)]
-
-
-def _sources(config: Synthesizer) -> list[str]:
-    files: tuple[str, ...] = ()
-    if isinstance(config, PerRegionConfig) and config.textures:
-        files = texture_files(config.textures)
+def _sources(config: Synthesizer) -> tuple[str, ...]:
+    """Textures or masks of a folder that samples draw from."""
+    if isinstance(config, PerRegionConfig):
+        return texture_files(config.textures)
     if isinstance(config, InpaintConfig) and config.masks.folder:
-        files = library_files(config.masks.folder)
-    return content_digests(files)
+        return library_files(config.masks.folder)
+    return ()
 
 
 Entry = tuple[ChunkJob, Artifact, dict[str, Any]]  # a row of a chunk's index, and where it is from

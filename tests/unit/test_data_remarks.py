@@ -17,7 +17,7 @@ from exdd_ray.data.datasets import load_dataset
 from exdd_ray.errors import DataError
 from exdd_ray.experiment.result import TrialResult
 from exdd_ray.experiment.run import run_trials
-from exdd_ray.experiment.trial import require_both_labels
+from exdd_ray.experiment.trial import assign, mask_givers, require_both_labels
 from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.store.artifact import Store
 
@@ -79,6 +79,19 @@ def test_dropped_copies_are_not_trained_on(root: Path) -> None:
     kept, dropped = run(root), run(root, duplicates="drop")
     place = [row.id for row in kept.predictions.rows].index("test/good/copy.png")
     assert kept.predictions.scores[place] < 0.1 < dropped.predictions.scores[place]
+
+
+def test_masks_of_dropped_copies_are_not_painted_in(root: Path) -> None:
+    """With no defect to train on, a synthesizer paints in the masks of those in the dataset's own train split."""
+    put(root / "train" / "dent" / "own.png", 20)
+    shutil.copy(root / "test" / "dent" / "b.png", root / "train" / "dent" / "copy.png")
+    universe = load_dataset("folder", root)
+    givers = {}
+    for duplicates in ("keep", "drop"):
+        dataset = {"name": "folder", "root": root, "duplicates": duplicates, "split": {"defects": 0}}
+        config = ExperimentConfig.model_validate({"dataset": dataset, "synthesizer": {"kind": "inpaint", "count": 1}})
+        givers[duplicates] = mask_givers(config, universe, assign(config, universe).train)["id"].to_pylist()
+    assert givers == {"keep": ["train/dent/copy.png", "train/dent/own.png"], "drop": ["train/dent/own.png"]}
 
 
 def test_files_that_cannot_be_read_are_no_copies_of_each_other(root: Path) -> None:

@@ -141,7 +141,7 @@ def planned(run: LoadedRun, workshop: Workshop) -> dict[tuple[str, int, str], tu
     for trial in run.trials:
         for category, universe in workshop.categories(trial.config.dataset).items():
             assignment = assign(trial.config, universe)
-            chunks = synthesis_keys(trial.config, universe, assignment.train)
+            chunks = synthesis_keys(trial.config, universe, assignment.train, workshop)
             found[trial.name, trial.config.seed, category] = (assignment, len(set(chunks)))
     return found
 

@@ -187,6 +187,15 @@ def test_a_trial_names_the_device_that_its_stages_name(base, tmp_path, monkeypat
     assert trial_key(base, tmp_path, device="cuda") != trial_key(base, tmp_path)
 
 
+def test_a_trial_names_the_device_that_its_samples_are_painted_on(base, tmp_path):
+    """By a cluster that this process plans for, as the worker does that the trial runs on."""
+    painted = apply_changes(base, {"synthesizer": {"kind": "inpaint", "count": 3}})
+    painted["detector"] = {"kind": "classifier", "features": {"resize": [64, 64]}, "training": {"device": "cpu"}}
+    there = trial_key(painted, tmp_path, device="cuda")
+    assert there != trial_key(painted, tmp_path)
+    assert there == trial_key(apply_changes(painted, {"synthesizer.run.device": "cuda"}), tmp_path)
+
+
 def test_what_is_random_is_served_within_a_run_alone(base, tmp_path):
     raw = {"dataset": base["dataset"], "detector": {"kind": "diffusionad", "scale": "small"}}
     assert trial_key(raw, tmp_path, token="a") == trial_key(raw, tmp_path, token="b")

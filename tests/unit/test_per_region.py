@@ -8,7 +8,7 @@ from exdd_ray.procedural.surfaces import make_surface
 from exdd_ray.synthesis.foreground import foreground
 from exdd_ray.synthesis.per_region import blend_region
 from exdd_ray.synthesis.perlin import region_mask
-from exdd_ray.synthesis.sources import alter, structure, texture
+from exdd_ray.synthesis.sources import alter, structure, texture, texture_files
 
 PRESETS = ("memseg", "diffusionad", "draem")
 BRIGHT = ForegroundConfig(kind="threshold", level=100)
@@ -40,7 +40,7 @@ def expected(image, preset, seed, folder):
     size = image.shape[:2]
     mask = region_mask(np.ones(size, dtype=bool), rng)
     textured = rng.random() < 0.5 or preset == "draem"
-    source = texture(size, rng, folder) if textured else structure(image, rng)
+    source = texture(size, rng, texture_files(folder)) if textured else structure(image, rng)
     if preset == "draem" or (preset == "diffusionad" and textured):
         source = alter(source, rng)
     source, normal, m = source.astype(float), image.astype(float), mask[..., None].astype(float)

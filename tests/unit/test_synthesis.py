@@ -7,13 +7,14 @@ from PIL import Image
 from exdd_ray.config.synthesis import PerRegionConfig
 from exdd_ray.data.catalog import CatalogRow, build_catalog, catalog_rows
 from exdd_ray.data.images import read_image, read_mask
-from exdd_ray.errors import DataError
+from exdd_ray.errors import DataError, UserError
 from exdd_ray.procedural.surfaces import make_surface
 from exdd_ray.store.artifact import Store
+from exdd_ray.synthesis.chunk import make_chunks
 from exdd_ray.synthesis.per_region import blend_region
 from exdd_ray.synthesis.perlin import perlin_mask
-from exdd_ray.synthesis.sources import ALTERATIONS, structure, texture
-from exdd_ray.synthesis.synthesize import run_on_threads, synthesize
+from exdd_ray.synthesis.sources import ALTERATIONS, structure, texture, texture_files
+from exdd_ray.synthesis.synthesize import plan_chunks, run_on_threads, synthesize
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +102,10 @@ def test_textures_come_from_the_folder(tmp_path, image):
     folder = tmp_path / "textures" / "striped"
     folder.mkdir(parents=True)
     Image.fromarray(np.full((10, 10, 3), 77, dtype=np.uint8)).save(folder / "a.jpg")
-    assert np.all(np.abs(texture((20, 30), np.random.default_rng(0), tmp_path / "textures").astype(int) - 77) <= 1)
+    files = texture_files(tmp_path / "textures")
+    assert np.all(np.abs(texture((20, 30), np.random.default_rng(0), files).astype(int) - 77) <= 1)
     with pytest.raises(DataError, match="no texture image"):
-        texture((20, 30), np.random.default_rng(0), tmp_path / "textures" / "none")
+        texture_files(tmp_path / "textures" / "none")
 
 
 def made(config, normal, seed, store):
@@ -166,3 +168,29 @@ def test_a_damaged_chunk_is_made_again_where_chunks_are_made(normal, tmp_path):
             file.write_bytes(bytes(len(whole)))
     assert asked == [[0, 10, 20], [10]]
     assert whole == first
+
+
+def test_a_texture_that_is_added_is_seen_at_once(normal, tmp_path):
+    folder = tmp_path / "textures"
+    folder.mkdir()
+    config = PerRegionConfig(preset="memseg", count=10, textures=folder, texture_share=1, filters=None)
+    made_of = {}
+    for level in (0, 255):
+        Image.fromarray(np.full((8, 8, 3), level, dtype=np.uint8)).save(folder / f"{level}.png")
+        samples = catalog_rows(made(config, normal, 0, Store(tmp_path / "s")))
+        brighter = [read_image(row.image).mean() for row in samples]
+        made_of[level] = (samples[0].origin, max(brighter))
+    assert made_of[0][0] != made_of[255][0]
+    assert made_of[255][1] > made_of[0][1]
+    fresh = catalog_rows(made(config, normal, 0, Store(tmp_path / "fresh")))
+    for one, other in zip(samples, fresh, strict=True):
+        np.testing.assert_array_equal(read_image(one.image), read_image(other.image))
+
+
+def test_what_changes_while_it_is_painted_on_is_not_kept_under_the_old_name(normal, tmp_path):
+    store = Store(tmp_path / "s")
+    (job,) = plan_chunks(PerRegionConfig(count=10), normal, normal.slice(0, 0), 0)
+    Image.fromarray(make_surface("wood", (64, 80), np.random.default_rng(9))).save(normal["image"][0].as_py())
+    with pytest.raises(UserError, match="have changed since the synthesis from them was begun"):
+        make_chunks(store, [job])
+    assert store.peek(job.recipe.key) is None
