@@ -71,16 +71,17 @@ class SynthesisSet:
 
 @dataclass(frozen=True)
 class Count:
-    """Samples of a prompt: how many were asked for, and how many of them are good."""
+    """Samples of a prompt: how many were asked for, and how many are good of those drawn."""
 
     prompt: str
     asked: int
     kept: int
+    drawn: int
 
     @property
     def dropped(self) -> int:
         """Those that failed or were filtered out."""
-        return self.asked - self.kept
+        return self.drawn - self.kept
 
 
 def write_contact_sheet(path: Path, name: str, sets: Sequence[SynthesisSet]) -> None:
@@ -115,27 +116,28 @@ def render_contact_sheet(name: str, sets: Sequence[SynthesisSet]) -> str:
 
 def count_samples(entry: SynthesisSet) -> tuple[Count, ...]:
     """Counts of each prompt. Raises DataError where they do not add up."""
+    samples = entry.synthesis.samples
     counts = tuple(
-        Count(prompt, asked, sum(made.prompt == prompt for made in entry.synthesis.samples))
+        Count(prompt, asked, sum(made.prompt == prompt for made in samples), entry.synthesis.drawn.get(prompt, asked))
         for prompt, asked in samples_of_prompts(entry.config).items()
     )
-    asked, kept = sum(count.asked for count in counts), len(entry.synthesis.samples)
+    drawn, kept = sum(count.drawn for count in counts), len(samples)
     dropped, strange = sum(entry.synthesis.dropped.values()), kept - sum(count.kept for count in counts)
-    if asked != kept + dropped or strange:
+    if drawn != kept + dropped or strange:
         unknown = f"; {strange} of unknown prompts" if strange else ""
-        raise DataError(f"{entry.title}: {asked} samples asked for, but {kept} are kept and {dropped} dropped{unknown}")
+        raise DataError(f"{entry.title}: {drawn} samples drawn, but {kept} are kept and {dropped} dropped{unknown}")
     return counts
 
 
 def headline(sets: Sequence[SynthesisSet], counts: Sequence[Sequence[Count]]) -> str:
     """One sentence: how many samples of what, on what."""
     kept = sum(count.kept for group in counts for count in group)
-    asked = sum(count.asked for group in counts for count in group)
+    drawn = sum(count.drawn for group in counts for count in group)
     prompts = {prompt for entry in sets for prompt in samples_of_prompts(entry.config) if prompt}
     kinds = ", ".join(dict.fromkeys(entry.config.kind.replace("_", "-") for entry in sets))
     named = f" of {count_of(len(prompts), 'prompt', 'prompts')}" if prompts else ""
     where = ", ".join(dict.fromkeys(f"{entry.dataset} / {entry.category}" for entry in sets))
-    lost = f" {asked - kept} of {asked} were dropped." if asked > kept else ""
+    lost = f" {drawn - kept} of {drawn} were dropped." if drawn > kept else ""
     return f"{count_of(kept, 'synthetic defect', 'synthetic defects')}{named}, made by {kinds} on {where}.{lost}"
 
 

@@ -77,6 +77,11 @@ class ChunkJob:
         """The samples' i."""
         return range(self.start, self.start + CHUNK)
 
+    def beginning_at(self, start: int) -> "ChunkJob":
+        """Another chunk of the same prompt."""
+        recipe = replace(self.recipe, config={**self.recipe.config, "start": start})
+        return replace(self, start=start, recipe=recipe)
+
     def rng(self, number: int) -> np.random.Generator:
         """The stream of a sample."""
         name = [zlib.crc32(self.prompt.encode())] if self.prompt else []

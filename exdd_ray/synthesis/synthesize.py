@@ -1,14 +1,12 @@
 """Synthetic defects as a catalog: planned in chunks, made where the store lacks them, filtered."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from exdd_ray.banks.tiles import one_thread_each
@@ -21,7 +19,6 @@ from exdd_ray.progress import Progress, silent
 from exdd_ray.store.artifact import Artifact, Recipe, Store
 from exdd_ray.synthesis.chunk import (
     CHUNK,
-    INDEX,
     Advance,
     ChunkJob,
     ChunkRunner,
@@ -30,14 +27,13 @@ from exdd_ray.synthesis.chunk import (
     in_groups,
     make_chunks,
 )
-from exdd_ray.synthesis.filters import THUMBNAIL, Change, duplicates, judge
 from exdd_ray.synthesis.masks import library_files
 from exdd_ray.synthesis.model import device_of, model_digest, pinned, precision_of, revision_of
 from exdd_ray.synthesis.sources import texture_files
+from exdd_ray.synthesis.taken import Taken, next_chunks, take
 
 VERSION = 4
 ORIGIN = ("background", "mask_source", "model", "revision", "versions")
-DUPLICATE = "near-duplicate of an earlier sample"
 
 
 @runtime_checkable
@@ -80,15 +76,19 @@ class Synthesis:
 
     Attributes:
         samples: the good ones; the prompts take turns.
-        dropped: reason -> how many samples failed or were filtered out for it.
+        dropped: reason -> how many samples failed or were filtered out for it; others were drawn instead.
         fresh: samples that the store did not have.
         skipped: reason -> how many times another background was drawn for it.
+        lacking: samples that were asked for, and for which no good one was found.
+        drawn: prompt -> how many samples were drawn; where it is not named, as many as were asked for.
     """
 
     samples: tuple[Made, ...]
     dropped: dict[str, int]
     fresh: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
+    lacking: int = 0
+    drawn: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def catalog(self) -> pa.Table:
@@ -101,7 +101,8 @@ class Synthesis:
         remarks = []
         if self.dropped:
             reasons = "; ".join(f"{count}: {reason}" for reason, count in self.dropped.items())
-            remarks.append(f"{sum(self.dropped.values())} synthetic samples dropped ({reasons})")
+            instead = f"; {self.lacking} are lacking" if self.lacking else ", and others made instead"
+            remarks.append(f"{sum(self.dropped.values())} synthetic samples dropped ({reasons}){instead}")
         if self.skipped:
             first, times = next(iter(self.skipped)), sum(self.skipped.values())
             remarks.append(f"backgrounds of no use were drawn {times} times, and others instead; the first: {first}")
@@ -121,7 +122,8 @@ def synthesize(
     """`config.count` synthetic defects on backgrounds drawn from normal images; several prompts take turns.
 
     They are made in chunks of CHUNK samples, each an artifact: a larger count, or a run that was cut off, makes only
-    what is missing.
+    what is missing. For samples that are dropped the next ones are taken, as many again at most: what few take is the
+    beginning of what many take.
 
     Args:
         positives: training defects; for masks drawn from them.
@@ -134,12 +136,18 @@ def synthesize(
     """
     if isinstance(run, PlacedRunner):
         config = on_device(config, run.device)
-    jobs = plan_chunks(config, normal, positives, seed)
-    missing = [job for job in jobs if store.find(job.recipe.key) is None]
-    if missing:
-        with progress(f"{config.kind} synthesis, images", CHUNK * len(missing)) as advance:
-            (run or run_on_threads)(store, missing, advance)
-    return replace(_assembled(config, jobs, store), fresh=CHUNK * len(missing))
+    jobs, fresh = plan_chunks(config, normal, positives, seed), 0
+    more, taken = jobs, dict[str, Taken]()
+    while more:
+        missing = [job for job in more if store.find(job.recipe.key) is None]
+        if missing:
+            with progress(f"{config.kind} synthesis, images", CHUNK * len(missing)) as advance:
+                (run or run_on_threads)(store, missing, advance)
+        fresh += CHUNK * len(missing)
+        taken = {prompt: take(config, prompt, jobs, store) for prompt in samples_of_prompts(config)}
+        more = next_chunks(config, taken, jobs)
+        jobs = [*jobs, *more]
+    return replace(_assembled(config, taken), fresh=fresh)
 
 
 def on_device(config: Synthesizer, device: str | None) -> Synthesizer:
@@ -150,7 +158,9 @@ def on_device(config: Synthesizer, device: str | None) -> Synthesizer:
 
 
 def plan_chunks(config: Synthesizer, normal: pa.Table, positives: pa.Table, seed: int) -> list[ChunkJob]:
-    """The chunks with their recipes; images are hashed, not decoded. A hub's model is pinned to its commit.
+    """The chunks that are needed at least, with their recipes; images are hashed, not decoded.
+
+    A hub's model is pinned to its commit.
 
     Raises DataError without a normal image.
     """
@@ -214,42 +224,21 @@ def _sources(config: Synthesizer) -> tuple[str, ...]:
     return ()
 
 
-Entry = tuple[ChunkJob, Artifact, dict[str, Any]]  # a row of a chunk's index, and where it is from
-
-
-def _assembled(config: Synthesizer, jobs: Sequence[ChunkJob], store: Store) -> Synthesis:
-    entries: list[Entry] = []
-    counts = samples_of_prompts(config)
-    for job in jobs:
-        (artifact,) = make_chunks(store, [job])
-        index = pq.read_table(artifact.file(INDEX)).to_pylist()
-        entries += [(job, artifact, row) for row in index if row["number"] < counts[job.prompt]]
-    turns = {prompt: turn for turn, prompt in enumerate(counts)}
-    entries.sort(key=lambda entry: (entry[2]["number"], turns[entry[0].prompt]))
-    faults = _faults(config, [row for _, _, row in entries])
-    dropped = Counter(filter(None, faults))
-    samples = [_made(*entry) for entry, fault in zip(entries, faults, strict=True) if not fault]
+def _assembled(config: Synthesizer, taken: Mapping[str, Taken]) -> Synthesis:
+    turns = [(place, turn, entry) for turn, one in enumerate(taken.values()) for place, entry in enumerate(one.good)]
+    samples = [_made(*entry) for _, _, entry in sorted(turns, key=lambda each: each[:2])]
+    dropped = Counter(fault for one in taken.values() for fault in one.faults)
     if config.count and not samples:
         reason, count = dropped.most_common(1)[0]
         raise DataError(f"no synthetic sample is usable: {count} times: {reason}")
-    skipped = Counter(reason for _, _, row in entries for reason in row["skipped"])
-    return Synthesis(tuple(samples), dict(dropped), skipped=dict(skipped))
-
-
-def _faults(config: Synthesizer, rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Why each sample is dropped; empty for a good one. It depends on those of equal and smaller i alone."""
-    faults = [str(row["fault"]) for row in rows]
-    if config.filters is None:
-        return faults
-    for i, row in enumerate(rows):
-        faults[i] = faults[i] or judge(Change(row["inside"], row["outside"]), config.filters)
-    good = [i for i, fault in enumerate(faults) if not fault]
-    prints = np.frombuffer(b"".join(rows[i]["fingerprint"] for i in good), dtype=np.uint8)
-    for i, twice in zip(
-        good, duplicates(prints.reshape(-1, THUMBNAIL, THUMBNAIL), config.filters.duplicate), strict=True
-    ):
-        faults[i] = DUPLICATE if twice else ""
-    return faults
+    skipped = Counter(reason for one in taken.values() for row in one.drawn for reason in row["skipped"])
+    return Synthesis(
+        tuple(samples),
+        dict(dropped),
+        skipped=dict(skipped),
+        lacking=config.count - len(samples),
+        drawn={prompt: len(one.drawn) for prompt, one in taken.items()},
+    )
 
 
 def _made(job: ChunkJob, artifact: Artifact, index: dict[str, Any]) -> Made:

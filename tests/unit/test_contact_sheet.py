@@ -69,7 +69,7 @@ def test_counts_are_of_each_prompt(sets: list[SynthesisSet]) -> None:
 @pytest.mark.parametrize("dropped", [{}, {DUPLICATE: 4}])
 def test_counts_that_contradict_each_other_are_refused(sets: list[SynthesisSet], dropped: dict[str, int]) -> None:
     wrong = replace(sets[1], synthesis=replace(sets[1].synthesis, dropped=dropped))
-    with pytest.raises(DataError, match="10 samples asked for, but 7 are kept"):
+    with pytest.raises(DataError, match="10 samples drawn, but 7 are kept"):
         render_contact_sheet(NAME, [wrong])
 
 
@@ -77,7 +77,7 @@ def test_samples_of_an_unknown_prompt_are_refused(sets: list[SynthesisSet]) -> N
     stranger = tuple(replace(made, prompt="hole") for made in sets[1].synthesis.samples[:3])
     samples = (*stranger, *sets[1].synthesis.samples)
     wrong = replace(sets[1], synthesis=Synthesis(samples, {}))
-    with pytest.raises(DataError, match="10 samples asked for, but 10 are kept and 0 dropped; 3 of unknown prompts"):
+    with pytest.raises(DataError, match="10 samples drawn, but 10 are kept and 0 dropped; 3 of unknown prompts"):
         count_samples(wrong)
 
 

@@ -124,7 +124,7 @@ def test_an_unreadable_background_is_named_and_another_one_drawn(config, normal,
     assert set(spared) == {(True, True)}
     assert 0 < len(spared) < 2 * CHUNK
     only = build_catalog([r for r in catalog_rows(broken) if r.image == str(copy)])
-    with pytest.raises(DataError, match="no synthetic sample is usable: 20 times: .*broken.png: not an image"):
+    with pytest.raises(DataError, match="no synthetic sample is usable: 40 times: .*broken.png: not an image"):
         made(config, only, Store(tmp_path / "none"))
 
 
@@ -137,7 +137,7 @@ def test_samples_of_nan_are_dropped_and_counted(config, normal, tmp_path):
     state = load_file(file)
     state["decoder.conv_out.bias"] = torch.full_like(state["decoder.conv_out.bias"], torch.nan)
     save_file(state, file)
-    with pytest.raises(DataError, match="no synthetic sample is usable: 8 times: the model made NaN values"):
+    with pytest.raises(DataError, match="no synthetic sample is usable: 16 times: the model made NaN values"):
         made(config.model_copy(update={"model": str(sick)}), normal, Store(tmp_path / "s"))
 
 
@@ -187,7 +187,7 @@ def test_filters_and_unused_keys_do_not_make_samples_anew(config, normal, tmp_pa
     store = Store(tmp_path)
     all_of_them = made(config, normal, store)
     strict = config.model_copy(update={"filters": FilterConfig(min_inside=255)})
-    with pytest.raises(DataError, match="8 times: unchanged inside the mask"):
+    with pytest.raises(DataError, match="16 times: unchanged inside the mask"):
         made(strict, normal, store)
     unused = config.model_copy(update={"composite": not config.composite, "revision": "main"})
     again = made(unused, normal, store)
