@@ -94,6 +94,8 @@ def difference(values: Mapping[Run, Measured], baseline: Mapping[Run, Measured],
     apart = {(run.seed, run.place): values[run].value - baseline[run].value for run in common}
     by_seed = np.array(list(mean_by_seed(apart).values()))
     seeds = len(by_seed)
+    if not of_images and seeds > 1 and np.ptp(by_seed) < _EQUAL:  # a count that the seeds do not change has no noise
+        return Difference(Mean(float(by_seed[0]), 0.0, seeds), float(abs(by_seed[0]) < _EQUAL), None)
     images = _image_parts(values, baseline, common) if of_images else []
     parts = [*(images or []), *([_Part(float(np.var(by_seed, ddof=1)) / seeds, seeds - 1)] if seeds > 1 else [])]
     unmeasured: Noise | None = "images" if images is None else "seeds" if seeds == 1 else None

@@ -99,9 +99,11 @@ def interval_text(entry: Entry, metric: Metric) -> str:
 def _values(entries: Sequence[Entry], metric: str) -> list[Value | None]:
     found = [entry.measured(metric) for entry in entries]
     tested: dict[int, Difference] = {}
+    places = entries[0].categories  # what a category is called may differ; seeds may share some of its images
     for number, mine in enumerate(found[1:], start=1):
-        if mine.keys() & found[0].keys():
-            tested[number] = difference(mine, found[0], of_images=True)
+        if common := [run for run in mine if run in found[0]]:
+            pair = ({run._replace(place=places[run.tested]): one[run] for run in common} for one in (mine, found[0]))
+            tested[number] = difference(*pair, of_images=True)
     corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
     means = [
         mean_of(np.array(list(mean_by_seed({(run.seed, run.place): one.value for run, one in mine.items()}).values())))

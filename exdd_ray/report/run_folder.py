@@ -68,6 +68,12 @@ class Entry:
         """What its metrics are paired by."""
         return frozenset(self._run(row, images) for row, images in zip(self.rows, self.images, strict=True))
 
+    @property
+    def categories(self) -> dict[str, str]:
+        """What a run's `tested` says -> the category that this is of."""
+        rows = zip(self.rows, self.images, strict=True)
+        return {self._run(row, images).tested: row["category"] for row, images in rows}
+
     def _run(self, row: Row, images: Scored | None) -> Run:
         of = images.key if images else json.dumps([self.name, row["category"]])
         return Run(row["seed"], of, of)

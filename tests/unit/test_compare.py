@@ -16,7 +16,9 @@ from exdd_ray.config.load import LoadedRun, Trial
 from exdd_ray.errors import ArtifactError, ConfigError
 from exdd_ray.experiment.result import TrialResult
 from exdd_ray.experiment.run import predictions_table, write_results
+from exdd_ray.metrics.difference import Measured, Run, difference
 from exdd_ray.metrics.evaluate import image_metrics
+from exdd_ray.metrics.influence import Scored, influence_on
 from exdd_ray.report.compare_page import compare, write_comparison
 from exdd_ray.report.run_folder import read_runs
 
@@ -152,3 +154,27 @@ def test_other_labels_of_the_same_images_are_another_test(folders: dict[str, Pat
     found = compare(read_runs([folders["weak"], tmp_path / "faded"]))
     assert found.points[1].values["image_auroc"].difference is None
     assert found.images[1].endswith("the same as the first's, but under other labels: not tested")
+
+
+def test_defects_that_all_seeds_test_are_the_same_noise_in_all(folders: dict[str, Path], tmp_path: Path) -> None:
+    """As where normal images are split at random and all defects are tested."""
+    runs = {}
+    for name in ("weak", "strong"):
+        shutil.copytree(folders[name], tmp_path / name)
+        file = tmp_path / name / "predictions.parquet"
+        rows = pq.read_table(file).to_pylist()
+        for row in rows:
+            row["content"] += "" if row["label"] else f" {row['seed']}"
+        pq.write_table(pa.Table.from_pylist(rows), file)
+        runs[name] = {}
+        for seed in (0, 1):
+            mine = [row for row in rows if row["seed"] == seed]
+            labels, scores = (np.array([row[key] for row in mine]) for key in ("label", "score"))
+            images = Scored(tuple(row["content"] for row in mine), labels, scores)
+            value = image_metrics(labels, scores, resamples=0, seed=0).detection.auroc
+            runs[name][Run(seed, "one place", images.key)] = Measured(value, influence_on("image_auroc", images))
+    wanted = difference(runs["strong"], runs["weak"], of_images=True)
+    value = compare(read_runs([tmp_path / "weak", tmp_path / "strong"])).points[1].values["image_auroc"]
+    assert value.difference == pytest.approx(wanted.mean.value)
+    assert value.difference_half == pytest.approx(wanted.mean.half)
+    assert value.p == pytest.approx(wanted.p)

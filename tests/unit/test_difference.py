@@ -109,6 +109,14 @@ def test_without_influences_the_test_is_students_over_the_seeds_and_says_so() ->
     assert (cost.p, cost.unmeasured, cost.within_noise) == (found.p, None, False)
 
 
+@pytest.mark.parametrize(("count", "p"), [(500, 0.0), (1000, 1.0)])
+def test_a_count_that_no_seed_changes_has_no_noise(count: int, p: float) -> None:
+    runs = [Run(seed, "place", "split") for seed in range(3)]
+    found = difference(dict.fromkeys(runs, Measured(count)), dict.fromkeys(runs, Measured(1000)), of_images=False)
+    assert (found.mean.value, found.mean.half, found.p) == (count - 1000, 0.0, p)
+    assert found.within_noise == (p == 1.0)
+
+
 def test_one_run_without_influences_proves_nothing() -> None:
     run = Run(0, "place", "split")
     found = difference({run: Measured(0.6)}, {run: Measured(0.5)}, of_images=False)
