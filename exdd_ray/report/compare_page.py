@@ -131,9 +131,8 @@ def _differing(entries: Sequence[Entry]) -> tuple[tuple[str, tuple[str, ...]], .
 
 def _images(entry: Entry, first: Entry) -> str:
     """On which images a trial was tested, and whether the first one was tested on them too."""
-    normal, defects = entry.tested
     seeds = f"seed{'s' if len(entry.seeds) > 1 else ''} {', '.join(map(str, entry.seeds))}"
-    own = f"{normal:,} normal, {defects:,} defective, {seeds}"
+    own = f"{_counted(entry)}, {seeds}"
     if entry is first:
         return own
     mine, theirs = entry.contents, first.contents
@@ -150,6 +149,13 @@ def _images(entry: Entry, first: Entry) -> str:
     return f"{own}; the same as the first's" + (
         "" if mine == theirs else ", where a seed has the same: the others are left out"
     )
+
+
+def _counted(entry: Entry) -> str:
+    normal, defects = entry.tested
+    if not normal and not defects:
+        return f"{len(entry.contents or ()):,} unlabelled"
+    return f"{normal:,} normal, {defects:,} defective"
 
 
 def _flags(entries: Sequence[Entry]) -> tuple[Flag, ...]:

@@ -205,6 +205,8 @@ def test_images_that_allow_no_metrics_get_scores(
     assert f"the test images {why}" in page
     assert "F1-max" not in page
     assert main(["report", str(tmp_path / "out")]) == 0
+    assert main(["compare", str(tmp_path / "out"), "--page", str(tmp_path / "compare.html")]) == 0
+    assert ("tested on 2 unlabelled" in capsys.readouterr().out) == (counts == (0, 0))
 
 
 def test_a_folder_of_normal_images_only_is_split_and_scored(tmp_path: Path) -> None:
