@@ -114,21 +114,33 @@ def weights_digest(config: FeaturesConfig) -> str:
 def normalisation(backbone: str) -> tuple[Channels, Channels]:
     """Mean and standard deviation of the channels, of pixels in 0..1, that a backbone was trained with.
 
-    Raises UserError where timm is needed and not installed.
+    Raises UserError where timm is needed and not installed, or the config of a hub's model cannot be had.
     """
     if backbone == BUNDLED or backbone in RESNETS:
         return _IMAGENET
     if backbone.startswith(_TIMM):
-        published = _timm(backbone).get_pretrained_cfg(backbone.removeprefix(_TIMM))
-    else:
-        from torchvision.models import get_model_weights, list_models
+        return _normalisation_of_timm(backbone.removeprefix(_TIMM))
+    from torchvision.models import get_model_weights, list_models
 
-        known = get_model_weights(backbone).__members__ if backbone in list_models() else {}
-        published = known["IMAGENET1K_V1"].transforms() if "IMAGENET1K_V1" in known else None
-    if published is None:
+    known = get_model_weights(backbone).__members__ if backbone in list_models() else {}
+    if "IMAGENET1K_V1" not in known:
         return _IMAGENET
+    published = known["IMAGENET1K_V1"].transforms()
     mean, std = tuple(published.mean), tuple(published.std)
     return mean, std
+
+
+def _normalisation_of_timm(name: str) -> tuple[Channels, Channels]:
+    timm = _timm(f"{_TIMM}{name}")
+    try:
+        published = timm.get_pretrained_cfg(name)
+        if published is None and ":" in name:  # a hub's or a folder's model says it in a config of its own
+            with torch.device("meta"):
+                own = timm.create_model(name, pretrained=False).pretrained_cfg
+            return tuple(own["mean"]), tuple(own["std"])
+    except Exception as error:  # of whichever HTTP client the hub's library uses
+        raise UserError(f"timm/{name}: its config cannot be had ({' '.join(str(error).split())[:200]})") from error
+    return _IMAGENET if published is None else (tuple(published.mean), tuple(published.std))
 
 
 def _truncated(config: FeaturesConfig) -> tuple[nn.Module, bool]:

@@ -1,3 +1,4 @@
+import json
 import os
 
 import numpy as np
@@ -12,7 +13,7 @@ from exdd_ray.config.detector import FeaturesConfig
 from exdd_ray.data.catalog import CatalogRow, build_catalog
 from exdd_ray.errors import ConfigError, DataError, UserError
 from exdd_ray.features.aggregate import aggregate
-from exdd_ray.features.backbone import load_backbone, weights_file
+from exdd_ray.features.backbone import load_backbone, normalisation, weights_file
 from exdd_ray.features.embed import SLICE, embed, make_slice, plan_slices
 from exdd_ray.features.prepare import cover_mask, full_pixels, prepare_image, prepare_mask
 from exdd_ray.procedural.surfaces import make_surface
@@ -167,6 +168,17 @@ def test_images_are_normalised_as_the_backbone_was_trained(backbone, mean, std):
     found = prepare_image(image, FeaturesConfig(backbone=backbone, resize=(32, 32)))
     wanted = (image / 255 - np.array(mean)) / np.array(std)
     np.testing.assert_allclose(found, wanted.transpose(2, 0, 1), atol=1e-5)
+
+
+def test_a_model_with_a_config_of_its_own_is_normalised_by_it(tmp_path):
+    """One of a folder here; one of a hub (timm/hf-hub:owner/name) is read alike."""
+    own = {"mean": [0.5, 0.4, 0.3], "std": [0.25, 0.25, 0.2], "num_classes": 3, "input_size": [3, 64, 64]}
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "resnet18", "pretrained_cfg": own}))
+    assert normalisation(f"timm/local-dir:{tmp_path}") == ((0.5, 0.4, 0.3), (0.25, 0.25, 0.2))
+    with pytest.raises(UserError, match="its config cannot be had"):
+        normalisation(f"timm/local-dir:{tmp_path / 'none'}")
+    with pytest.raises(UserError, match=r"Invalid pretrained tag \(none\)"):
+        normalisation("timm/resnet18.none")
 
 
 def test_the_normalisation_is_part_of_what_an_embedding_is(features, catalog):
