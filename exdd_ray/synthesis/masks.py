@@ -11,7 +11,7 @@ from scipy.ndimage import binary_erosion
 from exdd_ray.config.detector import Size
 from exdd_ray.config.synthesis import MaskConfig, MaskShape
 from exdd_ray.data.catalog import CatalogRow
-from exdd_ray.data.datasets.files import is_image
+from exdd_ray.data.datasets.files import images_under
 from exdd_ray.data.images import read_mask, read_pair, resize_bilinear
 from exdd_ray.errors import DataError
 from exdd_ray.procedural.shapes import blob, random_centre, stroke, tapered, wandering_path
@@ -126,7 +126,7 @@ def fit_mask(mask: np.ndarray, foreground: np.ndarray, rng: np.random.Generator)
 
 def library_files(folder: Path) -> tuple[str, ...]:
     """The mask images that are now in a folder and its subfolders, sorted. Raises DataError where there is none."""
-    files = tuple(sorted(str(path) for path in folder.rglob("*") if is_image(path)))
+    files = images_under(folder)
     if not files:
         raise DataError(f"{folder}: no mask image in this folder")
     return files

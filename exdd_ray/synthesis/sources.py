@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from exdd_ray.config.detector import Size
-from exdd_ray.data.datasets.files import is_image
+from exdd_ray.data.datasets.files import images_under
 from exdd_ray.data.images import read_image
 from exdd_ray.errors import DataError
 from exdd_ray.procedural.surfaces import MATERIALS, MIN_SIDE, make_surface
@@ -41,7 +41,7 @@ def texture_files(folder: Path | None) -> tuple[str, ...]:
     """
     if folder is None:
         return ()
-    files = tuple(sorted(str(path) for path in folder.rglob("*") if is_image(path)))
+    files = images_under(folder)
     if not files:
         raise DataError(f"{folder}: no texture image in this folder")
     return files

@@ -101,8 +101,11 @@ def test_only_the_mask_changes_and_by_the_published_strength(preset, low, high, 
 def test_textures_come_from_the_folder(tmp_path, image):
     folder = tmp_path / "textures" / "striped"
     folder.mkdir(parents=True)
-    Image.fromarray(np.full((10, 10, 3), 77, dtype=np.uint8)).save(folder / "a.jpg")
+    (folder / "@eaDir").mkdir()
+    for file in ("a.jpg", ".hidden.jpg", "@eaDir/a.jpg"):
+        Image.fromarray(np.full((10, 10, 3), 77, dtype=np.uint8)).save(folder / file)
     files = texture_files(tmp_path / "textures")
+    assert files == (str(folder / "a.jpg"),)
     assert np.all(np.abs(texture((20, 30), np.random.default_rng(0), files).astype(int) - 77) <= 1)
     with pytest.raises(DataError, match="no texture image"):
         texture_files(tmp_path / "textures" / "none")

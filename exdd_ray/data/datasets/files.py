@@ -43,6 +43,11 @@ def walk_files(folder: Path) -> Iterator[Path]:
         yield from walk_files(inner)
 
 
+def images_under(folder: Path) -> tuple[str, ...]:
+    """The image files that are now in a folder and those in it, sorted; none where there is no such folder."""
+    return tuple(sorted(str(path) for path in walk_files(folder) if is_image(path))) if folder.is_dir() else ()
+
+
 def unread_notes(root: Path) -> tuple[str, ...]:
     """The note on files under a root that are neither images that can be read nor documents: raw photographs, say."""
     others = (path for path in walk_files(root) if path.suffix and not is_image(path))
