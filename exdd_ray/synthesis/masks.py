@@ -66,7 +66,7 @@ def pick_mask(
         return PickedMask(mask & foreground if stays else fit_mask(mask, foreground, rng), source)
     if config.folder is not None:
         files = library_files(config.folder) if library is None else library
-        file = files[rng.integers(len(files))]
+        file = files[int(rng.integers(len(files)))]
         return PickedMask(fit_mask(load_mask(file, size, bicubic=bicubic), foreground, rng), file)
     shape = config.shapes[rng.integers(len(config.shapes))]
     if shape == "edge":  # bites the foreground where it is drawn

@@ -30,7 +30,7 @@ def texture(size: Size, rng: np.random.Generator, files: Sequence[str]) -> np.nd
     if not files:
         whole = (max(size[0], MIN_SIDE), max(size[1], MIN_SIDE))
         return make_surface(str(rng.choice(MATERIALS)), whole, rng)[: size[0], : size[1]]
-    image = Image.fromarray(read_image(files[rng.integers(len(files))]))
+    image = Image.fromarray(read_image(files[int(rng.integers(len(files)))]))
     return np.asarray(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
 
