@@ -1,6 +1,7 @@
 """A command as a job of a Ray cluster, followed until it ends."""
 
 import asyncio
+import logging
 import os
 import shlex
 from collections.abc import Iterator, Sequence
@@ -46,6 +47,7 @@ def submit(address: str, command: Sequence[str], folder: Path) -> int:
 
 
 async def _print_log(client: JobSubmissionClient, job: str) -> None:
+    logging.getLogger(JobSubmissionClient.__module__).setLevel(logging.WARNING)  # it tells how its socket closed
     async for text in client.tail_job_logs(job):
         print(text, end="", flush=True)
 
