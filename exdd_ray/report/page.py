@@ -97,6 +97,8 @@ def headline(summaries: Sequence[Summary], groups: Sequence[Group], tested: tupl
     repeated = f", each with {len(seeds)} seeds," if len(seeds) > 1 else ""
     categories = f" ({count_of(len(groups), 'category', 'categories')})" if len(groups) > 1 else ""
     where = f"{' and '.join(datasets)}{categories}"
+    if tested == ("0", "0"):
+        return f"{trials}{repeated} on {where}: scores of images without labels."
     return f"{trials}{repeated} on {where}, tested on {tested[0]} normal and {tested[1]} defective images."
 
 

@@ -10,8 +10,8 @@ from report_inputs import DETECTORS, Run, make_run
 
 from exdd_ray.config.experiment import RunConfig
 from exdd_ray.errors import DataError
-from exdd_ray.report.page import render_report, write_report
-from exdd_ray.report.tables import summarize
+from exdd_ray.report.page import headline, render_report, write_report
+from exdd_ray.report.tables import group_by_category, summarize
 
 made = report_inputs.made
 
@@ -67,3 +67,9 @@ def test_report_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no result"):
         write_report(tmp_path / "report.html", RunConfig(), [])
     assert not list(tmp_path.iterdir())
+
+
+def test_headline_of_images_without_labels(made: Run) -> None:
+    found = summarize(made[1]), group_by_category(made[1])
+    assert "tested on 3 normal and 2 defective images." in headline(*found, ("3", "2"))
+    assert headline(*found, ("0", "0")).endswith(": scores of images without labels.")
