@@ -18,6 +18,7 @@ LATEST = "latest"
 _RUNS = Path("runs")
 _TIME = "%Y-%m-%d_%H-%M-%S"
 _STAMP = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
+_NTH = "~"  # before the number of one of several folders: overrides as typed have none
 _ODD = re.compile(r"[^\w.+-]+")
 _LONGEST = 160  # characters of the overrides: file systems take 255 bytes of a name
 _NOT_OF_THE_EXPERIMENT = ("name", "output", "store", "tracking")
@@ -39,8 +40,10 @@ def new_folder(name: str, overrides: Sequence[str], output: Path | None = None) 
 def earlier_folders(name: str, overrides: Sequence[str]) -> list[Path]:
     """The folders of earlier runs under a name with the same overrides, the latest first."""
     suffix = f"_{typed}" if (typed := _typed(overrides)) else ""
-    found = (_RUNS / name).absolute().glob("*")
-    return sorted((one for one in found if _STAMP.sub("", one.name, count=1) == suffix), reverse=True)
+    alike = re.compile(rf"({_STAMP.pattern}){re.escape(suffix)}(?:{_NTH}(\d+))?")
+    found = ((alike.fullmatch(one.name), one) for one in (_RUNS / name).absolute().glob("*"))
+    started = [((match[1], int(match[2] or 1)), one) for match, one in found if match]
+    return [one for _, one in sorted(started, reverse=True)]
 
 
 def in_copied_folder() -> bool:
@@ -83,7 +86,7 @@ def require_free(folder: Path) -> None:
 
 
 def write_whole(folder: Path, write: Callable[[Path], None]) -> Path:
-    """The folder that `write` has filled, all or none: this one, or `<folder>-2` and so on where one is there by now.
+    """The folder that `write` has filled, all or none: this one, or `<folder>~2` and so on where one is there by now.
 
     Raises UserError where it cannot be written.
     """
@@ -99,7 +102,7 @@ def write_whole(folder: Path, write: Callable[[Path], None]) -> Path:
 
 
 def claim(folder: Path) -> Path:
-    """Make a folder that was not there before: this one, or `<folder>-2` and so on.
+    """Make a folder that was not there before: this one, or `<folder>~2` and so on.
 
     Raises UserError where it cannot be made.
     """
@@ -122,7 +125,7 @@ def mark_latest(folder: Path) -> None:
 
 
 def _first(folder: Path, take: Callable[[Path], object]) -> Path:
-    """The first of `folder`, `<folder>-2` and so on that can be taken."""
+    """The first of `folder`, `<folder>~2` and so on that can be taken."""
     for candidate in _candidates(folder):
         try:
             take(candidate)
@@ -137,7 +140,7 @@ def _first(folder: Path, take: Callable[[Path], object]) -> Path:
 def _candidates(folder: Path) -> Iterator[Path]:
     yield folder
     for number in count(2):
-        yield folder.with_name(f"{folder.name}-{number}")
+        yield folder.with_name(f"{folder.name}{_NTH}{number}")
 
 
 def _unwritable(folder: Path, error: OSError) -> UserError:

@@ -35,9 +35,8 @@ def model_digest(config: InpaintConfig) -> str:
 
     Raises UserError where the model cannot be had.
     """
-    if _folder(config) is not None:
-        return f"{revision_of(config)} {config.variant or ''}"
-    return f"{config.model}@{revision_of(config)} {config.variant or ''}"
+    model = revision_of(config) if _folder(config) is not None else f"{config.model}@{revision_of(config)}"
+    return model if config.variant is None else f"{model} {config.variant}"
 
 
 def revision_of(config: InpaintConfig) -> str:

@@ -201,11 +201,13 @@ def test_what_a_classifier_holds_out_is_not_a_background_of_what_it_trains_on(ru
 def test_lines_of_progress_leave_out_what_an_earlier_run_had_done(capsys, monkeypatch):
     from exdd_ray.cli import progress
 
-    now = iter([0.0, 0.0, 30.0, 60.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+    now = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     with progress.terminal_progress("training", 1000) as advance:
         advance(900)  # resumed
+        now = 30.0
         advance(3)
+        now = 60.0
         advance(3)
     assert capsys.readouterr().err.splitlines() == [
         "training: 903/1000, 30 s, 0.1/s, 970 s left",
