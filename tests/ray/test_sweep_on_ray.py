@@ -173,6 +173,6 @@ def test_a_trial_that_kills_its_worker_fails_alone_in_its_batch(tmp_path, monkey
     (tmp_path / "out").mkdir()
     errors = TuneTrials(str(tmp_path / "out"))([deadly, first], workshop, told.append)
     assert list(errors) == [second.key]
-    assert errors[second.key].startswith("its worker was lost")
+    assert errors[second.key].line.startswith("its worker was lost")
     assert sum(told) == 2
     assert workshop.store.find(first.key) is not None
