@@ -76,7 +76,10 @@ def precision_of(run: DeviceConfig) -> str:
 
 
 def load_pipeline(config: InpaintConfig) -> Any:
-    """A pipeline of the model for one thread: the networks are shared within the process, the scheduler is not.
+    """A pipeline of the model for one thread: the networks are shared within the process.
+
+    Its scheduler and its tokenizers are its own: both have a state, and a tokenizer that another thread asks to pad
+    otherwise gives too few tokens.
 
     Raises:
         UserError: the model cannot be had, with the ways to get it, or does not fit the device's memory.
@@ -90,14 +93,14 @@ def load_pipeline(config: InpaintConfig) -> Any:
             _loaded.clear()
             _loaded[key] = _load(config)
         pipeline = copy.copy(_loaded[key])
-    pipeline.scheduler = copy.deepcopy(pipeline.scheduler)
+    for name in ("scheduler", *_tokenizers(pipeline)):
+        setattr(pipeline, name, copy.deepcopy(getattr(pipeline, name)))
     return pipeline
 
 
 def check_prompts(pipeline: Any, prompts: tuple[str, ...]) -> None:
     """Raises ConfigError for a prompt of more tokens than an encoder of the pipeline takes: it would be cut."""
-    names = [name for name in ("tokenizer", "tokenizer_2", "tokenizer_3") if getattr(pipeline, name, None) is not None]
-    for name in names:
+    for name in _tokenizers(pipeline):
         tokenizer = getattr(pipeline, name)
         for prompt in prompts:
             tokens = len(tokenizer(prompt).input_ids)
@@ -105,6 +108,11 @@ def check_prompts(pipeline: Any, prompts: tuple[str, ...]) -> None:
                 raise ConfigError(
                     f"the prompt {prompt!r} has {tokens} tokens, the model's encoder takes {tokenizer.model_max_length}"
                 )
+
+
+def _tokenizers(pipeline: Any) -> list[str]:
+    names = ("tokenizer", "tokenizer_2", "tokenizer_3")
+    return [name for name in names if getattr(pipeline, name, None) is not None]
 
 
 def strange_prompts(config: InpaintConfig) -> tuple[str, ...]:

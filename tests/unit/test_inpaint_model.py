@@ -11,7 +11,7 @@ from exdd_ray.config.load import load_run
 from exdd_ray.errors import UserError
 from exdd_ray.experiment.synth import pinned_trial
 from exdd_ray.store.artifact import Store
-from exdd_ray.synthesis.model import model_digest, pinned, revision_of
+from exdd_ray.synthesis.model import load_pipeline, model_digest, pinned, revision_of
 from exdd_ray.synthesis.synthesize import synthesize
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -49,6 +49,16 @@ def test_a_folder_is_named_by_every_file_that_the_result_depends_on(name, config
     assert model_digest(copied) != model_digest(config)
     (folder / "README.md").write_text("read me")
     assert revision_of(copied) == model_digest(copied)
+
+
+def test_threads_share_the_networks_and_nothing_that_has_a_state(config):
+    one, other = load_pipeline(config), load_pipeline(config)
+    assert one.unet is other.unet
+    assert one.scheduler is not other.scheduler
+    assert one.tokenizer is not other.tokenizer
+    padded = one.tokenizer("scratch", padding="max_length").input_ids
+    other.tokenizer("scratch")
+    assert one.tokenizer("scratch", padding="max_length").input_ids == padded
 
 
 def test_samples_of_a_hubs_model_name_its_commit(on_the_hub, tmp_path):

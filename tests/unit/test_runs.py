@@ -33,7 +33,7 @@ def test_results_are_written_beside_those_that_are_there(tmp_path):
     folders = [write_whole(tmp_path / "a/run", lambda into: (into / "x").write_text("1")) for _ in range(3)]
     assert [folder.name for folder in folders] == ["run", "run~2", "run~3"]
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["run", "run~2", "run~3"]
-    assert [claim(tmp_path / "a/run").name, claim(tmp_path / "a/new").name] == ["run-4", "new"]
+    assert [claim(tmp_path / "a/run").name, claim(tmp_path / "a/new").name] == ["run~4", "new"]
 
 
 def test_what_fails_while_it_is_written_leaves_nothing(tmp_path):
