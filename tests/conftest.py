@@ -1,7 +1,9 @@
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 import exdd_ray.edge  # noqa: F401 (before any test imports Ray: it says how workers start)
 
@@ -12,3 +14,12 @@ def shared_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent: set EXDD_SHARED to the folder with real images and weights")
     return folder.resolve()
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: what is trained has the same bits whatever the machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

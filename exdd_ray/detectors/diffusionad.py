@@ -116,18 +116,12 @@ def fit_diffusionad(
     networks = make_networks(config, seed)
     textures = texture_files(config.anomalies.textures)
     judge, tested = _judge(config, networks, held_out, test, seed, textures)
-    how = without(identity(config), *_NOT_TRAINED_BY)
-    loop = training if config.checkpoint != "last" else training.model_copy(update={"validate_every": 1})
+    inputs = (_digest(images.pixels), *content_digests(textures), *tested)
     artifact = trained(
         make_learner(networks, normal, config, steps, seed, textures),
         steps,
         config=training,
-        recipe=Recipe(
-            "train-diffusionad",
-            VERSION,
-            {**how, "seed": seed, "steps": steps, "loop": training_recipe(loop), "synthesis": SYNTHESIS},
-            (_digest(images.pixels), *content_digests(textures), *tested),
-        ),
+        recipe=_recipe(config, training, steps, seed, inputs),
         store=store,
         validate=None if judge is None else lambda: judge().value,
         keep_latest=config.checkpoint == "test",
@@ -190,6 +184,14 @@ def _loop(config: DiffusionADConfig, normal: int) -> tuple[TrainConfig, int]:
     if config.validate_epochs is not None:
         training = training.model_copy(update={"validate_every": config.validate_epochs * per_epoch})
     return training, config.steps or config.epochs * per_epoch
+
+
+def _recipe(config: DiffusionADConfig, training: TrainConfig, steps: int, seed: int, inputs: tuple[str, ...]) -> Recipe:
+    """What the trained networks depend on; how often is validated does not matter where the last ones are taken."""
+    how = without(identity(config), *_NOT_TRAINED_BY)
+    loop = training if config.checkpoint != "last" else training.model_copy(update={"validate_every": 1})
+    made_by = {**how, "seed": seed, "steps": steps, "loop": training_recipe(loop), "synthesis": SYNTHESIS}
+    return Recipe("train-diffusionad", VERSION, made_by, inputs)
 
 
 def _judge(

@@ -4,7 +4,6 @@ import threading
 
 import pytest
 import ray
-import torch
 
 from exdd_ray.config.experiment import ExperimentConfig
 from exdd_ray.config.load import Trial
@@ -15,13 +14,7 @@ from exdd_ray.experiment.run import run_trials
 from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.store.artifact import Store
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def trial(seed, synthesizer=None, **detector):

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 from PIL import Image
 
 from exdd_ray.config.classifier import ClassifierConfig
@@ -14,14 +13,6 @@ from exdd_ray.procedural.defects import add_defect
 from exdd_ray.procedural.surfaces import make_surface
 
 SIDE = 48
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def surface(folder: Path, split: str, number: int, *, label: int = 0, origin: str = "real") -> CatalogRow:

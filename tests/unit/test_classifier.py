@@ -20,7 +20,8 @@ from exdd_ray.metrics.threshold import f1_max_point
 from exdd_ray.store.artifact import Store
 from exdd_ray.training.learner import TrainingError
 
-one_thread, surfaces = classifier_inputs.one_thread, classifier_inputs.surfaces
+pytestmark = pytest.mark.usefixtures("one_thread")
+surfaces = classifier_inputs.surfaces
 
 
 @pytest.fixture(scope="module")

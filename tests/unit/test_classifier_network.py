@@ -15,7 +15,8 @@ from exdd_ray.errors import ConfigError
 from exdd_ray.metrics.curves import detection
 from exdd_ray.store.artifact import Store
 
-one_thread, surfaces = classifier_inputs.one_thread, classifier_inputs.surfaces
+pytestmark = pytest.mark.usefixtures("one_thread")
+surfaces = classifier_inputs.surfaces
 
 
 def test_released_freezes_batchnorm_from_the_second_epoch_on():

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from diffusionad_inputs import tiny
 from PIL import Image
 
@@ -20,6 +19,8 @@ from exdd_ray.experiment.stored import synthesis_keys
 from exdd_ray.experiment.trial import Assignment, assign
 from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.store.artifact import Store
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 COMMIT = "a" * 40  # a hub's model of a known commit is not asked for
 DEFECTS = {"ksdd2": 4, "magnetic_tile": 20}
@@ -144,14 +145,6 @@ def planned(run: LoadedRun, workshop: Workshop) -> dict[tuple[str, int, str], tu
             chunks = synthesis_keys(trial.config, universe, assignment.train, workshop)
             found[trial.name, trial.config.seed, category] = (assignment, len(set(chunks)))
     return found
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from exdd_ray.detectors.holdout import hold_out, same_file
 from exdd_ray.errors import DataError
 from exdd_ray.store.artifact import Store
 
-one_thread, surfaces = classifier_inputs.one_thread, classifier_inputs.surfaces
+pytestmark = pytest.mark.usefixtures("one_thread")
+surfaces = classifier_inputs.surfaces
 
 
 def test_hold_out_takes_a_share_of_each_class_and_origin(surfaces):

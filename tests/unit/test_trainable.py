@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 import yaml
 from PIL import Image
 from report_inputs import make_run
@@ -17,6 +16,8 @@ from exdd_ray.experiment.result import results_table
 from exdd_ray.metrics.threshold import f1_max_point, point_at
 from exdd_ray.procedural.defects import add_defect
 from exdd_ray.procedural.surfaces import make_surface
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CLASSIFIER = {
     "kind": "classifier",
@@ -35,14 +36,6 @@ DIFFUSIONAD = {
     "training": {"batch": 2, "device": "cpu"},
 }
 PAINTED = {"kind": "per_region", "count": 6}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
