@@ -11,11 +11,12 @@ from safetensors.torch import save_file
 from torchvision.models import resnet18 as torchvision_resnet18
 
 from exdd_ray.cli.progress import terminal_progress
-from exdd_ray.config.detector import FeaturesConfig, PatchBankConfig
 from exdd_ray.data.catalog import select_rows
 from exdd_ray.data.split import split_catalog
-from exdd_ray.detectors.patch_bank import fit_patch_bank
-from exdd_ray.detectors.samples import Embedder
+from exdd_ray.features.config import FeaturesConfig
+from exdd_ray.features.embedder import Embedder
+from exdd_ray.methods.patch_bank.config import PatchBankConfig
+from exdd_ray.methods.patch_bank.detector import fit_patch_bank
 from exdd_ray.metrics.evaluate import image_metrics
 from exdd_ray.store.artifact import Store
 

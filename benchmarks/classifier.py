@@ -15,13 +15,13 @@ import pyarrow as pa
 from common import CACHE, SHARED, report, tiles
 
 from exdd_ray.cli.progress import terminal_progress
-from exdd_ray.config.experiment import ExperimentConfig
-from exdd_ray.config.load import Trial
 from exdd_ray.data.catalog import select_rows
 from exdd_ray.data.split import split_catalog
+from exdd_ray.experiment.config import ExperimentConfig
+from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.result import TrialResult
+from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.trial import run_trial
-from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.metrics.seeds import mean_of
 from exdd_ray.store.artifact import Store
 
@@ -105,7 +105,7 @@ def main() -> int:
     parser.add_argument("--backbone", choices=BACKBONES, default="squeezenet1_1")
     parser.add_argument("--synthesis", nargs="+", choices=list(synthesizers(0)), default=list(synthesizers(0)))
     options = parser.parse_args()
-    workshop, images = Workshop(Store(Path(CACHE) / "store"), terminal_progress), universe(options.normal)
+    session, images = Session(Store(Path(CACHE) / "store"), terminal_progress), universe(options.normal)
     found: dict[str, dict[str, object]] = {}
     rows = []
     for shot, defects in SHOTS.items():
@@ -114,7 +114,7 @@ def main() -> int:
             if not defects and synthesizer is None:
                 continue
             trials = [trial(shot, synthesizer, seed, options) for seed in options.seeds]
-            row = figures([run_trial(one, images, workshop) for one in trials])
+            row = figures([run_trial(one, images, session) for one in trials])
             found[f"{shot}, {name}"] = row
             rows.append(row_of(shot, name, row))
             print(*rows[-1], file=sys.stderr, sep="  ", flush=True)

@@ -14,9 +14,9 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from exdd_ray.config.detector import FeaturesConfig
 from exdd_ray.data.catalog import select_rows
 from exdd_ray.data.datasets import load_dataset
+from exdd_ray.features.config import FeaturesConfig
 from exdd_ray.features.embed import Embedding, embed
 from exdd_ray.store.artifact import Store
 

@@ -20,16 +20,16 @@ import pyarrow as pa
 from common import report, tiles
 
 from exdd_ray.cli.progress import terminal_progress
-from exdd_ray.config.diffusionad import DiffusionADConfig
-from exdd_ray.config.experiment import DatasetConfig, ProceduralConfig
 from exdd_ray.data.catalog import select_rows
+from exdd_ray.data.config import DatasetConfig, ProceduralConfig
 from exdd_ray.data.images import read_row_mask
 from exdd_ray.data.split import split_catalog
-from exdd_ray.detectors.diffusionad import FittedDiffusionAD, fit_diffusionad
-from exdd_ray.detectors.patch_bank import Predictions
 from exdd_ray.device import CUDA, compute_device
 from exdd_ray.experiment.dataset import by_category, load_catalog
 from exdd_ray.features.prepare import prepare_mask
+from exdd_ray.methods.diffusionad.config import DiffusionADConfig
+from exdd_ray.methods.diffusionad.detector import FittedDiffusionAD, fit_diffusionad
+from exdd_ray.methods.predictions import Predictions
 from exdd_ray.metrics.evaluate import image_metrics, pixel_metrics
 from exdd_ray.progress import silent
 from exdd_ray.store.artifact import Store

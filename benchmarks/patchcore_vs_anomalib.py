@@ -37,9 +37,9 @@ def split() -> tuple[pa.Table, pa.Table]:
 
 def ours(scoring: dict[str, object] | None = None) -> np.ndarray:
     """Image scores of the test images: by the preset `best`, or by other scoring."""
-    from exdd_ray.config.detector import PatchBankConfig
-    from exdd_ray.detectors.patch_bank import fit_patch_bank
-    from exdd_ray.detectors.samples import Embedder
+    from exdd_ray.features.embedder import Embedder
+    from exdd_ray.methods.patch_bank.config import PatchBankConfig
+    from exdd_ray.methods.patch_bank.detector import fit_patch_bank
     from exdd_ray.store.artifact import Store
 
     train, test = split()

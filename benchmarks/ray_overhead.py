@@ -12,14 +12,14 @@ import ray
 import torch
 from common import free_tiles, report, resnet18, tile_features
 
+from exdd_ray.banks.config import CoresetConfig
 from exdd_ray.banks.search import search
 from exdd_ray.banks.vectors import VectorBlocks
-from exdd_ray.config.detector import CoresetConfig
-from exdd_ray.detectors.bank import Points, make_bank
-from exdd_ray.edge.bank import ShardedBank
-from exdd_ray.edge.cluster import connect
-from exdd_ray.edge.embed import RaySlices
 from exdd_ray.features.embed import plan_slices, run_on_threads
+from exdd_ray.methods.patch_bank.memory_bank import Points, make_bank
+from exdd_ray.on_ray.bank import ShardedBank
+from exdd_ray.on_ray.cluster import connect
+from exdd_ray.on_ray.embed import RaySlices
 from exdd_ray.progress import silent
 from exdd_ray.store.artifact import Store
 

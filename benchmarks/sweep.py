@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import yaml
 from common import CACHE, SHARED, report
 
-from exdd_ray.sweep.space import Point, load_sweep, points_ahead
+from exdd_ray.experiment.space import Point, load_sweep, points_ahead
 
 CONFIG = Path(__file__).parents[1] / "configs/sweeps/exdd_magnetic_tile.yaml"
 METRICS = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "pixel_f1", "aupro")

@@ -14,12 +14,12 @@ import numpy as np
 from common import CACHE, SHARED, report, tiles
 
 from exdd_ray.cli.progress import terminal_progress
-from exdd_ray.config.experiment import ExperimentConfig
-from exdd_ray.config.load import Trial
 from exdd_ray.experiment.compare import measured
+from exdd_ray.experiment.config import ExperimentConfig
+from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.result import TrialResult
 from exdd_ray.experiment.run import run_trials
-from exdd_ray.experiment.workshop import Workshop
+from exdd_ray.experiment.session import Session
 from exdd_ray.metrics.difference import Difference, difference, holm
 from exdd_ray.metrics.seeds import mean_of
 from exdd_ray.store.artifact import Store
@@ -85,9 +85,9 @@ def main() -> int:
     options = parser.parse_args()
     tiles()
     trials = plan(SEEDS, options.defects)
-    workshop = Workshop(Store(Path(CACHE) / "store"), terminal_progress)
+    session = Session(Store(Path(CACHE) / "store"), terminal_progress)
     found: dict[str, list[TrialResult]] = {}
-    for result in run_trials(trials, workshop, lambda r: print(r.trial.name, r.trial.config.seed, file=sys.stderr)):
+    for result in run_trials(trials, session, lambda r: print(r.trial.name, r.trial.config.seed, file=sys.stderr)):
         found.setdefault(result.trial.name, []).append(result)
     made = {name: [result.train[2] for result in results] for name, results in found.items()}
     apart = {metric: differences(found, column) for metric, column in METRICS.items()}

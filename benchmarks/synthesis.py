@@ -22,19 +22,19 @@ from common import SHARED, free_tiles, report
 from PIL import Image
 from sdxl import one_call, sdxl_speed
 
-from exdd_ray.config.synthesis import InpaintConfig
 from exdd_ray.data.catalog import CatalogRow, build_catalog
 from exdd_ray.data.images import read_image
-from exdd_ray.edge.cluster import connect
-from exdd_ray.edge.synthesis import RayChunks
-from exdd_ray.procedural.surfaces import make_surface
+from exdd_ray.data.procedural.surfaces import make_surface
+from exdd_ray.on_ray.cluster import connect
+from exdd_ray.on_ray.synthesis import RayChunks
 from exdd_ray.store.artifact import Store
-from exdd_ray.synthesis.chunk import CHUNK, ChunkJob, sample_seed
-from exdd_ray.synthesis.foreground import foreground
-from exdd_ray.synthesis.masks import pick_mask
-from exdd_ray.synthesis.model import load_pipeline
-from exdd_ray.synthesis.paint import Painter, Scene
-from exdd_ray.synthesis.synthesize import plan_chunks, synthesize
+from exdd_ray.synthesizers.chunk import CHUNK, ChunkJob, sample_seed
+from exdd_ray.synthesizers.foreground import foreground
+from exdd_ray.synthesizers.inpaint.config import InpaintConfig
+from exdd_ray.synthesizers.inpaint.masks import pick_mask
+from exdd_ray.synthesizers.inpaint.model import load_pipeline
+from exdd_ray.synthesizers.inpaint.paint import Painter, Scene
+from exdd_ray.synthesizers.synthesize import plan_chunks, synthesize
 
 REPEATS = 3
 HEADER = ("what", "images/s", "over the loop")

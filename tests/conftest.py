@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import exdd_ray.edge  # noqa: F401 (before any test imports Ray: it says how workers start)
+import exdd_ray.on_ray  # noqa: F401 (before any test imports Ray: it says how workers start)  # noqa: F401 (before any test imports Ray: it says how workers start)
 
 
 @pytest.fixture(scope="session")

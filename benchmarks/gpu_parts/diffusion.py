@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from sdxl import sdxl_speed
 
-from exdd_ray.config.diffusionad import DiffusionADConfig
-from exdd_ray.procedural.surfaces import make_surface
+from exdd_ray.data.procedural.surfaces import make_surface
+from exdd_ray.methods.diffusionad.config import DiffusionADConfig
 from exdd_ray.progress import Advance
 from gpu_parts.measure import Bench, tell
 
 
 def diffusionad(bench: Bench) -> None:
     """Training steps as a run makes them, the same with ready samples, and inference."""
-    from exdd_ray.diffusionad.infer import anomaly_maps, seeded_noise
-    from exdd_ray.diffusionad.learner import batch_loss
-    from exdd_ray.diffusionad.networks import make_networks
-    from exdd_ray.diffusionad.samples import draw_batch
+    from exdd_ray.methods.diffusionad.inference import anomaly_maps, seeded_noise
+    from exdd_ray.methods.diffusionad.learner import batch_loss
+    from exdd_ray.methods.diffusionad.networks import make_networks
+    from exdd_ray.methods.diffusionad.training_samples import draw_batch
 
     config = _config(bench)
     normal = np.stack([make_surface("ceramic", (config.size,) * 2, np.random.default_rng(i)) for i in range(8)])
@@ -71,8 +71,8 @@ def _config(bench: Bench) -> DiffusionADConfig:
 
 def _training_step(normal: np.ndarray, config: DiffusionADConfig, steps: int) -> float:
     """Median seconds of a step; neither the first, which warms up, nor the last, which writes a checkpoint."""
-    from exdd_ray.diffusionad.learner import make_learner
-    from exdd_ray.diffusionad.networks import make_networks
+    from exdd_ray.methods.diffusionad.learner import make_learner
+    from exdd_ray.methods.diffusionad.networks import make_networks
     from exdd_ray.training.loop import train
 
     ends: list[float] = []

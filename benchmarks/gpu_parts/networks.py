@@ -16,11 +16,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from exdd_ray.banks.scoring.config import ScoringConfig
+from exdd_ray.banks.scoring.maps import map_maker
 from exdd_ray.banks.search import prepare_bank, search_prepared
-from exdd_ray.config.detector import FeaturesConfig, ScoringConfig
 from exdd_ray.features.aggregate import aggregate
 from exdd_ray.features.backbone import Backbone, folded, load_backbone
-from exdd_ray.scoring.maps import map_maker
+from exdd_ray.features.config import FeaturesConfig
 from gpu_parts.measure import Bench, patches, tell
 
 _DIM = 1024

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from exdd_ray.cli.parser import leave_unread
 
 if TYPE_CHECKING:
-    from exdd_ray.config.experiment import RunConfig
     from exdd_ray.config.keys import Key
+    from exdd_ray.experiment.config import RunConfig
 
 _WIDTH = 110
 
@@ -46,8 +46,8 @@ class _Help(argparse.Action):
 
 def config_model(parser: argparse.ArgumentParser) -> "type[RunConfig]":
     """What a command's keys are of."""
-    from exdd_ray.config.experiment import RunConfig
-    from exdd_ray.config.sweep import SweepConfig
+    from exdd_ray.experiment.config import RunConfig
+    from exdd_ray.experiment.sweep_config import SweepConfig
 
     return SweepConfig if parser.get_default("sweep") else RunConfig
 

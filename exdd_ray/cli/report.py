@@ -20,8 +20,8 @@ def report_results(arguments: argparse.Namespace) -> int:
     made of the tables.
     """
     from exdd_ray.errors import ConfigError
+    from exdd_ray.experiment.sweep_results import TRIALS
     from exdd_ray.report.run_folder import RESULTS
-    from exdd_ray.sweep.results import TRIALS
 
     folder = arguments.folder
     if not any((folder / name).is_file() for name in (RESULTS, TRIALS)):
@@ -36,8 +36,8 @@ def report_results(arguments: argparse.Namespace) -> int:
 
 
 def _report_sweep(folder: Path) -> int:
+    from exdd_ray.experiment.sweep_results import REPORT
     from exdd_ray.report.sweep_page import write_sweep_report
-    from exdd_ray.sweep.results import REPORT
 
     write_sweep_report(folder)
     print(f"report: {folder / REPORT}")

@@ -13,7 +13,7 @@ from exdd_ray.config.bundled import EXPERIMENTS, SYNTHESIZERS, find_config
 
 if TYPE_CHECKING:
     from exdd_ray.experiment.result import TrialResult
-    from exdd_ray.experiment.workshop import Workshop
+    from exdd_ray.experiment.session import Session
     from exdd_ray.store.artifact import Store
 
 
@@ -65,7 +65,7 @@ def config_and_overrides(arguments: argparse.Namespace, kinds: Sequence[str] = K
 
 def print_config(arguments: argparse.Namespace) -> int:
     """Print every trial of the config as YAML: what a run of it would use, presets filled in."""
-    from exdd_ray.config.load import load_run, resolved_yaml
+    from exdd_ray.experiment.load import load_run, resolved_yaml
 
     print(resolved_yaml(load_run(*config_and_overrides(arguments))), end="")
     return 0
@@ -73,7 +73,7 @@ def print_config(arguments: argparse.Namespace) -> int:
 
 def run_experiment(arguments: argparse.Namespace) -> int:
     """Run all trials, print the table, write the results' folder."""
-    from exdd_ray.config.load import load_run
+    from exdd_ray.experiment.load import load_run
     from exdd_ray.runs import mark_latest, new_folder, require_free, require_lasting
 
     started = time.perf_counter()
@@ -82,7 +82,7 @@ def run_experiment(arguments: argparse.Namespace) -> int:
     folder = new_folder(loaded.run.name, loaded.overrides, loaded.run.output)
     require_free(folder)
 
-    from exdd_ray.cli.progress import show_log, terminal_progress  # what is mistyped need not wait for torch
+    from exdd_ray.cli.progress import show_log, terminal_progress
     from exdd_ray.cli.tables import print_results
     from exdd_ray.experiment.run import run_trials, summary, write_results
     from exdd_ray.store.artifact import open_store
@@ -103,42 +103,42 @@ def run_experiment(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _workshop(store: "Store", address: str | None, at_once: int | None) -> "Workshop":
-    """A workshop whose work is done on a Ray cluster, or in this process where there is no address."""
+def _workshop(store: "Store", address: str | None, at_once: int | None) -> "Session":
+    """A session whose work is done on a Ray cluster, or in this process where there is no address."""
     from exdd_ray.cli.progress import terminal_progress
     from exdd_ray.errors import ConfigError
-    from exdd_ray.experiment.workshop import Workshop
+    from exdd_ray.experiment.session import Session
 
     if address is None:
         if at_once is not None:
             raise ConfigError("--at-once needs a Ray cluster: --ray")
-        return Workshop(store, terminal_progress)
-    from exdd_ray.edge.cluster import connect
-    from exdd_ray.edge.trials import RayTrials
+        return Session(store, terminal_progress)
+    from exdd_ray.on_ray.cluster import connect
+    from exdd_ray.on_ray.trials import RayTrials
 
     connect(address)
-    workshop = cluster_workshop(store)
-    workshop.ahead = None if at_once is None else RayTrials(at_once)
-    return workshop
+    session = cluster_workshop(store)
+    session.ahead = None if at_once is None else RayTrials(at_once)
+    return session
 
 
-def cluster_workshop(store: "Store") -> "Workshop":
-    """A workshop whose work is done on the connected Ray cluster."""
+def cluster_workshop(store: "Store") -> "Session":
+    """A session whose work is done on the connected Ray cluster."""
     from exdd_ray.cli.progress import terminal_progress
     from exdd_ray.device import CPU, compute_device
-    from exdd_ray.edge.bank import RaySearch
-    from exdd_ray.edge.cluster import cluster_device
-    from exdd_ray.edge.embed import RaySlices
-    from exdd_ray.edge.orders import RayOrders
-    from exdd_ray.edge.synthesis import RayChunks
-    from exdd_ray.edge.train import train_on_ray
-    from exdd_ray.experiment.workshop import Workshop
+    from exdd_ray.experiment.session import Session
+    from exdd_ray.on_ray.bank import RaySearch
+    from exdd_ray.on_ray.cluster import cluster_device
+    from exdd_ray.on_ray.embed import RaySlices
+    from exdd_ray.on_ray.orders import RayOrders
+    from exdd_ray.on_ray.synthesis import RayChunks
+    from exdd_ray.on_ray.train import train_on_ray
 
-    workshop = Workshop(store, terminal_progress, run=RaySlices(), paint=RayChunks(), train=train_on_ray)
-    workshop.device = cluster_device()
+    session = Session(store, terminal_progress, run=RaySlices(), paint=RayChunks(), train=train_on_ray)
+    session.device = cluster_device()
     if compute_device() == CPU:  # banks on Ray are the CPUs' work: this process's GPU is not to wait for them
-        workshop.order, workshop.search = RayOrders(), RaySearch()
-    return workshop
+        session.order, session.search = RayOrders(), RaySearch()
+    return session
 
 
 def _say_progress(result: "TrialResult") -> None:

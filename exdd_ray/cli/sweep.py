@@ -13,13 +13,13 @@ from exdd_ray.config.bundled import SWEEPS, find_config
 
 if TYPE_CHECKING:
     from exdd_ray.errors import Fault
-    from exdd_ray.experiment.workshop import Workshop
+    from exdd_ray.experiment.plan import Plan, PlannedTrial
+    from exdd_ray.experiment.run_plan import TrialRunner
+    from exdd_ray.experiment.session import Session
+    from exdd_ray.experiment.space import LoadedSweep, Point
+    from exdd_ray.experiment.sweep_results import SweepResults
     from exdd_ray.metrics.difference import Difference
     from exdd_ray.progress import Advance
-    from exdd_ray.sweep.plan import Plan, PlannedTrial
-    from exdd_ray.sweep.results import SweepResults
-    from exdd_ray.sweep.run import TrialRunner
-    from exdd_ray.sweep.space import LoadedSweep, Point
 
 LOCAL = "local"
 
@@ -74,8 +74,8 @@ def run_script(arguments: argparse.Namespace, over: Mapping[str, Any]) -> int:
 
 def run_sweep_with(arguments: argparse.Namespace, over: Mapping[str, Any] | None = None) -> int:
     """Check a sweep, then run it here or as a job."""
+    from exdd_ray.experiment.space import load_sweep
     from exdd_ray.runs import in_copied_folder, require_lasting
-    from exdd_ray.sweep.space import load_sweep
 
     loaded = load_sweep(find_config(arguments.config, [SWEEPS]), arguments.overrides, dict(over or {}))
     submitted = arguments.submit is not None and not in_copied_folder()  # the job has the same words, and runs
@@ -86,14 +86,14 @@ def run_sweep_with(arguments: argparse.Namespace, over: Mapping[str, Any] | None
 def _run(loaded: "LoadedSweep", arguments: argparse.Namespace) -> int:
     """Plan a sweep, print the plan, run it, write and print the results."""
     from exdd_ray.cli.progress import terminal_progress
+    from exdd_ray.experiment.sweep import plan_sweep, run_sweep
+    from exdd_ray.experiment.sweep_results import RESULTS, digest_of, remove_unfinished, results_folder, write_sweep
     from exdd_ray.report.sweep_page import write_sweep_report
     from exdd_ray.runs import mark_latest
-    from exdd_ray.sweep.results import RESULTS, digest_of, remove_unfinished, results_folder, write_sweep
-    from exdd_ray.sweep.sweep import plan_sweep, run_sweep
     from exdd_ray.tracking.sweep import check_tracking, track_sweep
 
-    workshop = _workshop(loaded, arguments)
-    plan = plan_sweep(loaded, workshop)
+    session = _workshop(loaded, arguments)
+    plan = plan_sweep(loaded, session)
     _print_plan(plan, loaded)
     if arguments.plan:
         return 0
@@ -101,13 +101,13 @@ def _run(loaded: "LoadedSweep", arguments: argparse.Namespace) -> int:
     folder = results_folder(loaded, resume=arguments.resume)
     remove_unfinished(folder, keep_search=arguments.resume)
     search = None if arguments.here else _search(folder, arguments)
-    results = run_sweep(loaded, plan, workshop, run=_runner(loaded, folder, arguments), search=search)
+    results = run_sweep(loaded, plan, session, run=_runner(loaded, folder, arguments), search=search)
     write_sweep(folder, results)
     places = track_sweep(folder)
     with terminal_progress("writing the report", 1) as advance:
         write_sweep_report(folder)
         advance(1)
-    if (mirror := workshop.store.mirror) is not None:
+    if (mirror := session.store.mirror) is not None:
         mirror.keep(folder, f"results/{loaded.sweep.name}/{folder.name}", RESULTS)
     mark_latest(folder)
     print_sweep(results)
@@ -122,8 +122,8 @@ def _run(loaded: "LoadedSweep", arguments: argparse.Namespace) -> int:
 
 def _submit(arguments: argparse.Namespace, *, script: bool) -> int:
     """Run the line that this process was given as a job; its exit code."""
-    from exdd_ray.edge.jobs import submit
     from exdd_ray.errors import ConfigError
+    from exdd_ray.on_ray.jobs import submit
 
     program = ["-m", "exdd_ray.cli.main"]
     if script:
@@ -133,18 +133,18 @@ def _submit(arguments: argparse.Namespace, *, script: bool) -> int:
     return submit(arguments.submit, ["python", *program, *arguments.words], Path.cwd())
 
 
-def _workshop(loaded: "LoadedSweep", arguments: argparse.Namespace) -> "Workshop":
+def _workshop(loaded: "LoadedSweep", arguments: argparse.Namespace) -> "Session":
     """Where stages are made: this process, or a Ray cluster."""
     from exdd_ray.cli.progress import terminal_progress
     from exdd_ray.cli.run import cluster_workshop
-    from exdd_ray.experiment.workshop import Workshop
+    from exdd_ray.experiment.session import Session
     from exdd_ray.store.artifact import open_store
 
     store = open_store(loaded.sweep.store)
     address = _address(arguments)
     if arguments.here or address == LOCAL:  # a cluster of this machine alone has nothing to add to the stages
-        return Workshop(store, terminal_progress)
-    from exdd_ray.edge.cluster import connect, require_shared
+        return Session(store, terminal_progress)
+    from exdd_ray.on_ray.cluster import connect, require_shared
 
     connect(address)
     if store.mirror is None:
@@ -158,12 +158,12 @@ def _runner(loaded: "LoadedSweep", folder: Path, arguments: argparse.Namespace) 
     if arguments.here:
         return None
 
-    def run(trials: "Sequence[PlannedTrial]", workshop: "Workshop", advance: "Advance") -> "Mapping[str, Fault]":
-        from exdd_ray.edge.cluster import connect
-        from exdd_ray.edge.tune import TuneTrials, tune_storage
+    def run(trials: "Sequence[PlannedTrial]", session: "Session", advance: "Advance") -> "Mapping[str, Fault]":
+        from exdd_ray.on_ray.cluster import connect
+        from exdd_ray.on_ray.tune import TuneTrials, tune_storage
 
         connect(_address(arguments))  # a cluster of this machine is started here, when there are trials to run
-        return TuneTrials(tune_storage(workshop, folder), loaded.sweep.searcher.at_once)(trials, workshop, advance)
+        return TuneTrials(tune_storage(session, folder), loaded.sweep.searcher.at_once)(trials, session, advance)
 
     return run
 
@@ -174,13 +174,13 @@ def _address(arguments: argparse.Namespace) -> str | None:
 
 
 def _search(folder: Path, arguments: argparse.Namespace) -> Any:
-    def search(loaded: "LoadedSweep", workshop: "Workshop", advance: "Advance") -> "list[Point]":
-        from exdd_ray.edge.cluster import connect
-        from exdd_ray.edge.search import search_asha, search_tpe
+    def search(loaded: "LoadedSweep", session: "Session", advance: "Advance") -> "list[Point]":
+        from exdd_ray.on_ray.cluster import connect
+        from exdd_ray.on_ray.search import search_asha, search_tpe
 
         connect(_address(arguments))
         kinds = {"tpe": search_tpe, "asha": search_asha}
-        return kinds[loaded.sweep.searcher.kind](loaded, workshop, folder, advance)
+        return kinds[loaded.sweep.searcher.kind](loaded, session, folder, advance)
 
     return search
 
@@ -213,7 +213,7 @@ def print_sweep(results: "SweepResults") -> None:
     from rich.table import Table
 
     from exdd_ray.cli.tables import console
-    from exdd_ray.sweep.summary import judged_by
+    from exdd_ray.experiment.summary import judged_by
 
     sweep = results.loaded.sweep
     shown = dict.fromkeys([judged_by(sweep.objectives[0], sweep), "image_auroc", "pixel_auroc", "pixel_ap"])
@@ -245,7 +245,7 @@ def _print_traces(results: "SweepResults", *, shown: bool) -> None:
 
 
 def _cell(metric: str, mean: Any) -> str:
-    from exdd_ray.config.sweep import LESS_IS_BETTER
+    from exdd_ray.experiment.sweep_config import LESS_IS_BETTER
 
     if mean is None:
         return "-"

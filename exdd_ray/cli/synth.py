@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from exdd_ray.cli.run import KINDS, add_experiment, config_and_overrides
 
 if TYPE_CHECKING:
-    from exdd_ray.config.quality import QualityConfig
     from exdd_ray.experiment.synth import SynthesisResult
-    from exdd_ray.quality.evaluate import QualityReport
+    from exdd_ray.metrics.quality.config import QualityConfig
+    from exdd_ray.metrics.quality.evaluate import QualityReport
     from exdd_ray.report.contact_sheet import SynthesisSet
-    from exdd_ray.synthesis.chunk import ChunkRunner
+    from exdd_ray.synthesizers.chunk import ChunkRunner
 
 
 def add_synth_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -41,7 +41,7 @@ def add_synth_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentPa
 
 def run_synth(arguments: argparse.Namespace) -> int:
     """Make what is missing, print the counts, write `synthesis.html` and `samples.parquet`."""
-    from exdd_ray.config.load import load_run
+    from exdd_ray.experiment.load import load_run
     from exdd_ray.runs import mark_latest, new_folder, require_free, require_lasting, write_whole
 
     loaded = load_run(*config_and_overrides(arguments, KINDS[::-1]))
@@ -49,10 +49,10 @@ def run_synth(arguments: argparse.Namespace) -> int:
     folder = new_folder(f"{loaded.run.name}-synthesis", loaded.overrides, loaded.run.output)
     require_free(folder)
 
-    from exdd_ray.cli.progress import terminal_progress  # what is mistyped need not wait for torch
-    from exdd_ray.config.quality import QualityConfig
+    from exdd_ray.cli.progress import terminal_progress
+    from exdd_ray.experiment.session import Session
     from exdd_ray.experiment.synth import run_syntheses, write_samples
-    from exdd_ray.experiment.workshop import Workshop
+    from exdd_ray.metrics.quality.config import QualityConfig
     from exdd_ray.report.contact_sheet import write_contact_sheet
     from exdd_ray.store.artifact import open_store
     from exdd_ray.tracking.synthesis import log_synthesis
@@ -60,8 +60,8 @@ def run_synth(arguments: argparse.Namespace) -> int:
 
     mode = tracking_mode() if arguments.wandb else None
     store = open_store(loaded.run.store)
-    workshop = Workshop(store, terminal_progress, paint=_chunk_runner(arguments.ray))
-    results = run_syntheses(loaded.trials, workshop)
+    session = Session(store, terminal_progress, paint=_chunk_runner(arguments.ray))
+    results = run_syntheses(loaded.trials, session)
     quality = loaded.run.quality or (QualityConfig() if arguments.quality else None)
     sets = [_shown(result, quality) for result in results]
 
@@ -85,8 +85,8 @@ def run_synth(arguments: argparse.Namespace) -> int:
 def _chunk_runner(address: str | None) -> "ChunkRunner | None":
     if address is None:
         return None
-    from exdd_ray.edge.cluster import connect
-    from exdd_ray.edge.synthesis import RayChunks
+    from exdd_ray.on_ray.cluster import connect
+    from exdd_ray.on_ray.synthesis import RayChunks
 
     connect(address)
     return RayChunks()

@@ -24,8 +24,8 @@ def add_track_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentPa
 
 def log_results(arguments: argparse.Namespace) -> int:
     """Log to the trackers that the options name, or to those of the sweep's own config."""
-    from exdd_ray.config.sweep import TrackingConfig
     from exdd_ray.errors import ConfigError
+    from exdd_ray.experiment.sweep_config import TrackingConfig
     from exdd_ray.report.sweep_data import read_sweep
     from exdd_ray.tracking.sweep import track_sweep
 

@@ -5,6 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+Size = tuple[int, int]  # height, width
+
 
 class Frozen(BaseModel):
     """A frozen model that refuses unknown keys."""

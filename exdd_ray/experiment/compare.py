@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from exdd_ray.data.catalog import CatalogRow
-from exdd_ray.detectors.patch_bank import Predictions
 from exdd_ray.experiment.result import TrialResult, result_record
+from exdd_ray.methods.predictions import Predictions
 from exdd_ray.metrics.difference import Measured, Run
 from exdd_ray.metrics.influence import Scored, influence_on
 from exdd_ray.store.contents import telling_apart

@@ -8,14 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from exdd_ray.config.experiment import DatasetConfig, ExperimentConfig, ProceduralConfig
 from exdd_ray.data.catalog import build_catalog, with_reading
+from exdd_ray.data.config import DatasetConfig, ProceduralConfig
 from exdd_ray.data.datasets import DATASETS, default_root, find_dataset, load_dataset
 from exdd_ray.data.datasets.layout import scan_mvtec_like
+from exdd_ray.data.procedural.dataset import ProceduralSpec, write_procedural_dataset
 from exdd_ray.data.split import split_catalog, tested_copies
 from exdd_ray.data.weak_labels import apply_weak_labels
 from exdd_ray.errors import ConfigError, DataError
-from exdd_ray.procedural.dataset import ProceduralSpec, write_procedural_dataset
+from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.progress import Progress
 from exdd_ray.store.artifact import Recipe, Store
 from exdd_ray.store.contents import telling_apart

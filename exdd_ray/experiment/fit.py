@@ -9,20 +9,21 @@ from tempfile import TemporaryDirectory
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from exdd_ray.config.classifier import ClassifierConfig
-from exdd_ray.config.detector import PatchBankConfig
-from exdd_ray.config.diffusionad import DiffusionADConfig
-from exdd_ray.config.experiment import DetectorConfig
-from exdd_ray.config.training import TrainConfig
 from exdd_ray.data.catalog import REAL, select_rows
-from exdd_ray.detectors.classifier import fit_classifier
-from exdd_ray.detectors.diffusionad import fit_diffusionad
-from exdd_ray.detectors.holdout import Sources
-from exdd_ray.detectors.patch_bank import FittedPatchBank, Predictions, fit_patch_bank
-from exdd_ray.detectors.samples import Embedder
 from exdd_ray.errors import ConfigError
-from exdd_ray.experiment.workshop import Workshop
+from exdd_ray.experiment.config import DetectorConfig
+from exdd_ray.experiment.session import Session
+from exdd_ray.features.embedder import Embedder
+from exdd_ray.methods.classifier.classifier import fit_classifier
+from exdd_ray.methods.classifier.config import ClassifierConfig
+from exdd_ray.methods.diffusionad.config import DiffusionADConfig
+from exdd_ray.methods.diffusionad.detector import fit_diffusionad
+from exdd_ray.methods.patch_bank.config import PatchBankConfig
+from exdd_ray.methods.patch_bank.detector import FittedPatchBank, fit_patch_bank
+from exdd_ray.methods.predictions import Predictions
 from exdd_ray.store.artifact import Store
+from exdd_ray.training.config import TrainConfig
+from exdd_ray.training.holdout import Sources
 
 
 @dataclass(frozen=True)
@@ -94,30 +95,30 @@ def trains_alone(config: DetectorConfig) -> bool:
     return not isinstance(config, PatchBankConfig) and config.training.workers == 1
 
 
-def faults(config: DetectorConfig, universe: pa.Table, workshop: Workshop) -> Mapping[str, str]:
+def faults(config: DetectorConfig, universe: pa.Table, session: Session) -> Mapping[str, str]:
     """Why images of a category cannot be used, by id; banks learn that as they embed them."""
     if not isinstance(config, PatchBankConfig):
-        return workshop.faults(universe)
-    embedding = workshop.embedder(config.features, universe).embedding(universe)
+        return session.faults(universe)
+    embedding = session.embedder(config.features, universe).embedding(universe)
     return {universe["id"][int(row)].as_py(): reason for row, reason in embedding.reasons.items()}
 
 
-def fit(config: DetectorConfig, images: TrialImages, workshop: Workshop, seed: int) -> Fitted:
+def fit(config: DetectorConfig, images: TrialImages, session: Session, seed: int) -> Fitted:
     """Fit a detector, or take what the store has of it.
 
     Raises UserError as the detector's own `fit_...`.
     """
     match config:
         case PatchBankConfig():
-            return _fit_bank(config, images, workshop, seed)
+            return _fit_bank(config, images, session, seed)
         case ClassifierConfig():
-            return _fit_classifier(config, images, workshop, seed)
+            return _fit_classifier(config, images, session, seed)
         case DiffusionADConfig():
-            return _fit_diffusionad(config, images, workshop, seed)
+            return _fit_diffusionad(config, images, session, seed)
 
 
-def _fit_bank(config: PatchBankConfig, images: TrialImages, workshop: Workshop, seed: int) -> Fitted:
-    fitted = fit_patch_bank(config, images.train, workshop.embedder(config.features, images.universe), seed)
+def _fit_bank(config: PatchBankConfig, images: TrialImages, session: Session, seed: int) -> Fitted:
+    fitted = fit_patch_bank(config, images.train, session.embedder(config.features, images.universe), seed)
     positive = 0 if fitted.positive is None else len(fitted.positive.vectors)
     return Fitted(
         predict=fitted.predict,
@@ -132,28 +133,28 @@ def _predict_afresh(fitted: FittedPatchBank, images: pa.Table) -> Predictions:
         return replace(fitted, embedder=Embedder(Store(Path(folder)), fitted.config.features)).predict(images)
 
 
-def _fit_classifier(config: ClassifierConfig, images: TrialImages, workshop: Workshop, seed: int) -> Fitted:
-    train = partial(fit_classifier, config, images.train, workshop.store, seed, sources=images.sources)
-    fitted = train(progress=workshop.progress, elsewhere=_elsewhere(train, config.training, workshop))
+def _fit_classifier(config: ClassifierConfig, images: TrialImages, session: Session, seed: int) -> Fitted:
+    train = partial(fit_classifier, config, images.train, session.store, seed, sources=images.sources)
+    fitted = train(progress=session.progress, elsewhere=_elsewhere(train, config.training, session))
     return Fitted(fitted.predict, fitted.predict, fitted.train, threshold=fitted.threshold, remarks=fitted.remarks)
 
 
-def _fit_diffusionad(config: DiffusionADConfig, images: TrialImages, workshop: Workshop, seed: int) -> Fitted:
-    train = partial(fit_diffusionad, config, images.train, workshop.store, seed, test=images.test)
-    fitted = train(progress=workshop.progress, elsewhere=_elsewhere(train, config.training, workshop))
+def _fit_diffusionad(config: DiffusionADConfig, images: TrialImages, session: Session, seed: int) -> Fitted:
+    train = partial(fit_diffusionad, config, images.train, session.store, seed, test=images.test)
+    fitted = train(progress=session.progress, elsewhere=_elsewhere(train, config.training, session))
     # a threshold that was chosen on the test images is none to report beside the test's own
     threshold = fitted.threshold if config.checkpoint == "validation" else None
     return Fitted(fitted.predict, fitted.predict, (fitted.train[0], 0, 0), threshold=threshold, remarks=fitted.remarks)
 
 
-def _elsewhere(train: Callable[[], object], config: TrainConfig, workshop: Workshop) -> Callable[[], None] | None:
-    """Has the workshop's cluster put the trained artifact into the store; None where there is no cluster.
+def _elsewhere(train: Callable[[], object], config: TrainConfig, session: Session) -> Callable[[], None] | None:
+    """Has the session's cluster put the trained artifact into the store; None where there is no cluster.
 
     Raises ConfigError where the config needs one.
     """
-    trainer = workshop.train
-    if trainer is not None and (config.workers > 1 or workshop.ahead is None):
-        return lambda: trainer(train, config, workshop.store)
+    trainer = session.train
+    if trainer is not None and (config.workers > 1 or session.ahead is None):
+        return lambda: trainer(train, config, session.store)
     if config.workers > 1:
         raise ConfigError(f"training.workers={config.workers} needs a Ray cluster: --ray")
     return None

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from exdd_ray.config.experiment import DatasetConfig
 from exdd_ray.data.catalog import CatalogRow, catalog_rows
+from exdd_ray.data.config import DatasetConfig
 from exdd_ray.data.datasets import DATASETS, default_root
 from exdd_ray.data.datasets.files import unread_notes
 from exdd_ray.data.values import DeepFacts, MaskFacts, deep_facts, depth_notes, mask_facts, mask_notes

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from exdd_ray.config.experiment import ExperimentConfig
-from exdd_ray.detectors.patch_bank import Predictions
+from exdd_ray.experiment.config import ExperimentConfig
+from exdd_ray.methods.predictions import Predictions
 from exdd_ray.metrics.curves import Curve, Detection
 from exdd_ray.metrics.evaluate import PixelMetrics
 from exdd_ray.store.arrays import read_arrays, write_arrays

@@ -1,10 +1,11 @@
 """What a reader must know of an experiment by its config alone: leaks, stand-ins for published parts, strange words."""
 
-from exdd_ray.config.diffusionad import DiffusionADConfig
-from exdd_ray.config.experiment import ExperimentConfig
-from exdd_ray.config.synthesis import InpaintConfig, PerRegionConfig
-from exdd_ray.synthesis.model import strange_prompts
-from exdd_ray.synthesis.per_region import BLENDS
+from exdd_ray.experiment.config import ExperimentConfig
+from exdd_ray.methods.diffusionad.config import DiffusionADConfig
+from exdd_ray.synthesizers.inpaint.config import InpaintConfig
+from exdd_ray.synthesizers.inpaint.model import strange_prompts
+from exdd_ray.synthesizers.per_region.blend import BLENDS
+from exdd_ray.synthesizers.per_region.config import PerRegionConfig
 
 
 def detector_remarks(config: ExperimentConfig) -> tuple[str, ...]:

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from exdd_ray.config.classifier import ClassifierConfig
-from exdd_ray.config.load import Trial
-from exdd_ray.detectors.patch_bank import Predictions
+from exdd_ray.experiment.load import Trial
+from exdd_ray.methods.classifier.config import ClassifierConfig
+from exdd_ray.methods.predictions import Predictions
 from exdd_ray.metrics.curves import Detection
 from exdd_ray.metrics.evaluate import ImageMetrics, PixelMetrics
 from exdd_ray.metrics.threshold import OperatingPoint, f1_max_point
-from exdd_ray.synthesis.synthesize import Synthesis
+from exdd_ray.synthesizers.synthesize import Synthesis
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from exdd_ray.config.load import LoadedRun, Trial, resolved_yaml
 from exdd_ray.experiment.compare import contents_of
 from exdd_ray.experiment.fit import trains_alone
+from exdd_ray.experiment.load import LoadedRun, Trial, resolved_yaml
 from exdd_ray.experiment.result import TrialResult, results_table
+from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.share import AssignedTrial, share
 from exdd_ray.experiment.synth import pinned_trial
 from exdd_ray.experiment.trial import assign, prepare_trial, run_trial
-from exdd_ray.experiment.workshop import Workshop
 from exdd_ray.report.page import write_report
 from exdd_ray.runs import write_whole
 
 
-def run_trials(trials: Sequence[Trial], workshop: Workshop, done: Callable[[TrialResult], None]) -> list[TrialResult]:
+def run_trials(trials: Sequence[Trial], session: Session, done: Callable[[TrialResult], None]) -> list[TrialResult]:
     """Run every trial on every category of its dataset; `done` is called after each.
 
     All trials are checked against their data before the first one starts; what they have in common is made once. The
@@ -30,25 +30,25 @@ def run_trials(trials: Sequence[Trial], workshop: Workshop, done: Callable[[Tria
     pairs = [
         (trial, universe)
         for trial in map(pinned_trial, trials)
-        for universe in workshop.categories(trial.config.dataset).values()
+        for universe in session.categories(trial.config.dataset).values()
     ]
     assigned = [AssignedTrial(trial, universe, assign(trial.config, universe)) for trial, universe in pairs]
-    share(assigned, workshop)
-    _ahead([one for one in assigned if trains_alone(one.trial.config.detector)], workshop)
+    share(assigned, session)
+    _ahead([one for one in assigned if trains_alone(one.trial.config.detector)], session)
     results: list[TrialResult] = []
     for trial, universe in pairs:
-        results.append(run_trial(trial, universe, workshop))
+        results.append(run_trial(trial, universe, session))
         done(results[-1])
     return results
 
 
-def _ahead(trials: Sequence[AssignedTrial], workshop: Workshop) -> None:
+def _ahead(trials: Sequence[AssignedTrial], session: Session) -> None:
     """Run trials side by side; what they synthesize is made before, as some of it is the same."""
-    if trials and workshop.ahead is not None:
+    if trials and session.ahead is not None:
         for one in trials:
-            prepare_trial(one.trial.config, one.universe, workshop)
-        with workshop.progress("trials side by side", len(trials)) as advance:
-            workshop.ahead(trials, workshop.store, advance)
+            prepare_trial(one.trial.config, one.universe, session)
+        with session.progress("trials side by side", len(trials)) as advance:
+            session.ahead(trials, session.store, advance)
 
 
 def write_results(folder: Path, loaded: LoadedRun, results: Sequence[TrialResult]) -> Path:

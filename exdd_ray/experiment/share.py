@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from exdd_ray.config.detector import PatchBankConfig
-from exdd_ray.config.load import Trial
 from exdd_ray.data.catalog import catalog_digest, select_rows
-from exdd_ray.detectors.nested import prepare_patch_banks
+from exdd_ray.experiment.load import Trial
+from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.trial import Assignment
-from exdd_ray.experiment.workshop import Workshop
+from exdd_ray.methods.patch_bank.config import PatchBankConfig
+from exdd_ray.methods.patch_bank.nested import prepare_patch_banks
 from exdd_ray.store.hashes import digest
 
 
@@ -31,7 +31,7 @@ class _Group:
     detectors: list[PatchBankConfig] = field(default_factory=list)
 
 
-def share(trials: Sequence[AssignedTrial], workshop: Workshop) -> None:
+def share(trials: Sequence[AssignedTrial], session: Session) -> None:
     """Puts into the store what trials of patch banks that differ in sizes will ask for; others are left as they are.
 
     Raises DataError as the fit of the trials would.
@@ -46,6 +46,6 @@ def share(trials: Sequence[AssignedTrial], workshop: Workshop) -> None:
             groups.setdefault(key, _Group(one)).detectors.append(config.detector)
     for group in groups.values():
         if len({detector.bank.negative for detector in group.detectors}) > 1:
-            embedder = workshop.embedder(group.detectors[0].features, group.first.universe)
+            embedder = session.embedder(group.detectors[0].features, group.first.universe)
             seed = group.first.trial.config.seed
             prepare_patch_banks(group.detectors, group.first.assignment.train, embedder, seed)

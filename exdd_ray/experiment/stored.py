@@ -10,26 +10,29 @@ import pyarrow.parquet as pq
 
 from exdd_ray import __version__
 from exdd_ray.config.base import identity
-from exdd_ray.config.detector import PatchBankConfig
-from exdd_ray.config.diffusionad import DiffusionADConfig
-from exdd_ray.config.experiment import DetectorConfig, ExperimentConfig
-from exdd_ray.config.load import Trial
 from exdd_ray.data.catalog import select_rows
-from exdd_ray.detectors import bank, classifier, diffusionad, nearest
-from exdd_ray.detectors.patch_bank import Predictions
 from exdd_ray.device import CPU, compute_device
 from exdd_ray.experiment import pixels
 from exdd_ray.experiment.compare import contents_of, scored
+from exdd_ray.experiment.config import DetectorConfig, ExperimentConfig
 from exdd_ray.experiment.fit import wants
+from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.result import Evaluation, TrialResult, result_record
-from exdd_ray.experiment.trial import assign, mask_givers, run_trial
-from exdd_ray.experiment.workshop import Workshop
+from exdd_ray.experiment.session import Session
+from exdd_ray.experiment.trial import assign, mask_donors, run_trial
 from exdd_ray.features import embed
 from exdd_ray.features.backbone import normalisation, weights_digest
+from exdd_ray.methods.classifier import classifier
+from exdd_ray.methods.diffusionad import detector as diffusionad
+from exdd_ray.methods.diffusionad.config import DiffusionADConfig
+from exdd_ray.methods.patch_bank import memory_bank as bank
+from exdd_ray.methods.patch_bank import nearest
+from exdd_ray.methods.patch_bank.config import PatchBankConfig
+from exdd_ray.methods.predictions import Predictions
 from exdd_ray.metrics.curves import Curve
 from exdd_ray.store.arrays import write_arrays
 from exdd_ray.store.artifact import Artifact, Recipe
-from exdd_ray.synthesis import synthesize
+from exdd_ray.synthesizers import synthesize
 
 VERSION = 6
 CONFIG, CURVES, MAPS, PREDICTIONS = "config.json", "curves.arrow", "maps.arrow", "predictions.parquet"
@@ -42,7 +45,7 @@ _STAGES = {
 } | {"neighbours": nearest.NEIGHBOURS_VERSION}
 
 
-def trial_recipe(config: ExperimentConfig, universe: pa.Table, train: pa.Table, workshop: Workshop) -> Recipe:
+def trial_recipe(config: ExperimentConfig, universe: pa.Table, train: pa.Table, session: Session) -> Recipe:
     """Names the result of an experiment on one category, wherever its files lie; images are hashed, not decoded.
 
     Args:
@@ -54,22 +57,22 @@ def trial_recipe(config: ExperimentConfig, universe: pa.Table, train: pa.Table, 
         "stages": _STAGES,
         "version": __version__,
     }
-    if (device := _device(config.detector, workshop)) != CPU:
+    if (device := _device(config.detector, session)) != CPU:
         made_by["device"] = device
     if _is_random(config.detector):
-        made_by["run"] = workshop.token
+        made_by["run"] = session.token
     inputs = (
-        workshop.contents(universe),
+        session.contents(universe),
         *_learned(config.detector),
-        *synthesis_keys(config, universe, train, workshop),
+        *synthesis_keys(config, universe, train, session),
     )
     return Recipe("trial", VERSION, made_by, inputs)
 
 
-def _device(detector: DetectorConfig, workshop: Workshop) -> str:
+def _device(detector: DetectorConfig, session: Session) -> str:
     """Where a detector's stages compute what has other bits elsewhere."""
     asked = "auto" if isinstance(detector, PatchBankConfig) else detector.training.device
-    return (workshop.device or compute_device()) if asked == "auto" else asked
+    return (session.device or compute_device()) if asked == "auto" else asked
 
 
 def _is_random(detector: DetectorConfig) -> bool:
@@ -85,27 +88,27 @@ def _learned(detector: DetectorConfig) -> tuple[str, ...]:
     return weights_digest(features), f"{normalisation(features.backbone)}"
 
 
-def stored_trial(trial: Trial, universe: pa.Table, workshop: Workshop) -> Artifact:
+def stored_trial(trial: Trial, universe: pa.Table, session: Session) -> Artifact:
     """Run an experiment on one category unless the store has its result; its metadata are the results' record.
 
     Raises UserError as run_trial.
     """
-    store, train = workshop.store, assign(trial.config, universe).train
+    store, train = session.store, assign(trial.config, universe).train
 
     def build(folder: Path) -> dict[str, Any]:
         with store.recording() as stages:
-            result = run_trial(trial, universe, workshop)
+            result = run_trial(trial, universe, session)
         return {**_write(folder, result), "stages": sorted(stages)}
 
-    return store.make(trial_recipe(trial.config, universe, train, workshop), build)
+    return store.make(trial_recipe(trial.config, universe, train, session), build)
 
 
-def synthesis_keys(config: ExperimentConfig, universe: pa.Table, train: pa.Table, workshop: Workshop) -> list[str]:
+def synthesis_keys(config: ExperimentConfig, universe: pa.Table, train: pa.Table, session: Session) -> list[str]:
     """Keys of the chunks of synthetic samples that an experiment trains on; none is made."""
     if config.synthesizer is None or not wants(config.detector).defects:
         return []
-    normal, givers = select_rows(train, label=0), mask_givers(config, universe, train)
-    synthesizer = synthesize.on_device(config.synthesizer, workshop.paints_on)
+    normal, givers = select_rows(train, label=0), mask_donors(config, universe, train)
+    synthesizer = synthesize.on_device(config.synthesizer, session.paints_on)
     return [job.recipe.key for job in synthesize.plan_chunks(synthesizer, normal, givers, config.seed)]
 
 

@@ -11,21 +11,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from exdd_ray.config.load import Trial
-from exdd_ray.config.quality import QualityConfig
-from exdd_ray.config.synthesis import InpaintConfig
 from exdd_ray.data.catalog import catalog_rows, select_rows
 from exdd_ray.device import compute_device
 from exdd_ray.errors import ConfigError
 from exdd_ray.experiment.dataset import by_category, load_catalog, split_universe
+from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.remarks import synthesis_remarks
+from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.trial import readable_ids, run_synthesis
-from exdd_ray.experiment.workshop import Workshop
-from exdd_ray.synthesis.model import pinned
-from exdd_ray.synthesis.synthesize import ORIGIN, Synthesis
+from exdd_ray.metrics.quality.config import QualityConfig
+from exdd_ray.synthesizers.inpaint.config import InpaintConfig
+from exdd_ray.synthesizers.inpaint.model import pinned
+from exdd_ray.synthesizers.synthesize import ORIGIN, Synthesis
 
 if TYPE_CHECKING:
-    from exdd_ray.quality.evaluate import QualityReport
+    from exdd_ray.metrics.quality.evaluate import QualityReport
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class SynthesisResult:
 
         Raises DataError where there are fewer than two of either, UserError for weights that cannot be had.
         """
-        from exdd_ray.quality.evaluate import measure_quality
+        from exdd_ray.metrics.quality.evaluate import measure_quality
 
         real = [row for row in catalog_rows(self.defects) if row.mask is not None]
         return measure_quality(real, [made.row for made in self.synthesis.samples], config, device=compute_device())
@@ -66,7 +66,7 @@ class SynthesisResult:
         return synthesis_remarks(self.trial.config) + self.unreadable + self.synthesis.remark
 
 
-def run_syntheses(trials: Sequence[Trial], workshop: Workshop) -> list[SynthesisResult]:
+def run_syntheses(trials: Sequence[Trial], session: Session) -> list[SynthesisResult]:
     """The synthesis of every trial on every category; equal ones are made once.
 
     Raises ConfigError where no trial has a synthesizer, UserError where a model cannot be had.
@@ -80,8 +80,8 @@ def run_syntheses(trials: Sequence[Trial], workshop: Workshop) -> list[Synthesis
         raise ConfigError("nothing to synthesize: the config has no synthesizer")
     results = []
     for trial in reversed(wanted.values()):
-        catalog = load_catalog(trial.config.dataset, workshop.store, workshop.progress)
-        results += [_run(trial, name, universe, workshop) for name, universe in by_category(catalog).items()]
+        catalog = load_catalog(trial.config.dataset, session.store, session.progress)
+        results += [_run(trial, name, universe, session) for name, universe in by_category(catalog).items()]
     return results
 
 
@@ -112,12 +112,12 @@ def write_samples(path: Path, results: Sequence[SynthesisResult]) -> None:
     pq.write_table(pa.Table.from_pylist(rows), path)
 
 
-def _run(trial: Trial, category: str, universe: pa.Table, workshop: Workshop) -> SynthesisResult:
+def _run(trial: Trial, category: str, universe: pa.Table, session: Session) -> SynthesisResult:
     config = trial.config
-    readable, unreadable = readable_ids(universe, workshop.faults(universe), config.dataset.max_unreadable)
+    readable, unreadable = readable_ids(universe, session.faults(universe), config.dataset.max_unreadable)
     train = select_rows(split_universe(config, universe), split="train")
     whole, train = (part.filter(pc.is_in(part["id"], readable)) for part in (universe, train))
     started = perf_counter()
-    synthesis = run_synthesis(config, whole, train, workshop)
+    synthesis = run_synthesis(config, whole, train, session)
     defects = select_rows(whole, label=1)
     return SynthesisResult(trial, category, synthesis, defects, perf_counter() - started, unreadable)

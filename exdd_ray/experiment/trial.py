@@ -8,26 +8,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from exdd_ray.config.experiment import ExperimentConfig
-from exdd_ray.config.load import Trial
-from exdd_ray.config.synthesis import InpaintConfig
 from exdd_ray.data.catalog import UNLABELLED, UNSPLIT, VALIDATION, CatalogRow, select_rows
 from exdd_ray.data.datasets import DATASETS
 from exdd_ray.data.images import image_size
 from exdd_ray.data.split import positives_from_test
-from exdd_ray.detectors.holdout import same_file
-from exdd_ray.detectors.patch_bank import Predictions
 from exdd_ray.errors import ConfigError, DataError
+from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.dataset import copies, copy_remarks, split_universe
 from exdd_ray.experiment.fit import Fitted, TrialImages, Wants, faults, fit, wants
+from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.pixels import stored_pixel_metrics
 from exdd_ray.experiment.remarks import detector_remarks, synthesis_remarks
 from exdd_ray.experiment.result import Evaluation, TrialResult
-from exdd_ray.experiment.workshop import Workshop
+from exdd_ray.experiment.session import Session
+from exdd_ray.methods.predictions import Predictions
 from exdd_ray.metrics.evaluate import PixelMetrics, image_metrics, pixel_metrics
 from exdd_ray.metrics.threshold import OperatingPoint, point_at
-from exdd_ray.synthesis.model import model_digest
-from exdd_ray.synthesis.synthesize import Synthesis, on_device, synthesize
+from exdd_ray.synthesizers.inpaint.config import InpaintConfig
+from exdd_ray.synthesizers.inpaint.model import model_digest
+from exdd_ray.synthesizers.synthesize import Synthesis, on_device, synthesize
+from exdd_ray.training.holdout import same_file
 
 _BLOCK = 32
 
@@ -118,7 +118,7 @@ def _leakage(config: ExperimentConfig, universe: pa.Table, catalog: pa.Table) ->
     return remarks
 
 
-def mask_givers(config: ExperimentConfig, universe: pa.Table, train: pa.Table) -> pa.Table:
+def mask_donors(config: ExperimentConfig, universe: pa.Table, train: pa.Table) -> pa.Table:
     """Defects whose masks a synthesizer may paint in: those trained on.
 
     Where a trial trains on none (zero-shot), they are those that the dataset itself has in train, but for the ones held
@@ -136,7 +136,7 @@ def mask_givers(config: ExperimentConfig, universe: pa.Table, train: pa.Table) -
     return givers.filter(pa.array(~copies(tested)[: givers.num_rows]))
 
 
-def run_trial(trial: Trial, universe: pa.Table, workshop: Workshop) -> TrialResult:
+def run_trial(trial: Trial, universe: pa.Table, session: Session) -> TrialResult:
     """Run one experiment on one category.
 
     Args:
@@ -148,10 +148,10 @@ def run_trial(trial: Trial, universe: pa.Table, workshop: Workshop) -> TrialResu
     """
     started = time.perf_counter()
     config = trial.config
-    prepared = prepare_trial(config, universe, workshop)
-    fitted = fit(config.detector, prepared.images, workshop, config.seed)
-    test = _evaluate(fitted, prepared.images.test, config, workshop, config.evaluation.bootstrap)
-    validation = _evaluate(fitted, prepared.validation, config, workshop, 0) if prepared.validation.num_rows else None
+    prepared = prepare_trial(config, universe, session)
+    fitted = fit(config.detector, prepared.images, session, config.seed)
+    test = _evaluate(fitted, prepared.images.test, config, session, config.evaluation.bootstrap)
+    validation = _evaluate(fitted, prepared.validation, config, session, 0) if prepared.validation.num_rows else None
     labels = np.array([row.label for row in test.predictions.rows])
     return TrialResult(
         trial=trial,
@@ -171,13 +171,13 @@ def run_trial(trial: Trial, universe: pa.Table, workshop: Workshop) -> TrialResu
 
 
 def _evaluate(
-    fitted: Fitted, images: pa.Table, config: ExperimentConfig, workshop: Workshop, resamples: int
+    fitted: Fitted, images: pa.Table, config: ExperimentConfig, session: Session, resamples: int
 ) -> Evaluation:
     predictions = fitted.predict(images)
     labels = np.array([row.label for row in predictions.rows])
     measured = {0, 1} <= set(labels.tolist())
     image = image_metrics(labels, predictions.scores, resamples=resamples, seed=config.seed) if measured else None
-    return Evaluation(predictions, image, _pixel_metrics(predictions, config, workshop))
+    return Evaluation(predictions, image, _pixel_metrics(predictions, config, session))
 
 
 @dataclass(frozen=True)
@@ -190,21 +190,21 @@ class Prepared:
     remarks: tuple[str, ...]
 
 
-def prepare_trial(config: ExperimentConfig, universe: pa.Table, workshop: Workshop) -> Prepared:
+def prepare_trial(config: ExperimentConfig, universe: pa.Table, session: Session) -> Prepared:
     """Split one category, leave out what cannot be read, synthesize.
 
     Raises DataError as run_trial.
     """
     assignment = assign(config, universe)
-    found = faults(config.detector, universe, workshop)
+    found = faults(config.detector, universe, session)
     readable, unreadable = readable_ids(universe, found, config.dataset.max_unreadable)
     whole, train, validation, test = (
         part.filter(pc.is_in(part["id"], readable))
         for part in (universe, assignment.train, assignment.validation, assignment.test)
     )
-    synthesis = _synthetic(config, whole, train, workshop)
+    synthesis = _synthetic(config, whole, train, session)
     images = TrialImages(universe, pa.concat_tables([train, synthesis.catalog]), test, _sources(synthesis, train))
-    remarks = assignment.remarks + unreadable + workshop.notes(config.dataset, universe) + synthesis.remark
+    remarks = assignment.remarks + unreadable + session.notes(config.dataset, universe) + synthesis.remark
     return Prepared(images, validation, synthesis, remarks)
 
 
@@ -228,26 +228,26 @@ def readable_ids(universe: pa.Table, found: Mapping[str, str], tolerated: float)
     return readable, (f"{len(found)} unreadable images left out; the first: {first}",)
 
 
-def _synthetic(config: ExperimentConfig, universe: pa.Table, train: pa.Table, workshop: Workshop) -> Synthesis:
+def _synthetic(config: ExperimentConfig, universe: pa.Table, train: pa.Table, session: Session) -> Synthesis:
     if config.synthesizer is None or not wants(config.detector).defects:
         return Synthesis((), {})
-    return run_synthesis(config, universe, train, workshop)
+    return run_synthesis(config, universe, train, session)
 
 
-def run_synthesis(config: ExperimentConfig, universe: pa.Table, train: pa.Table, workshop: Workshop) -> Synthesis:
+def run_synthesis(config: ExperimentConfig, universe: pa.Table, train: pa.Table, session: Session) -> Synthesis:
     """The synthetic defects of an experiment that has a synthesizer, made where the store lacks them.
 
     Raises UserError as synthesize.
     """
     assert config.synthesizer is not None
     return synthesize(
-        on_device(config.synthesizer, workshop.paints_on),
+        on_device(config.synthesizer, session.paints_on),
         select_rows(train, label=0),
-        mask_givers(config, universe, train),
+        mask_donors(config, universe, train),
         config.seed,
-        workshop.store,
-        run=workshop.paint,
-        progress=workshop.progress,
+        session.store,
+        run=session.paint,
+        progress=session.progress,
     )
 
 
@@ -266,7 +266,7 @@ def _held_out(labels: np.ndarray, predictions: Predictions, threshold: float | N
     return point_at(labels, predictions.scores, threshold)
 
 
-def _pixel_metrics(predictions: Predictions, config: ExperimentConfig, workshop: Workshop) -> PixelMetrics | None:
+def _pixel_metrics(predictions: Predictions, config: ExperimentConfig, session: Session) -> PixelMetrics | None:
     """None where no test defect has a mask; a defect without one is left out of the pixel metrics."""
     if not any(row.mask is not None for row in predictions.rows):
         return None
@@ -274,20 +274,20 @@ def _pixel_metrics(predictions: Predictions, config: ExperimentConfig, workshop:
         raise ConfigError("evaluation.resolution=native needs maps of the whole image: unset detector.features.crop")
 
     def measure() -> PixelMetrics:
-        return pixel_metrics(_maps_and_masks(predictions, config, workshop), fpr_limit=config.evaluation.fpr_limit)
+        return pixel_metrics(_maps_and_masks(predictions, config, session), fpr_limit=config.evaluation.fpr_limit)
 
     if config.evaluation.resolution == "native":
         return measure()
-    return stored_pixel_metrics(predictions, config, workshop.store, measure)
+    return stored_pixel_metrics(predictions, config, session.store, measure)
 
 
 def _maps_and_masks(
-    predictions: Predictions, config: ExperimentConfig, workshop: Workshop
+    predictions: Predictions, config: ExperimentConfig, session: Session
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    with workshop.progress("measuring anomaly maps", len(predictions.rows)) as advance:
+    with session.progress("measuring anomaly maps", len(predictions.rows)) as advance:
         for row, anomaly_map in _drawn(predictions, native=config.evaluation.resolution == "native"):
             if row.mask is not None:
-                yield anomaly_map, workshop.mask(row, config.detector.geometry, config.evaluation)
+                yield anomaly_map, session.mask(row, config.detector.geometry, config.evaluation)
             elif not row.label:
                 yield anomaly_map, np.zeros(anomaly_map.shape, dtype=bool)
             advance(1)

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.fx.experimental.optimization import fuse
 
-from exdd_ray.config.detector import FeaturesConfig
 from exdd_ray.errors import ConfigError, UserError
+from exdd_ray.features.config import FeaturesConfig
 from exdd_ray.features.resnet import RESNETS, STAGES, make_resnet
 from exdd_ray.store.contents import content_digest
 
 BUNDLED = "surface_resnet18"
-_BUNDLED_FILE = Path(__file__).parent / "weights" / f"{BUNDLED}.safetensors"
+_BUNDLED_FILE = Path(__file__).parents[1] / "weights" / BUNDLED / f"{BUNDLED}.safetensors"
 _BUNDLED_ARCHITECTURE = "resnet18"
 _TIMM = "timm/"
 _ENDINGS = (".safetensors", ".pth", ".pt")

@@ -19,14 +19,14 @@ import torch
 
 from exdd_ray.banks.tiles import one_thread_each
 from exdd_ray.banks.vectors import VectorBlocks
-from exdd_ray.config.base import identity
-from exdd_ray.config.detector import FeaturesConfig, Size
+from exdd_ray.config.base import Size, identity
 from exdd_ray.data.catalog import REAL, CatalogRow, catalog_rows
 from exdd_ray.data.images import read_pair
 from exdd_ray.device import CPU, compute_device
 from exdd_ray.errors import DataError, ImageError, UserError
 from exdd_ray.features.aggregate import aggregate
 from exdd_ray.features.backbone import Backbone, folded, load_backbone, normalisation, weights_digest
+from exdd_ray.features.config import FeaturesConfig
 from exdd_ray.features.memory import limit_heap, return_freed_memory
 from exdd_ray.features.prepare import prepare_image
 from exdd_ray.progress import Progress, silent

@@ -3,8 +3,9 @@
 import numpy as np
 from PIL import Image
 
-from exdd_ray.config.detector import FeaturesConfig, Size
+from exdd_ray.config.base import Size
 from exdd_ray.features.backbone import normalisation
+from exdd_ray.features.config import FeaturesConfig
 
 
 def prepare_image(image: np.ndarray, config: FeaturesConfig) -> np.ndarray:

@@ -7,8 +7,8 @@ influence of image i on it, the variance of the mean over S seeds is estimated a
 
 The first part is what other test images would change, and falls with the seeds only as far as their images differ. The
 second is what training anew would change; where seeds test different images it holds their noise once more, so that the
-test is then on the safe side. Degrees of freedom are Welch's and Satterthwaite's (1946). tests/unit/test_difference.py
-measures how often it is wrong.
+test is then on the safe side. Degrees of freedom are Welch's and Satterthwaite's (1946).
+tests/unit/metrics/test_difference.py measures how often it is wrong.
 """
 
 from collections.abc import Mapping, Sequence

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import yaml
 
-from exdd_ray.config.synthesis import samples_of_prompts
 from exdd_ray.errors import ArtifactError, DataError
-from exdd_ray.quality.evaluate import QualityReport
+from exdd_ray.metrics.quality.evaluate import QualityReport
 from exdd_ray.report.environment import page_environment
 from exdd_ray.report.page import count_of, versions
 from exdd_ray.report.strips import Room, by_prompt, make_strips
 from exdd_ray.report.tables import Flag, is_leakage
 from exdd_ray.store.folders import MANIFEST
-from exdd_ray.synthesis.chunk import Synthesizer
-from exdd_ray.synthesis.synthesize import Synthesis
+from exdd_ray.synthesizers.chunk import Synthesizer
+from exdd_ray.synthesizers.synthesize import Synthesis
+from exdd_ray.synthesizers.union import samples_of_prompts
 
 ROOM = Room(each=8, total=60, characters=2_700_000)
 

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from exdd_ray.config.detector import FeaturesConfig, Size
+from exdd_ray.config.base import Size
 from exdd_ray.data.catalog import CatalogRow
 from exdd_ray.data.images import read_pair
-from exdd_ray.detectors.patch_bank import Predictions
 from exdd_ray.experiment.result import TrialResult
+from exdd_ray.features.config import FeaturesConfig
+from exdd_ray.methods.predictions import Predictions
 from exdd_ray.report.charts import polyline, simplify
 
 SIDE = 200  # pixels of a picture's longer side

@@ -10,8 +10,8 @@ from pathlib import Path
 import yaml
 
 from exdd_ray import __version__
-from exdd_ray.config.experiment import RunConfig
 from exdd_ray.errors import DataError
+from exdd_ray.experiment.config import RunConfig
 from exdd_ray.experiment.result import TrialResult
 from exdd_ray.report.charts import Histogram, Plot, histogram, image_plots, pixel_plots
 from exdd_ray.report.environment import page_environment

@@ -9,9 +9,9 @@ from scipy import ndimage
 
 from exdd_ray.data.images import read_image, read_pair
 from exdd_ray.errors import ArtifactError
-from exdd_ray.quality.pictures import defect_square
+from exdd_ray.metrics.quality.pictures import defect_square
 from exdd_ray.report.gallery import data_uri, outline
-from exdd_ray.synthesis.synthesize import Made
+from exdd_ray.synthesizers.synthesize import SyntheticSample
 
 _SIDE = 240
 _ENCODINGS = ((_SIDE, 85), (_SIDE, 60), (160, 50), (110, 40))  # longer side in pixels, WebP quality
@@ -46,7 +46,7 @@ class Pictures:
 class Row:
     """A sample on the sheet; `uris` are of background, result, and both zoomed."""
 
-    made: Made
+    made: SyntheticSample
     pictures: Pictures
     uris: tuple[str, str, str, str]
 
@@ -56,7 +56,7 @@ class Row:
         return "/".join(Path(self.made.background).parts[-2:])
 
 
-def read_sample(made: Made) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int] | None]:
+def read_sample(made: SyntheticSample) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int] | None]:
     """Background and result uint8 [H x W x 3], mask bool [H x W]; all of the result's size.
 
     The last value is the (width, height) of the background's file where it was resized.
@@ -74,7 +74,7 @@ def read_sample(made: Made) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[i
     return np.asarray(small), result, mask, (background.shape[1], background.shape[0])
 
 
-def draw_sample(made: Made) -> Pictures:
+def draw_sample(made: SyntheticSample) -> Pictures:
     """The pictures of a sample; zoomed is the largest region of its mask with its surroundings."""
     background, result, mask, resized = read_sample(made)
     x0, y0, x1, y1 = defect_square(_largest_region(mask), _CONTEXT)
@@ -93,7 +93,7 @@ def draw_sample(made: Made) -> Pictures:
     )
 
 
-def encode_sample(made: Made, share: int) -> Row:
+def encode_sample(made: SyntheticSample, share: int) -> Row:
     """A sample drawn and encoded as well as its share of the page, in characters, allows."""
     pictures = draw_sample(made)
     images = (pictures.background, pictures.result, pictures.zoom_background, pictures.zoom_result)

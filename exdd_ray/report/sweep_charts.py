@@ -11,14 +11,7 @@ import numpy as np
 from exdd_ray.metrics.seeds import mean_of
 from exdd_ray.report.charts import Frame, Tick, polyline
 from exdd_ray.report.sweep_axes import marks, marks_at, spread_scale, value_scale
-from exdd_ray.report.sweep_data import (
-    Metric,
-    Point,
-    SweepFolder,
-    number_of,
-    numeric_keys,
-    setting_of,
-)
+from exdd_ray.report.sweep_data import Metric, Point, SweepFolder, number_of, numeric_keys, setting_of
 
 MAX_LINES = 8
 _LEAST = 0.5  # points of percent that an axis reaches over at least

@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import yaml
 from pydantic import ValidationError
 
-from exdd_ray.config.experiment import ExperimentConfig
 from exdd_ray.config.keys import resolve_key
-from exdd_ray.config.load import read_raw
-from exdd_ray.config.sweep import LESS_IS_BETTER, SweepConfig
 from exdd_ray.errors import ArtifactError, ConfigError
-from exdd_ray.sweep.results import CONFIG, DIGEST, PLAN, RESOLVED, SUMMARY, TRIALS
-from exdd_ray.sweep.summary import judged_by
+from exdd_ray.experiment.config import ExperimentConfig
+from exdd_ray.experiment.load import read_raw
+from exdd_ray.experiment.summary import judged_by
+from exdd_ray.experiment.sweep_config import LESS_IS_BETTER, SweepConfig
+from exdd_ray.experiment.sweep_results import CONFIG, DIGEST, PLAN, RESOLVED, SUMMARY, TRIALS
 
 FILES = (CONFIG, RESOLVED, PLAN, TRIALS, SUMMARY, DIGEST)
 MISSING = "–"

@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from exdd_ray.config.classifier import ClassifierConfig
-from exdd_ray.config.experiment import ExperimentConfig
 from exdd_ray.data.catalog import CatalogRow
 from exdd_ray.data.images import read_pair
 from exdd_ray.errors import ArtifactError, DataError, UserError
+from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.result import TrialResult
+from exdd_ray.methods.classifier.config import ClassifierConfig
 from exdd_ray.metrics.threshold import f1_max_point
 from exdd_ray.report.gallery import Picture, Tile, data_uri, make_gallery, outline
 from exdd_ray.report.sweep_data import Point, Row, SweepFolder

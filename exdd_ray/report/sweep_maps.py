@@ -4,19 +4,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from exdd_ray.config.detector import PatchBankConfig
-from exdd_ray.config.experiment import ExperimentConfig
-from exdd_ray.config.load import Trial
 from exdd_ray.errors import ArtifactError, DataError
+from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.dataset import by_category, load_catalog
+from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.result import TrialResult
+from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.trial import run_trial
-from exdd_ray.experiment.workshop import Workshop
+from exdd_ray.methods.patch_bank.config import PatchBankConfig
 from exdd_ray.progress import silent
 from exdd_ray.store.artifact import Artifact, Recipe, Store
 
 
-class Shelf(Store):
+class ReadOnlyStore(Store):
     """A store that is only read from."""
 
     def make(self, recipe: Recipe, build: Callable[[Path], Mapping[str, Any] | None]) -> Artifact:
@@ -37,11 +37,11 @@ def stored_result(name: str, config: ExperimentConfig, category: str, store: Sto
     """
     if not isinstance(config.detector, PatchBankConfig):
         raise DataError(f"the maps of a {config.detector.kind} are not kept in the store")
-    shelf = Shelf(store.root, store.mirror)
-    universes = by_category(load_catalog(config.dataset, shelf, silent))
+    readable = ReadOnlyStore(store.root, store.mirror)
+    universes = by_category(load_catalog(config.dataset, readable, silent))
     if category not in universes:
         raise DataError(f"{config.dataset.name} has no category {category!r} any more")
-    return run_trial(Trial(name, config), universes[category], Workshop(shelf, run=_refuse, paint=_refuse))
+    return run_trial(Trial(name, config), universes[category], Session(readable, run=_refuse, paint=_refuse))
 
 
 def _refuse(store: Store, jobs: Sequence[object], advance: object) -> NoReturn:

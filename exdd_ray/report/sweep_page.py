@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from exdd_ray.errors import ArtifactError, UserError
+from exdd_ray.experiment.sweep_results import REPORT, RESOLVED
 from exdd_ray.report.environment import page_environment
 from exdd_ray.report.page import versions
 from exdd_ray.report.sweep_charts import curves, pareto_figures
@@ -23,7 +24,6 @@ from exdd_ray.report.sweep_tables import (
     stages,
     verdict,
 )
-from exdd_ray.sweep.results import REPORT, RESOLVED
 
 
 def write_sweep_report(folder: Path) -> None:

@@ -6,16 +6,7 @@ from typing import Any
 
 from exdd_ray.metrics.seeds import CONFIDENCE
 from exdd_ray.report.page import count_of
-from exdd_ray.report.sweep_data import (
-    MISSING,
-    Metric,
-    Point,
-    SweepFolder,
-    Value,
-    known_metric,
-    number_of,
-    setting_of,
-)
+from exdd_ray.report.sweep_data import MISSING, Metric, Point, SweepFolder, Value, known_metric, number_of, setting_of
 from exdd_ray.report.tables import Flag, is_leakage
 
 _SAID = {

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from exdd_ray.config.synthesis import SynthesizerConfig
 from exdd_ray.experiment.result import TrialResult
 from exdd_ray.report.strips import Room, Strip, by_prompt, make_strips
 from exdd_ray.report.tables import Group, first_seed, is_leakage
+from exdd_ray.synthesizers.union import SynthesizerConfig
 
 ROOM = Room(each=3, total=24, characters=1_000_000)
 

@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from exdd_ray.config.sweep import TrackingConfig
 from exdd_ray.errors import ConfigError, UserError
+from exdd_ray.experiment.sweep_config import TrackingConfig
 from exdd_ray.tracking import mlflow, tensorboard, wandb_sweep
 from exdd_ray.tracking.results import tracked_sweep
 from exdd_ray.tracking.wandb_runs import Mode, tracking_mode

@@ -7,7 +7,7 @@ from typing import Any
 from exdd_ray.report.contact_sheet import SynthesisSet, count_samples
 from exdd_ray.report.samples import read_sample
 from exdd_ray.report.strips import by_prompt
-from exdd_ray.synthesis.synthesize import Made
+from exdd_ray.synthesizers.synthesize import SyntheticSample
 from exdd_ray.tracking.wandb_runs import Mode, Place, address, picture, start_run, tracking_mode, wandb_session
 
 MAX_EACH = 50
@@ -75,11 +75,11 @@ def _config(entry: SynthesisSet) -> dict[str, Any]:
     return {**about, "synthesizer": entry.config.model_dump(mode="json")}
 
 
-def _first_of_each(entry: SynthesisSet) -> list[Made]:
+def _first_of_each(entry: SynthesisSet) -> list[SyntheticSample]:
     return [made for _, group in by_prompt(entry.synthesis.samples, entry.config) for made in group[:MAX_EACH]]
 
 
-def _table_row(made: Made) -> list[Any]:
+def _table_row(made: SyntheticSample) -> list[Any]:
     background, result, mask, _ = read_sample(made)
     # 56 bits do not fit the numbers of JSON.
     return [

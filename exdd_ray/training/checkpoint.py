@@ -25,7 +25,7 @@ Averages = Mapping[str, AveragedModel]
 
 
 @dataclass(frozen=True)
-class Standing:
+class TrainingProgress:
     """How far a run is.
 
     Attributes:
@@ -55,9 +55,9 @@ def latest_checkpoint(checkpoints: Path) -> Path | None:
     return max(checkpoints.glob(f"{_PREFIX}*"), default=None)
 
 
-def save_checkpoint(checkpoints: Path, learner: Learner[Sample], averages: Averages, standing: Standing) -> None:
+def save_checkpoint(checkpoints: Path, learner: Learner[Sample], averages: Averages, reached: TrainingProgress) -> None:
     """Write a checkpoint; of the older ones only that of the best validation is kept."""
-    folder = checkpoint_folder(checkpoints, standing.steps)
+    folder = checkpoint_folder(checkpoints, reached.steps)
     if folder.is_dir():
         return
     unfinished = checkpoints / f"unfinished-{os.getpid()}"
@@ -69,15 +69,15 @@ def save_checkpoint(checkpoints: Path, learner: Learner[Sample], averages: Avera
     tensors, scalars = _optimizer_states(learner)
     save_file(tensors, unfinished / _OPTIMIZERS)
     schedules = [None if schedule is None else schedule.state_dict() for schedule in learner.schedulers]
-    state = {"standing": asdict(standing), "optimizers": scalars, "schedulers": schedules}
+    state = {"reached": asdict(reached), "optimizers": scalars, "schedulers": schedules}
     (unfinished / _STATE).write_text(json.dumps(state), encoding="utf-8")
     unfinished.rename(folder)
     for other in checkpoints.glob(f"{_PREFIX}*"):
-        if other not in (folder, checkpoint_folder(checkpoints, standing.best_step or standing.steps)):
+        if other not in (folder, checkpoint_folder(checkpoints, reached.best_step or reached.steps)):
             shutil.rmtree(other)
 
 
-def load_checkpoint(folder: Path, learner: Learner[Sample], averages: Averages) -> Standing:
+def load_checkpoint(folder: Path, learner: Learner[Sample], averages: Averages) -> TrainingProgress:
     """Put networks, averages, optimisers and schedules where a checkpoint has them.
 
     Raises TrainingError for a damaged checkpoint, and for one of another architecture or of other optimisers.
@@ -97,8 +97,8 @@ def load_checkpoint(folder: Path, learner: Learner[Sample], averages: Averages) 
     for schedule, saved in zip(learner.schedulers, state["schedulers"], strict=True):
         if schedule is not None:
             schedule.load_state_dict(saved)
-    standing = state["standing"]
-    return Standing(**{**standing, "losses": tuple(standing["losses"])})
+    reached = state["reached"]
+    return TrainingProgress(**{**reached, "losses": tuple(reached["losses"])})
 
 
 def write_modules(path: Path, modules: Mapping[str, nn.Module]) -> None:

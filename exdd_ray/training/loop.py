@@ -13,18 +13,18 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from exdd_ray.config.training import TrainConfig
 from exdd_ray.device import CPU, CUDA, compute_device
 from exdd_ray.errors import ConfigError
 from exdd_ray.progress import Progress, silent
 from exdd_ray.training.checkpoint import (
-    Standing,
+    TrainingProgress,
     checkpoint_folder,
     infinite_tensor,
     latest_checkpoint,
     load_checkpoint,
     save_checkpoint,
 )
+from exdd_ray.training.config import TrainConfig
 from exdd_ray.training.gradients import accumulate, no_memory_for
 from exdd_ray.training.learner import Learner, Sample, TrainingError, Value
 
@@ -136,10 +136,10 @@ class _Run(Generic[Sample]):
             _log.info("going on from %s", latest)
             self._take(load_checkpoint(latest, self.learner, self.averages))
 
-    def _take(self, standing: Standing) -> None:
-        self.steps, self.losses, self.micro_batch = standing.steps, list(standing.losses), standing.micro_batch
-        self.best_step, self.best_value = standing.best_step, standing.best_value
-        self.threads = standing.threads or self.threads
+    def _take(self, reached: TrainingProgress) -> None:
+        self.steps, self.losses, self.micro_batch = reached.steps, list(reached.losses), reached.micro_batch
+        self.best_step, self.best_value = reached.best_step, reached.best_value
+        self.threads = reached.threads or self.threads
         torch.set_num_threads(self.threads)  # sums in another order are other bits
 
     def step(self, *, last: bool) -> None:
@@ -209,10 +209,10 @@ class _Run(Generic[Sample]):
 
     def _save(self) -> None:
         if self.accelerator.is_main_process:
-            standing = Standing(
+            reached = TrainingProgress(
                 self.steps, tuple(self.losses), self.micro_batch, self.best_step, self.best_value, self.threads
             )
-            save_checkpoint(self.checkpoints, self.learner, self.averages, standing)
+            save_checkpoint(self.checkpoints, self.learner, self.averages, reached)
         self.accelerator.wait_for_everyone()
 
     def result(self) -> TrainResult:

@@ -12,11 +12,11 @@ from typing import Any
 from torch import nn
 
 from exdd_ray.config.base import identity
-from exdd_ray.config.training import TrainConfig
 from exdd_ray.device import CPU
 from exdd_ray.progress import Progress, silent
 from exdd_ray.store.artifact import Artifact, Recipe, Store
 from exdd_ray.training.checkpoint import WEIGHTS, read_modules, write_modules
+from exdd_ray.training.config import TrainConfig
 from exdd_ray.training.learner import Learner, Sample, Value
 from exdd_ray.training.loop import TrainResult, train, training_device
 from exdd_ray.training.processes import from_first, is_first, wait_for_all

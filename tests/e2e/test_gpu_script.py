@@ -51,8 +51,8 @@ def test_a_part_that_is_not_done_in_time_ends_alone(tmp_path):
 
 
 def test_a_part_that_fails_says_why_and_the_next_one_runs(tmp_path):
-    lines, code = run_without(tmp_path, ("exdd_ray.scoring",), "--parts", "patchcore,ties")
+    lines, code = run_without(tmp_path, ("exdd_ray.banks.scoring",), "--parts", "patchcore,ties")
     figures = json.loads(lines[-1])
     assert code == 1
-    assert "exdd_ray.scoring" in figures["lost"]["patchcore"]
+    assert "exdd_ray.banks.scoring" in figures["lost"]["patchcore"]
     assert figures["ties_float32_seconds"] > 0

@@ -5,15 +5,15 @@ from PIL import Image
 from safetensors.torch import save_file
 from torchvision.models import resnet18
 
-from exdd_ray.config.detector import FeaturesConfig
 from exdd_ray.data.catalog import CatalogRow, build_catalog
-from exdd_ray.procedural.surfaces import make_surface
+from exdd_ray.data.procedural.surfaces import make_surface
+from exdd_ray.features.config import FeaturesConfig
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cluster():
     """One local cluster of two CPUs for all tests; a hang is an error after two minutes."""
-    from exdd_ray.edge.cluster import connect
+    from exdd_ray.on_ray.cluster import connect
 
     connect("local")
     import ray

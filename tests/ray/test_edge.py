@@ -9,11 +9,11 @@ import pytest
 import ray
 
 from exdd_ray.banks.coreset import greedy_order
-from exdd_ray.edge.cluster import end, one_thread_workers
-from exdd_ray.edge.coreset import greedy_order_on_ray, start_actors
-from exdd_ray.edge.embed import RaySlices
 from exdd_ray.errors import ConfigError, DataError, UserError
 from exdd_ray.features.embed import embed
+from exdd_ray.on_ray.cluster import end, one_thread_workers
+from exdd_ray.on_ray.coreset import greedy_order_on_ray, start_actors
+from exdd_ray.on_ray.embed import RaySlices
 from exdd_ray.store.artifact import Store
 
 

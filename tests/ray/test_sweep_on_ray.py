@@ -11,22 +11,22 @@ import ray
 from ray import tune
 from sweep_small import small_sweep
 
-from exdd_ray.edge import search
-from exdd_ray.edge import tune as tune_edge
-from exdd_ray.edge.cluster import require_shared
-from exdd_ray.edge.search import search_asha, search_tpe
-from exdd_ray.edge.tune import TuneTrials, fit
 from exdd_ray.errors import ConfigError
-from exdd_ray.experiment.workshop import Workshop
+from exdd_ray.experiment.session import Session
+from exdd_ray.experiment.sweep import plan_sweep, run_sweep
+from exdd_ray.on_ray import search
+from exdd_ray.on_ray import tune as tune_edge
+from exdd_ray.on_ray.cluster import require_shared
+from exdd_ray.on_ray.search import search_asha, search_tpe
+from exdd_ray.on_ray.tune import TuneTrials, fit
 from exdd_ray.store.artifact import Recipe, Store
-from exdd_ray.sweep.sweep import plan_sweep, run_sweep
 
 
 def swept(loaded, folder, *, search=None, run=None):
-    workshop = Workshop(Store(folder / "store"))
+    session = Session(Store(folder / "store"))
     (folder / "out").mkdir(exist_ok=True)
-    results = run_sweep(loaded, plan_sweep(loaded, workshop), workshop, run=run, search=search)
-    return results, workshop.store
+    results = run_sweep(loaded, plan_sweep(loaded, session), session, run=run, search=search)
+    return results, session.store
 
 
 def test_tune_gives_the_table_of_one_process(tmp_path):
@@ -40,11 +40,11 @@ def test_tune_gives_the_table_of_one_process(tmp_path):
 
 
 def test_a_programming_error_in_a_worker_is_kept_with_its_traceback(tmp_path):
-    loaded, workshop = small_sweep(tmp_path, seeds=[0], space={"count": [0]}), Workshop(Store(tmp_path / "store"))
-    (planned,) = plan_sweep(loaded, workshop).trials
+    loaded, session = small_sweep(tmp_path, seeds=[0], space={"count": [0]}), Session(Store(tmp_path / "store"))
+    (planned,) = plan_sweep(loaded, session).trials
     (tmp_path / "out").mkdir()
     broken = replace(planned, assigned=replace(planned.assigned, universe=None))
-    (fault,) = TuneTrials(str(tmp_path / "out"))([broken], workshop, print).values()
+    (fault,) = TuneTrials(str(tmp_path / "out"))([broken], session, print).values()
     assert fault.line.startswith("AttributeError: ") or fault.line.startswith("TypeError: ")
     assert "Traceback (most recent call last)" in fault.trace
     assert "stored_trial" in fault.trace
@@ -90,8 +90,8 @@ def test_tpe_over_two_objectives_goes_on_where_it_was_cut_off(tmp_path, monkeypa
     loaded = small_sweep(tmp_path, **TPE)
     cut_off = small_sweep(tmp_path, **{**TPE, "searcher": {**TPE["searcher"], "points": 3}})
 
-    def tpe(sweep, workshop, advance):
-        return search_tpe(sweep, workshop, tmp_path / "out", advance)
+    def tpe(sweep, session, advance):
+        return search_tpe(sweep, session, tmp_path / "out", advance)
 
     first, _ = swept(cut_off, tmp_path, search=tpe)
     assert len(first.points) == 3
@@ -106,8 +106,8 @@ def test_tpe_over_two_objectives_goes_on_where_it_was_cut_off(tmp_path, monkeypa
 
 
 def test_tpe_shows_the_points_that_failed_and_refuses_another_searchs_study(tmp_path):
-    def tpe(sweep, workshop, advance):
-        return search_tpe(sweep, workshop, tmp_path / "out", advance)
+    def tpe(sweep, session, advance):
+        return search_tpe(sweep, session, tmp_path / "out", advance)
 
     space = {"dataset.split.defects": [3, 500]}
     searcher = {"kind": "tpe", "points": 5, "at_once": 1}
@@ -124,8 +124,8 @@ def test_asha_gives_few_points_much(tmp_path):
     space = {"bank.negative.rate": {"low": 0.02, "high": 0.9}}
     loaded = small_sweep(tmp_path, seeds=[0], searcher=searcher, space=space, objectives=["bank_vectors"])
 
-    def asha(sweep, workshop, advance):
-        return search_asha(sweep, workshop, tmp_path / "out", advance)
+    def asha(sweep, session, advance):
+        return search_asha(sweep, session, tmp_path / "out", advance)
 
     results, _ = swept(loaded, tmp_path, search=asha)
     rows = results.trials.to_pylist()
@@ -159,8 +159,8 @@ def test_every_node_reaches_a_folder_of_this_machine(tmp_path):
 
 def test_a_trial_that_kills_its_worker_fails_alone_in_its_batch(tmp_path, monkeypatch):
     monkeypatch.setattr(tune_edge, "RETRIES", 0)
-    loaded, workshop = small_sweep(tmp_path, seeds=[0], space={"scoring.neighbours": [0, 3]}), Workshop(Store(tmp_path))
-    (first, second), driver = plan_sweep(loaded, workshop).trials, os.getpid()
+    loaded, session = small_sweep(tmp_path, seeds=[0], space={"scoring.neighbours": [0, 3]}), Session(Store(tmp_path))
+    (first, second), driver = plan_sweep(loaded, session).trials, os.getpid()
 
     class Deadly(str):
         def __hash__(self):
@@ -171,8 +171,8 @@ def test_a_trial_that_kills_its_worker_fails_alone_in_its_batch(tmp_path, monkey
     deadly, told = replace(second, key=Deadly(second.key)), []
     monkeypatch.setattr(tune_edge, "in_batches", lambda trials, workers: [list(trials)])
     (tmp_path / "out").mkdir()
-    errors = TuneTrials(str(tmp_path / "out"))([deadly, first], workshop, told.append)
+    errors = TuneTrials(str(tmp_path / "out"))([deadly, first], session, told.append)
     assert list(errors) == [second.key]
     assert errors[second.key].line.startswith("its worker was lost")
     assert sum(told) == 2
-    assert workshop.store.find(first.key) is not None
+    assert session.store.find(first.key) is not None

@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from exdd_ray.config.synthesis import InpaintConfig, PerRegionConfig
 from exdd_ray.data.images import read_image
-from exdd_ray.edge.synthesis import RayChunks
 from exdd_ray.errors import UserError
-from exdd_ray.miniature.networks import (
+from exdd_ray.on_ray.synthesis import RayChunks
+from exdd_ray.store.artifact import Store
+from exdd_ray.synthesizers.chunk import CHUNK
+from exdd_ray.synthesizers.inpaint.config import InpaintConfig
+from exdd_ray.synthesizers.per_region.config import PerRegionConfig
+from exdd_ray.synthesizers.synthesize import plan_chunks, synthesize
+from exdd_ray.weights.miniature.networks import (
     Parts,
     make_autoencoder,
     make_text_encoder,
@@ -18,9 +22,6 @@ from exdd_ray.miniature.networks import (
     make_unet,
     save_model,
 )
-from exdd_ray.store.artifact import Store
-from exdd_ray.synthesis.chunk import CHUNK
-from exdd_ray.synthesis.synthesize import plan_chunks, synthesize
 
 
 @pytest.fixture(scope="module")

@@ -7,15 +7,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from exdd_ray.config.classifier import ClassifierConfig
-from exdd_ray.config.diffusionad import DiffusionADConfig
 from exdd_ray.data.catalog import build_catalog, catalog_rows
-from exdd_ray.detectors.classifier import fit_classifier
-from exdd_ray.detectors.diffusionad import fit_diffusionad
-from exdd_ray.edge.train import train_on_ray
 from exdd_ray.errors import ConfigError, UserError
 from exdd_ray.experiment.fit import TrialImages, fit
-from exdd_ray.experiment.workshop import Workshop
+from exdd_ray.experiment.session import Session
+from exdd_ray.methods.classifier.classifier import fit_classifier
+from exdd_ray.methods.classifier.config import ClassifierConfig
+from exdd_ray.methods.diffusionad.config import DiffusionADConfig
+from exdd_ray.methods.diffusionad.detector import fit_diffusionad
+from exdd_ray.on_ray.train import train_on_ray
 from exdd_ray.store.artifact import Store
 from exdd_ray.training.checkpoint import WEIGHTS
 
@@ -84,12 +84,12 @@ def test_what_a_worker_logs_is_heard_here(catalog, tmp_path, caplog):
 
 def test_no_worker_starts_for_what_the_store_has(catalog, tmp_path):
     asked = []
-    workshop = Workshop(Store(tmp_path), train=lambda *given: asked.append(1) or train_on_ray(*given))
+    session = Session(Store(tmp_path), train=lambda *given: asked.append(1) or train_on_ray(*given))
     images = TrialImages(catalog, catalog.slice(0, 16), catalog.slice(16, 4))
     for _ in range(2):
-        fitted = fit(diffusionad(), images, workshop, 6)
+        fitted = fit(diffusionad(), images, session, 6)
     assert asked == [1]
-    assert workshop.store.made == []
+    assert session.store.made == []
     assert fitted.threshold is not None
 
 

@@ -5,13 +5,13 @@ import threading
 import pytest
 import ray
 
-from exdd_ray.config.experiment import ExperimentConfig
-from exdd_ray.config.load import Trial
-from exdd_ray.edge import trials
-from exdd_ray.edge.trials import RayTrials
 from exdd_ray.errors import UserError
+from exdd_ray.experiment.config import ExperimentConfig
+from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.run import run_trials
-from exdd_ray.experiment.workshop import Workshop
+from exdd_ray.experiment.session import Session
+from exdd_ray.on_ray import trials
+from exdd_ray.on_ray.trials import RayTrials
 from exdd_ray.store.artifact import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -39,9 +39,9 @@ def trial(seed, synthesizer=None, **detector):
 
 def test_seeds_side_by_side_give_what_one_after_another_does(tmp_path):
     three = [trial(seed) for seed in (0, 1, 2)]
-    alone = run_trials(three, Workshop(Store(tmp_path / "alone")), lambda _: None)
+    alone = run_trials(three, Session(Store(tmp_path / "alone")), lambda _: None)
     store = Store(tmp_path / "shared")
-    found = run_trials(three, Workshop(store, ahead=RayTrials(2)), lambda _: None)
+    found = run_trials(three, Session(store, ahead=RayTrials(2)), lambda _: None)
     assert not [key for key in store.made if key.startswith("train")]
     assert len(list(store.root.glob("train-*/*/*"))) == 3
     for one, other in zip(alone, found, strict=True):
@@ -58,7 +58,7 @@ def test_no_more_than_so_many_run_at_once(tmp_path):
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        run_trials([trial(seed) for seed in (7, 8, 9)], Workshop(Store(tmp_path), ahead=RayTrials(1)), lambda _: None)
+        run_trials([trial(seed) for seed in (7, 8, 9)], Session(Store(tmp_path), ahead=RayTrials(1)), lambda _: None)
     finally:
         stop.set()
         watcher.join()
@@ -75,15 +75,15 @@ def test_shared_synthesis_is_made_before_and_what_workers_log_is_heard(tmp_path,
     store = Store(tmp_path)
     both = [trial(3, synthesizer=painted), trial(3, epochs=1, synthesizer=painted)]
     with caplog.at_level("INFO", "exdd_ray.training"):
-        run_trials(both, Workshop(store, ahead=RayTrials(2)), lambda _: None)
+        run_trials(both, Session(store, ahead=RayTrials(2)), lambda _: None)
     assert len([key for key in store.made if key.startswith("synthesis")]) == 2  # chunks, and not by the workers
     assert any("classifier, seed 3: after 10 steps: validation" in line for line in caplog.messages)
 
 
 def test_a_trial_that_fails_is_named_after_the_others_ended(tmp_path):
     store = Store(tmp_path)
-    workshop = Workshop(store, ahead=RayTrials(2))
+    session = Session(store, ahead=RayTrials(2))
     with pytest.raises(UserError, match=r"^classifier, seed 5: ") as error:
-        run_trials([trial(5, optimizer="sgd", learning_rate=1e30), trial(6)], workshop, lambda _: None)
+        run_trials([trial(5, optimizer="sgd", learning_rate=1e30), trial(6)], session, lambda _: None)
     assert "\n" not in str(error.value)
     assert len(list(store.root.glob("train-*/*/*"))) == 1

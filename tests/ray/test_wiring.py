@@ -9,21 +9,22 @@ import pytest
 import ray
 from PIL import Image
 
+from exdd_ray.banks.config import CoresetConfig
 from exdd_ray.banks.coreset import greedy_order
 from exdd_ray.banks.projection import project, projection_matrix
 from exdd_ray.banks.search import search
-from exdd_ray.config.detector import CoresetConfig, PatchBankConfig
 from exdd_ray.data.catalog import build_catalog, catalog_rows
-from exdd_ray.detectors.bank import Points, make_bank
-from exdd_ray.detectors.nested import prepare_patch_banks
-from exdd_ray.detectors.patch_bank import fit_patch_bank
-from exdd_ray.detectors.samples import Embedder
-from exdd_ray.edge.bank import RaySearch
-from exdd_ray.edge.cluster import cluster_device
-from exdd_ray.edge.embed import RaySlices
-from exdd_ray.edge.orders import RayOrders
 from exdd_ray.errors import ConfigError, DataError, UserError
 from exdd_ray.features.embed import embed
+from exdd_ray.features.embedder import Embedder
+from exdd_ray.methods.patch_bank.config import PatchBankConfig
+from exdd_ray.methods.patch_bank.detector import fit_patch_bank
+from exdd_ray.methods.patch_bank.memory_bank import Points, make_bank
+from exdd_ray.methods.patch_bank.nested import prepare_patch_banks
+from exdd_ray.on_ray.bank import RaySearch
+from exdd_ray.on_ray.cluster import cluster_device
+from exdd_ray.on_ray.embed import RaySlices
+from exdd_ray.on_ray.orders import RayOrders
 from exdd_ray.progress import silent
 from exdd_ray.store.artifact import Store
 

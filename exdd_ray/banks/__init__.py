@@ -1,0 +1,1 @@
+"""Algorithms on patch vectors: coresets, exact search, and scores from distances."""

@@ -1,0 +1,63 @@
+"""Config of how scores are made from distances."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from exdd_ray.config.base import Frozen
+
+
+class ScoringConfig(Frozen):
+    """How distances become an image score and an anomaly map.
+
+    Attributes:
+        fusion: `single` negative bank only; `ratio` s_N / (s_P + epsilon); `bonus` z_N + weight * softplus(z_NP).
+        pairing: where s_P is read: `independent` at the patch with the largest positive distance, `colocated` at the
+            patch of s_N, `min` at the patch with the smallest positive distance.
+        neighbours: b of PatchCore's Eq. 7; 0 turns the re-weighting off.
+        scale: distances in Eq. 7's exponents are divided by `sqrt_dim`, the root of a vector's length (ExDD), or `none`
+            (PatchCore).
+        own_term: whether the nearest bank vector itself is among the b neighbours in Eq. 7's denominator.
+        squared: squared distances (as faiss returns them).
+        epsilon: added to the ratio's denominator.
+        bonus: weight of the defect evidence in `bonus`.
+        smoothing: side of the mean filter over the patch grid of distances; 1 for none.
+        blur: of the anomaly map: `gaussian`, or `pillow8` (Pillow's blur of an 8-bit image, as released with ExDD).
+        blur_radius: standard deviation of the blur in pixels; 0 for none.
+        calibration: number of normal images, held out of the bank one at a time, on which scores are standardised.
+    """
+
+    fusion: Literal["single", "ratio", "bonus"] = "single"
+    pairing: Literal["independent", "colocated", "min"] = "independent"
+    neighbours: int = Field(9, ge=0)
+    scale: Literal["sqrt_dim", "none"] = "none"
+    own_term: bool = True
+    squared: bool = False
+    epsilon: float = Field(1e-6, ge=0)
+    bonus: float = Field(0.5, ge=0)
+    smoothing: int = Field(1, ge=1)
+    blur: Literal["gaussian", "pillow8"] = "gaussian"
+    blur_radius: float = Field(4.0, ge=0)
+    calibration: int = Field(100, ge=2)
+
+    @model_validator(mode="after")
+    def _meaningful(self) -> "ScoringConfig":
+        if self.smoothing % 2 == 0:
+            raise ValueError(f"smoothing is the side of a centred window, so odd, not {self.smoothing}")
+        if self.neighbours == 1:
+            raise ValueError(
+                "one neighbour is the nearest vector itself: every score would be 0; give 0, or 2 and more"
+            )
+        if self.blur == "pillow8" and self.fusion == "bonus":
+            raise ValueError("blur=pillow8 cuts the negative values of fusion=bonus off: use gaussian")
+        return self
+
+    def aside(self) -> Iterator[str]:
+        """What the fusion does not use."""
+        used = {"single": {"squared"}, "ratio": {"epsilon", "pairing"}, "bonus": {"bonus"}}[self.fusion]
+        yield from {"squared", "epsilon", "pairing", "bonus"} - used
+        if self.fusion == "bonus":
+            yield "neighbours"
+        if self.fusion == "bonus" or not self.neighbours:
+            yield from ("scale", "own_term")

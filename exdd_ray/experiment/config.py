@@ -1,0 +1,76 @@
+"""An experiment: a dataset, a synthesizer, a detector; and a run of several that share what they have in common."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from exdd_ray.config.base import Frozen
+from exdd_ray.data.config import DatasetConfig
+from exdd_ray.methods.classifier.config import ClassifierConfig
+from exdd_ray.methods.diffusionad.config import DiffusionADConfig
+from exdd_ray.methods.patch_bank.config import PatchBankConfig
+from exdd_ray.metrics.config import EvaluationConfig
+from exdd_ray.metrics.quality.config import QualityConfig
+from exdd_ray.synthesizers.union import SynthesizerConfig
+
+
+def _bank_by_default(given: Any) -> Any:
+    return {"kind": "patch_bank", **given} if isinstance(given, Mapping) else given
+
+
+DetectorConfig = PatchBankConfig | ClassifierConfig | DiffusionADConfig
+
+
+AnyDetector = Annotated[DetectorConfig, Field(discriminator="kind"), BeforeValidator(_bank_by_default)]
+
+
+class ExperimentConfig(Frozen):
+    """A dataset x a synthesizer x a detector, with the seed of all that is drawn.
+
+    Attributes:
+        detector: of the kind `patch_bank` (where none is given), `classifier` or `diffusionad`.
+        seed: of all that is drawn.
+    """
+
+    dataset: DatasetConfig = DatasetConfig()
+    synthesizer: SynthesizerConfig | None = None
+    detector: AnyDetector = PatchBankConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _synthesizer_is_used(self) -> "ExperimentConfig":
+        if self.synthesizer is not None and isinstance(self.detector, DiffusionADConfig):
+            raise ValueError(
+                "detector.kind=diffusionad makes its own anomalies (detector.anomalies): unset synthesizer"
+            )
+        return self
+
+    def aside(self) -> Iterator[str]:
+        """Synthetic defects where one bank of normal images is all there is."""
+        if isinstance(self.detector, PatchBankConfig) and self.detector.bank.positive is None:
+            yield "synthesizer"
+
+
+class RunConfig(ExperimentConfig):
+    """What `exdd run` runs: one experiment, or several side by side.
+
+    Attributes:
+        name: of the experiment, and of the folder in runs/ that its results go into.
+        seeds: every experiment is run with each; None takes `seed` alone.
+        variants: name -> dotted keys and values that distinguish the experiments compared.
+        grid: dotted key -> values; the experiments are the product.
+        quality: how `exdd synth` measures the synthetic images; None does not, or by default with --quality.
+        store: folder of the artifacts, or a URI of a file system that pyarrow knows, as s3://bucket/store.
+        output: folder of the results; None is a new one in runs/<name>, named by time and overrides.
+    """
+
+    name: str = "experiment"
+    seeds: tuple[int, ...] | None = Field(None, min_length=1)
+    variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    grid: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    quality: QualityConfig | None = None
+    store: str = "store"
+    output: Path | None = None

@@ -1,0 +1,224 @@
+"""From a YAML file and overrides to a validated run, and from a run to the experiments that it compares."""
+
+import itertools
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from exdd_ray.config.base import merge
+from exdd_ray.config.bundled import find_config
+from exdd_ray.config.keys import key_at, resolve_key, set_key
+from exdd_ray.errors import ConfigError
+from exdd_ray.experiment.config import ExperimentConfig, RunConfig
+from exdd_ray.experiment.sweep_config import VARIANT, SweepConfig
+
+_BEYOND = frozenset(SweepConfig.model_fields)  # keys of runs and sweeps, those of their experiments among them
+_NAME = re.compile(r"~|0[0-9]+")  # a home folder and a name such as 01, which are null and 1 in YAML
+_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+
+Raw = dict[str, Any]
+Config = TypeVar("Config", bound=ExperimentConfig)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One experiment of a run, under the name that tells it from the others."""
+
+    name: str
+    config: ExperimentConfig
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A run as validated, its trials, and the merged raw config that gives both again; the overrides are among it."""
+
+    run: RunConfig
+    trials: tuple[Trial, ...]
+    raw: Raw
+    overrides: tuple[str, ...] = ()
+
+
+def read_raw(path: Path, above: tuple[Path, ...] = ()) -> Raw:
+    """A YAML file with its `base:` files merged under it, variables expanded; bases are names, or paths from it.
+
+    Raises ConfigError for a missing or malformed file, an unset variable and a circle of bases.
+    """
+    path = path.resolve()
+    if path in above:
+        raise ConfigError(f"{path}: base files form a circle")
+    raw = _parse(path)
+    bases = raw.pop("base", [])
+    merged: Raw = {}
+    for base in [bases] if isinstance(bases, str) else bases:
+        merged = merge(merged, read_raw(find_config(base, beside=path.parent), (*above, path)))
+    return merge(merged, raw)
+
+
+def _parse(path: Path) -> Raw:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: expected keys and values, found {type(raw).__name__}")
+    return {key: _expand(value, path) for key, value in raw.items()}
+
+
+def _expand(value: Any, path: Path) -> Any:
+    if isinstance(value, dict):
+        return {key: _expand(inner, path) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_expand(inner, path) for inner in value]
+    return _VARIABLE.sub(lambda match: _variable(match, path), value) if isinstance(value, str) else value
+
+
+def _variable(match: re.Match[str], path: Path) -> str:
+    name, default = match.groups()
+    value = os.environ.get(name, default)
+    if value is None:
+        raise ConfigError(f"{path}: the environment variable {name} is not set")
+    return value
+
+
+def parse_overrides(arguments: Iterable[str], model: type[RunConfig] = RunConfig) -> Raw:
+    """`key=value` arguments as full dotted key of the model -> value, which is YAML: `[1, 2]` and `null` work."""
+    overrides: Raw = {}
+    for argument in arguments:
+        key, separator, text = argument.partition("=")
+        if not separator:
+            raise ConfigError(f"{argument!r} is not key=value")
+        try:
+            overrides[resolve_key(key, model)] = text if _NAME.fullmatch(text) else yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{argument!r}: the value is not valid YAML") from error
+    return overrides
+
+
+def load_run(path: Path, overrides: Sequence[str] = ()) -> LoadedRun:
+    """The validated run and its trials; an override replaces the file's value, its variants' and its grid's.
+
+    Raises ConfigError for a file or override that is not a valid config, naming file, key and reason.
+    """
+    wanted = parse_overrides(overrides)
+    if "seed" in wanted:
+        wanted.setdefault("seeds", None)
+    raw = apply_changes(without(read_raw(path), wanted, path), wanted)
+    run = validate(RunConfig, raw, path)
+    return LoadedRun(run, tuple(expand_run(raw, run, path)), raw, tuple(overrides))
+
+
+def resolved_yaml(loaded: LoadedRun) -> str:
+    """Every trial as a YAML document with all values filled in; a single one can be run as it is."""
+    documents = []
+    for trial in loaded.trials:
+        values = {"name": trial.name, **trial.config.model_dump(mode="json")}
+        documents.append(yaml.safe_dump(values, sort_keys=False))
+    return "---\n".join(documents)
+
+
+def expand_run(raw: Raw, run: RunConfig, path: Path) -> list[Trial]:
+    """The product of variants, grid points and seeds as experiments; equal ones are kept once."""
+    common = experiment_part(raw)
+    axes = [[(key, value) for value in values] for key, values in run.grid.items()]
+    trials: dict[str, Trial] = {}
+    for (variant, patch), point in itertools.product((run.variants or {"": {}}).items(), itertools.product(*axes)):
+        changes = {**full_keys(patch), **full_keys(dict(point))}
+        label = ", ".join(filter(None, [variant, *(f"{key.rsplit('.')[-1]}={value}" for key, value in point)]))
+        for seed in run.seeds or (run.seed,):
+            config = validate(ExperimentConfig, apply_changes({**common, "seed": seed}, changes), path)
+            trials.setdefault(config.model_dump_json(), Trial(label or run.name, config))
+    return list(trials.values())
+
+
+def experiment_part(raw: Raw) -> Raw:
+    """Of a raw run or sweep what its experiments have in common: without the keys that are not an experiment's."""
+    return {key: value for key, value in raw.items() if key in ExperimentConfig.model_fields or key not in _BEYOND}
+
+
+def without(raw: Raw, wanted: Mapping[str, Any], path: Path) -> Raw:
+    """The raw run or sweep with the overridden keys taken out wherever else it sets them."""
+    kept = dict(raw)
+    try:
+        for patches in ("variants", "datasets"):
+            if raw.get(patches):
+                kept[patches] = {name: _others(patch or {}, wanted) for name, patch in raw[patches].items()}
+        for axes in ("grid", "space", "baseline"):
+            if raw.get(axes):
+                kept[axes] = _others(raw[axes], wanted)
+    except AttributeError as error:
+        raise ConfigError(f"{path}: variants, grid and space hold keys and values") from error
+    return kept
+
+
+def _others(given: Mapping[str, Any], wanted: Mapping[str, Any]) -> Raw:
+    """Of a mapping by shortened keys what is not overridden; a variant is no key.
+
+    A baseline may shorten keys as far as its sweep's space allows, and so further than a config's.
+    """
+    return {
+        key: value
+        for key, value in given.items()
+        if key == VARIANT or not any(full == key or full.endswith(f".{key}") for full in wanted)
+    }
+
+
+def _full(key: str) -> str:
+    return resolve_key(key, ExperimentConfig)
+
+
+def full_keys(patch: Mapping[str, Any]) -> Raw:
+    """A mapping by shortened keys of an experiment as one by full keys. Raises ConfigError as resolve_key."""
+    return {_full(key): value for key, value in patch.items()}
+
+
+def apply_changes(raw: Raw, changes: Mapping[str, Any]) -> Raw:
+    """A raw config with values at dotted paths replaced."""
+    for path, value in changes.items():
+        raw = set_key(raw, path, value)
+    return raw
+
+
+def validate(model: type[Config], raw: Raw, path: Path) -> Config:
+    """The config of a raw one; the first fault as a ConfigError that names file, key and reason."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_first_fault(error, model)}") from error
+
+
+def _first_fault(error: ValidationError, model: type[ExperimentConfig]) -> str:
+    fault, *others = error.errors()
+    more = f" (and {len(others)} more)" if others else ""
+    return f"{_fault(fault, key_at(model, fault['loc']), model)}{more}"
+
+
+def _fault(fault: ErrorDetails, where: str, model: type[ExperimentConfig]) -> str:
+    if fault["type"] == "extra_forbidden":
+        try:
+            resolve_key(where, model)
+        except ConfigError as unknown:
+            return str(unknown)
+        return f"{where}: not a key of {'.'.join(map(str, fault['loc'][:-1]))}"
+    if fault["type"] == "union_tag_invalid":
+        context = fault["ctx"]
+        return f"{where}.kind: one of {context['expected_tags']}, not {context['tag']!r}"
+    if fault["type"] == "union_tag_not_found":
+        return f"{where}: say which kind"
+    if fault["type"] in {"model_type", "model_attributes_type"}:
+        return f"{where}: a group of keys (`--help {where}` lists them), not {fault['input']!r}"
+    if fault["type"] in {"tuple_type", "list_type"}:
+        return f"{where}: expected a list, as [{fault['input']}], not {fault['input']!r}"
+    reason = fault["msg"].removeprefix("Value error, ")
+    given = "" if isinstance(fault["input"], dict) else f", not {fault['input']!r}"
+    return f"{where}: {reason}{given}" if where else reason

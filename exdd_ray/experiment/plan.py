@@ -1,0 +1,178 @@
+"""The plan of a sweep: its trials on their images, what they have in common, and what of it the store has."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from exdd_ray.data.catalog import select_rows
+from exdd_ray.errors import UserError
+from exdd_ray.experiment.load import Trial
+from exdd_ray.experiment.rates import Rates
+from exdd_ray.experiment.session import Session
+from exdd_ray.experiment.share import AssignedTrial
+from exdd_ray.experiment.space import Point
+from exdd_ray.experiment.stored import synthesis_keys, trial_recipe
+from exdd_ray.experiment.synth import pinned_trial
+from exdd_ray.experiment.trial import assign, require_both_labels
+from exdd_ray.methods.patch_bank.config import PatchBankConfig
+from exdd_ray.methods.patch_bank.memory_bank import order_family
+from exdd_ray.store.hashes import digest
+from exdd_ray.synthesizers.chunk import CHUNK
+
+EMBEDDING, SYNTHESIS, ORDERS, BANKS, SEARCHES, NETWORKS, TRIALS = (
+    "embedding",
+    "synthesis",
+    "coreset orders",
+    "defect banks",
+    "searches",
+    "trained networks",
+    "trials",
+)
+_MADE = (EMBEDDING, SYNTHESIS, ORDERS, BANKS, SEARCHES, NETWORKS)
+_WHAT = {EMBEDDING: "slices of images", SYNTHESIS: f"chunks of {CHUNK} images", SEARCHES: "passes"}
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """One experiment of a point on one category.
+
+    Attributes:
+        assigned: its images; None where the data do not allow it, and `error` says why.
+        key: of the artifact that its result is.
+    """
+
+    point: Point
+    dataset: str
+    trial: Trial
+    category: str
+    assigned: AssignedTrial | None
+    key: str
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Artifacts of one kind that the trials of a sweep ask for.
+
+    Attributes:
+        what: they are.
+        distinct: to be made, or in the store.
+        in_store: of those: already made, or needed by trials alone whose results are.
+        uses: how often trials ask.
+        seconds: that the missing ones will take at the pace last measured on this machine; None where none was.
+    """
+
+    stage: str
+    what: str
+    distinct: int
+    in_store: int
+    uses: int
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All trials, those that cannot be run too, and the stages that make what they need."""
+
+    trials: tuple[PlannedTrial, ...]
+    stages: tuple[Stage, ...]
+
+    def missing(self, stage: str) -> int:
+        """Artifacts of a stage that are to be made."""
+        return sum(one.distinct - one.in_store for one in self.stages if one.stage == stage)
+
+    @property
+    def headline(self) -> str:
+        """As `60 trials: 84 embedding slices, 3 coreset orders; 0 of 87 in the store`."""
+        made = [stage for stage in self.stages if stage.stage != TRIALS]
+        parts = ", ".join(f"{stage.distinct} {stage.stage} ({stage.what})" for stage in made)
+        total, there = sum(stage.distinct for stage in self.stages), sum(stage.in_store for stage in self.stages)
+        return f"{len(self.trials)} trials: {parts}; {there} of {total} in the store"
+
+
+def lay_out(points: Iterable[Point], session: Session) -> tuple[PlannedTrial, ...]:
+    """Every experiment of the points on every category of its dataset; one that cannot be run says why.
+
+    Raises UserError where no image of a sweep's dataset is there at all.
+    """
+    planned = []
+    for point in points:
+        for dataset, given in point.trials:
+            trial = pinned_trial(given)
+            for category, universe in session.categories(trial.config.dataset).items():
+                error, assigned, key = _assigned(trial, universe, session)
+                planned.append(PlannedTrial(point, dataset, trial, category, assigned, key, error))
+    return tuple(planned)
+
+
+def _assigned(trial: Trial, universe: pa.Table, session: Session) -> tuple[str, AssignedTrial | None, str]:
+    """Why a trial cannot be run, or its images and the key of its result."""
+    try:
+        assigned = AssignedTrial(trial, universe, assign(trial.config, universe))
+        require_both_labels(assigned.assignment.test)
+        return "", assigned, trial_recipe(trial.config, universe, assigned.assignment.train, session).key
+    except UserError as error:
+        return str(error), None, ""
+
+
+@dataclass
+class _Needs:
+    """Keys of one stage's artifacts, each with the trials that ask for it."""
+
+    askers: dict[str, list[str]] = field(default_factory=dict)
+
+    def ask(self, keys: Iterable[str], trial: str) -> None:
+        for key in keys:
+            self.askers.setdefault(key, []).append(trial)
+
+
+def make_plan(trials: Sequence[PlannedTrial], session: Session, rates: Rates) -> Plan:
+    """What the trials need in common; nothing is computed, images are hashed."""
+    needs: dict[str, _Needs] = {}
+    for planned in trials:
+        for stage, keys in _needed(planned, session) if planned.assigned else ():
+            needs.setdefault(stage, _Needs()).ask(keys, planned.key)
+    done = {planned.key for planned in trials if planned.key and session.store.peek(planned.key) is not None}
+    stages = [_stage(stage, needs[stage], done, session, rates) for stage in _MADE if stage in needs]
+    runnable = [planned for planned in trials if planned.assigned]
+    left = len({planned.key for planned in runnable} - done)
+    count = len(runnable)
+    stages.append(Stage(TRIALS, "results", count, count - left, count, rates.seconds(TRIALS, left)))
+    return Plan(tuple(trials), tuple(stages))
+
+
+def _stage(stage: str, needs: _Needs, done: set[str], session: Session, rates: Rates) -> Stage:
+    there = sum(
+        session.store.peek(key) is not None if stage in (EMBEDDING, SYNTHESIS) else set(trials) <= done
+        for key, trials in needs.askers.items()
+    )
+    distinct = len(needs.askers)
+    seconds = rates.seconds(stage, distinct - there)
+    return Stage(stage, _WHAT.get(stage, "artifacts"), distinct, there, sum(map(len, needs.askers.values())), seconds)
+
+
+def _needed(planned: PlannedTrial, session: Session) -> Iterator[tuple[str, list[str]]]:
+    """(stage, keys) of what a trial asks for; a key of something that is not made yet only tells it from others."""
+    assert planned.assigned is not None
+    config, train = planned.trial.config, planned.assigned.assignment.train
+    chunks = synthesis_keys(config, planned.assigned.universe, train, session)
+    if chunks:
+        yield SYNTHESIS, chunks
+    if not isinstance(config.detector, PatchBankConfig):
+        yield NETWORKS, [digest([config.model_dump(mode="json", exclude={"evaluation"}), planned.category])]
+        return
+    detector = config.detector
+    slices = session.slices(detector.features, planned.assigned.universe)
+    yield EMBEDDING, slices
+    normal = select_rows(train, label=0)["id"].to_pylist()
+    order = digest([slices, normal, order_family(detector.bank.negative), config.seed])
+    yield ORDERS, [order]
+    if detector.bank.positive is None:
+        yield SEARCHES, [order]
+        return
+    purified = detector.bank.negative.model_dump_json() if detector.positives.purify else None
+    defects = [select_rows(train, label=1)["id"].to_pylist(), chunks, detector.positives.model_dump(mode="json")]
+    bank = digest([slices, defects, purified, detector.bank.positive.model_dump_json(), config.seed])
+    yield BANKS, [bank]
+    yield SEARCHES, [order, bank]

@@ -1,0 +1,78 @@
+"""What the trials of a sweep have in common, made once and at full width before the first of them starts."""
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from exdd_ray.data.catalog import catalog_digest
+from exdd_ray.errors import UserError
+from exdd_ray.experiment.fit import wants
+from exdd_ray.experiment.plan import EMBEDDING, ORDERS, SYNTHESIS, Plan
+from exdd_ray.experiment.session import Session
+from exdd_ray.experiment.share import AssignedTrial, share
+from exdd_ray.experiment.trial import prepare_trial
+from exdd_ray.methods.patch_bank.config import PatchBankConfig
+from exdd_ray.store.hashes import digest
+
+_LEFT_TO_TRIALS = (UserError, RuntimeError)  # of the latter, torch's when memory runs out
+
+
+def make_shared(plan: Plan, session: Session) -> dict[str, float]:
+    """Puts embeddings, synthetic defects, coreset orders and searches of trials that have no result into the store.
+
+    What cannot be made is left to the trials, each of which then fails with the reason.
+
+    Returns:
+        Seconds that an artifact of each stage took, of the stages that lacked some.
+    """
+    store = session.store
+    trials = [one.assigned for one in plan.trials if one.assigned is not None and store.peek(one.key) is None]
+    seconds = {}
+    for stage, work in ((EMBEDDING, _embed), (SYNTHESIS, _synthesize), (ORDERS, _order)):
+        started = time.perf_counter()
+        work(trials, session)
+        if missing := plan.missing(stage):
+            seconds[stage] = (time.perf_counter() - started) / missing
+    return seconds
+
+
+def _embed(trials: Sequence[AssignedTrial], session: Session) -> None:
+    for one in trials:
+        if isinstance(one.trial.config.detector, PatchBankConfig):
+            with suppress(*_LEFT_TO_TRIALS):
+                session.embedder(one.trial.config.detector.features, one.universe).embedding(one.universe)
+
+
+def _synthesize(trials: Sequence[AssignedTrial], session: Session) -> None:
+    """The largest counts first: smaller ones are beginnings of them."""
+    distinct: dict[str, AssignedTrial] = {}
+    for one in trials:
+        config, images = one.trial.config, [one.assignment.train[name].to_pylist() for name in ("image", "mask")]
+        if config.synthesizer is not None and wants(config.detector).defects:
+            features = config.detector.geometry.model_dump(mode="json")
+            how = config.synthesizer.model_dump(mode="json")
+            distinct.setdefault(digest([how, features, images, config.seed]), one)
+    for one in sorted(distinct.values(), key=_count, reverse=True):
+        with suppress(*_LEFT_TO_TRIALS):
+            _synthesize_for(one, session)
+
+
+def _count(one: AssignedTrial) -> int:
+    return 0 if one.trial.config.synthesizer is None else one.trial.config.synthesizer.count
+
+
+def _synthesize_for(one: AssignedTrial, session: Session) -> None:
+    """Synthetic defects, and their patch vectors where a bank takes them whole."""
+    config = one.trial.config
+    made = prepare_trial(config, one.universe, session).synthesis
+    if isinstance(config.detector, PatchBankConfig) and config.detector.positives.source == "mask" and made.samples:
+        session.embedder(config.detector.features, one.universe).samples(made.catalog)
+
+
+def _order(trials: Sequence[AssignedTrial], session: Session) -> None:
+    groups: dict[str, list[AssignedTrial]] = {}
+    for one in trials:  # group by group, so that one that fails is alone in that
+        groups.setdefault(f"{catalog_digest(one.universe)} {one.trial.config.seed}", []).append(one)
+    for group in groups.values():
+        with suppress(*_LEFT_TO_TRIALS):
+            share(group, session)

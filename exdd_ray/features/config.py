@@ -1,0 +1,58 @@
+"""Config of the feature extractor."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from exdd_ray.config.base import Frozen, Size
+
+
+class FeaturesConfig(Frozen):
+    """What turns an image into patch vectors.
+
+    Attributes:
+        backbone: `surface_resnet18` (bundled), a torchvision model, or `timm/<name>`.
+        weights: a weights file (safetensors or pth); None looks in EXDD_WEIGHTS, then downloads torchvision's.
+        layers: modules whose outputs are taken, shallow first; the forward pass stops after the last.
+        aggregator: `avg` 3x3 mean, bilinear, concatenated; `exdd` as released with ExDD; `pc1024` as in PatchCore.
+        working_size: (height, width) to which images and masks are resized before anything else (bilinear, as OpenCV
+            does), as when a dataset is stored so; None keeps theirs.
+        resize: (height, width), or one number for the shorter side (then `crop` is needed).
+        crop: (height, width) of a central crop after the resize.
+        dtype: how the vectors are stored.
+        precision: of the backbone's arithmetic; `bfloat16` pays on a GPU.
+    """
+
+    backbone: str = "surface_resnet18"
+    weights: Path | None = None
+    layers: tuple[str, ...] = Field(("layer2", "layer3"), min_length=1)
+    aggregator: Literal["avg", "exdd", "pc1024"] = "avg"
+    working_size: Size | None = None
+    resize: int | Size = (224, 224)
+    crop: Size | None = None
+    dtype: Literal["float32", "float16"] = "float32"
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    @model_validator(mode="after")
+    def _fixed_size(self) -> "FeaturesConfig":
+        sides = [self.resize] if isinstance(self.resize, int) else list(self.resize)
+        if min(*sides, *(self.working_size or ()), *(self.crop or ()), 16) < 16:
+            raise ValueError("sizes are at least 16 pixels")
+        if self.crop is not None and any(want > have for want, have in zip(self.crop, sides * 2, strict=False)):
+            raise ValueError(f"crop {self.crop} is larger than resize {self.resize}")
+        if isinstance(self.resize, int) and self.crop is None:
+            raise ValueError("resize by the shorter side leaves many sizes: give crop, or resize=[height,width]")
+        return self
+
+    def aside(self) -> Iterator[str]:
+        """The weights' file is known by its content."""
+        yield "weights"
+
+    @property
+    def input_size(self) -> Size:
+        """(height, width) that the backbone sees."""
+        size = self.crop if self.crop is not None else self.resize
+        assert not isinstance(size, int)
+        return size

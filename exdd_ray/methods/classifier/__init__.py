@@ -1,0 +1,1 @@
+"""The image classifier (DIAG, In&Out): trained on image labels."""

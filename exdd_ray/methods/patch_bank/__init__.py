@@ -1,0 +1,1 @@
+"""PatchCore and ExDD: memory banks of normal and of defective patches."""

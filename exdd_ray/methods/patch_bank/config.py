@@ -1,0 +1,156 @@
+"""Config of the memory-bank detectors (PatchCore, ExDD) and their presets."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from exdd_ray.banks.config import CoresetConfig, SearchConfig
+from exdd_ray.banks.scoring.config import ScoringConfig
+from exdd_ray.config.base import Frozen, Size, merge
+from exdd_ray.features.config import FeaturesConfig
+
+System = Literal["patchcore", "exdd"]
+
+
+Preset = Literal["paper", "released", "best"]
+
+
+class BankConfig(Frozen):
+    """The negative (normal) and, for a dual bank, the positive (defect) memory bank."""
+
+    negative: CoresetConfig = CoresetConfig()
+    positive: CoresetConfig | None = None
+
+
+class PositivesConfig(Frozen):
+    """Which vectors of a defective image enter the positive bank.
+
+    Attributes:
+        source: `mask` takes the patches under the mask of the whole image; `crop` embeds a crop of every defect.
+        contours: of the crops, `all` contours of an image or only the `last` (as released with ExDD).
+        padding: pixels around a crop's bounding box.
+        min_area: contours of fewer pixels are passed over.
+        crop_size: (height, width) to which a crop is resized.
+        purify: keep only vectors farther from the negative bank than this quantile of held-out normal patches, and
+            the farthest of every defective image.
+    """
+
+    source: Literal["mask", "crop"] = "mask"
+    contours: Literal["all", "last"] = "all"
+    padding: int = Field(1, ge=0)
+    min_area: int = Field(1, ge=1)
+    crop_size: Size = (128, 128)
+    purify: float | None = Field(None, gt=0, lt=1)
+
+    def aside(self) -> Iterator[str]:
+        """What the source does not use."""
+        yield from ("purify",) if self.source == "crop" else ("contours", "padding", "min_area", "crop_size")
+
+
+_PATCHCORE_INPUT = {"backbone": "wide_resnet50_2", "aggregator": "pc1024", "resize": 256, "crop": (224, 224)}
+
+
+PRESETS: Mapping[tuple[System, Preset], Mapping[str, Any]] = {
+    ("patchcore", "paper"): {
+        "features": _PATCHCORE_INPUT,
+        "bank": {"negative": {"rate": 0.1, "projection": 128}},
+        "scoring": {"fusion": "single", "neighbours": 9, "scale": "none"},
+    },
+    ("patchcore", "released"): {
+        "features": _PATCHCORE_INPUT,
+        "bank": {"negative": {"rate": 0.1, "method": "approximate", "projection": 128}},
+        "scoring": {"fusion": "single", "neighbours": 0, "squared": True},
+    },
+    ("patchcore", "best"): {
+        "bank": {"negative": {"rate": 0.01}},
+        "scoring": {"fusion": "single", "neighbours": 0, "smoothing": 3},
+    },
+    ("exdd", "paper"): {
+        "features": {"backbone": "resnet50", "aggregator": "avg", "working_size": (632, 224), "resize": (632, 224)},
+        "bank": {"negative": {"rate": 0.02, "projection": 128}, "positive": {"rate": 0.1, "projection": 128}},
+        "positives": {"source": "crop", "contours": "all", "padding": 1},
+        "scoring": {"fusion": "ratio", "pairing": "independent", "neighbours": 3, "scale": "sqrt_dim"},
+    },
+    ("exdd", "released"): {
+        "features": {"backbone": "resnet50", "aggregator": "exdd", "working_size": (632, 224), "resize": (316, 112)},
+        "bank": {
+            "negative": {"rate": 0.01, "minimum": 1000, "projection": 128, "seed": 0},
+            "positive": {"rate": 0.1, "minimum": 1000, "projection": 128, "seed": 0},
+        },
+        "positives": {"source": "crop", "contours": "last", "padding": 1},
+        "scoring": {
+            "fusion": "ratio",
+            "pairing": "independent",
+            "neighbours": 3,
+            "scale": "sqrt_dim",
+            "own_term": False,
+            "blur": "pillow8",
+            "blur_radius": 2.0,
+        },
+    },
+    ("exdd", "best"): {
+        "bank": {"negative": {"rate": 0.01}, "positive": {"rate": 0.1}},
+        "positives": {"source": "mask", "purify": 0.99},
+        "scoring": {"fusion": "bonus", "neighbours": 0, "smoothing": 3},
+    },
+}
+
+
+class PatchBankConfig(Frozen):
+    """A memory-bank detector. The preset fills what is not given.
+
+    Attributes:
+        kind: of the detector: memory banks of patches.
+        system: `patchcore` (one bank) or `exdd` (two banks).
+        preset: `paper` as published, `released` as the authors' code computes it, `best` what measurements support.
+    """
+
+    kind: Literal["patch_bank"] = "patch_bank"
+    system: System = "exdd"
+    preset: Preset = "best"
+    features: FeaturesConfig = FeaturesConfig()
+    bank: BankConfig = BankConfig()
+    search: SearchConfig = SearchConfig()
+    positives: PositivesConfig = PositivesConfig()
+    scoring: ScoringConfig = ScoringConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        chosen = (given.get("system", "exdd"), given.get("preset", "best"))
+        return merge(PRESETS.get(chosen, {}), given)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "PatchBankConfig":
+        dual = self.bank.positive is not None
+        if dual and self.system == "patchcore":
+            raise ValueError("bank.positive is set, but patchcore has one bank: use system=exdd")
+        if not dual and self.scoring.fusion != "single":
+            raise ValueError(f"scoring.fusion={self.scoring.fusion} needs bank.positive")
+        return self
+
+    def aside(self) -> Iterator[str]:
+        """What says which banks there are, and what one that is not there would use."""
+        yield "system"
+        if self.bank.positive is None:
+            yield "positives"
+        if not self.calibrates:
+            yield "scoring.calibration"
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether held-out normal images are searched for."""
+        return self.bank.positive is not None and (self.scoring.fusion == "bonus" or self.purify is not None)
+
+    @property
+    def purify(self) -> float | None:
+        """Of the positives, where they are taken so."""
+        return self.positives.purify if self.positives.source == "mask" else None
+
+    @property
+    def geometry(self) -> FeaturesConfig:
+        """How images and masks are laid over the anomaly maps."""
+        return self.features

@@ -1,0 +1,201 @@
+"""PatchCore and ExDD: one bank of normal patches, or a second one of defects, and scores from the distances."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+
+from exdd_ray.banks.scoring.distances import BankDistances
+from exdd_ray.banks.scoring.fuse import Calibration, Evidence, Scores, calibrate, critical_patches, score
+from exdd_ray.banks.scoring.maps import map_maker
+from exdd_ray.data.catalog import select_rows
+from exdd_ray.errors import DataError
+from exdd_ray.features.embedder import Embedder, Samples
+from exdd_ray.methods.patch_bank.config import PatchBankConfig
+from exdd_ray.methods.patch_bank.memory_bank import MemoryBank, Points, make_bank
+from exdd_ray.methods.patch_bank.nearest import nearest, neighbour_distances
+from exdd_ray.methods.patch_bank.positives import crop_points, masked_patches, masked_points, purified
+from exdd_ray.methods.predictions import Predictions
+
+
+@dataclass(frozen=True)
+class FittedPatchBank:
+    """A fitted memory-bank detector.
+
+    Attributes:
+        normal: the images that the negative bank was built from.
+        negative: bank of normal vectors.
+        positive: bank of defect vectors, for a dual bank.
+        calibration: for the bonus fusion.
+    """
+
+    config: PatchBankConfig
+    embedder: Embedder
+    normal: Samples
+    negative: MemoryBank
+    positive: MemoryBank | None
+    calibration: Calibration | None
+
+    def predict(self, catalog: pa.Table) -> Predictions:
+        """Scores and patch maps of the readable images of a catalog. Raises DataError where none is."""
+        parts = [part for part in self.embedder.samples(catalog) if len(part.at)]
+        if not parts:
+            raise DataError("nothing to predict: no image of the catalog is readable")
+        scored = [self._score(part) for part in parts]
+        return Predictions(
+            rows=tuple(row for part in parts for row in part.rows),
+            scores=np.concatenate([part.images for part in scored]),
+            patch_maps=np.concatenate([part.maps for part in scored]),
+            draw=map_maker(self.config.scoring, parts[0].embedding.grid, self.config.features.input_size),
+        )
+
+    def _score(self, samples: Samples) -> Scores:
+        scoring, grid = self.config.scoring, samples.embedding.grid
+        negative = self.nearest(samples, self.negative, "test images, normal bank")
+        positive = None if self.positive is None else self.nearest(samples, self.positive, "test images, defect bank")
+        at_n, at_p = critical_patches(scoring, grid, negative.nearest, positive.nearest if positive else None)
+        evidence = Evidence(
+            negative=negative,
+            positive=positive,
+            negative_neighbours=self._neighbours(samples, at_n, negative, self.negative),
+            positive_neighbours=self._neighbours(samples, at_p, positive, self.positive),
+            grid=grid,
+            dim=samples.embedding.dim,
+            calibration=self.calibration,
+        )
+        return score(scoring, evidence)
+
+    def nearest(self, samples: Samples, bank: MemoryBank, label: str) -> BankDistances:
+        """Distances of the samples' patches to a bank.
+
+        All images beside the ones that the negative bank was built from are searched together, so that selections of
+        them that differ from trial to trial are served by one search.
+        """
+        embedding = samples.embedding
+        same = embedding.key == self.normal.embedding.key
+        pool = others(self.normal) if same else np.flatnonzero(embedding.readable)
+        if not np.isin(samples.at, pool).all():
+            pool = np.unique(samples.at)
+        embedder, search = self.embedder, self.config.search
+        found = nearest(
+            embedding, pool, bank, search, embedder.store, embedder.progress, label, elsewhere=embedder.search
+        )
+        keep = np.searchsorted(pool, samples.at)
+        return BankDistances(found.nearest[keep], found.indices[keep])
+
+    def _neighbours(
+        self, samples: Samples, at: np.ndarray | None, found: BankDistances | None, bank: MemoryBank | None
+    ) -> np.ndarray | None:
+        if at is None or found is None or bank is None or not self.config.scoring.neighbours:
+            return None
+        return neighbour_distances(samples, at, found, bank, self.config.scoring.neighbours, self.embedder.store)
+
+
+def fit_patch_bank(config: PatchBankConfig, train: pa.Table, embedder: Embedder, seed: int) -> FittedPatchBank:
+    """Build the bank or banks of a training catalog.
+
+    Args:
+        train: normal images, and for a dual bank defective ones with masks, real or synthetic.
+        seed: of the coresets' first picks.
+
+    Raises:
+        DataError: no normal image, no defect for a dual bank, a defect without a mask.
+    """
+    store, progress = embedder.store, embedder.progress
+    samples = normal_samples(train, embedder)
+    negative = make_bank(normal_points(samples, embedder), config.bank.negative, seed, store, progress)
+    single = FittedPatchBank(config, embedder, samples, negative, None, None)
+    if config.bank.positive is None:
+        return single
+    bonus, purify = config.scoring.fusion == "bonus", config.purify
+    away = _held_out(single) if config.calibrates else None
+    limit = float(np.quantile(away, purify)) if away is not None and purify else None
+    points = _positives(select_rows(train, label=1), single, limit)
+    positive = make_bank(points, config.bank.positive, seed, store, progress)
+    if away is None or not bonus:
+        return replace(single, positive=positive)
+    rows, label = calibration_rows(config, samples), "held-out normal images"
+    near = nearest(samples.embedding, rows, positive, config.search, store, progress, label, elsewhere=embedder.search)
+    return replace(
+        single,
+        positive=positive,
+        calibration=calibrate(config.scoring, away, near.nearest, samples.embedding.grid),
+    )
+
+
+def normal_samples(train: pa.Table, embedder: Embedder) -> Samples:
+    """The normal images of a training catalog. Raises DataError where none is readable."""
+    normal = select_rows(train, label=0)
+    if normal.num_rows == 0:
+        raise DataError("no normal image to train on")
+    (samples,) = embedder.samples(normal)
+    if len(samples.at) == 0:
+        raise DataError("no normal image to train on is readable")
+    return samples
+
+
+def normal_points(samples: Samples, embedder: Embedder) -> Points:
+    """All patches of normal images: what the negative bank is chosen from."""
+    return Points(
+        read=partial(samples.embedding.vectors, samples.at),
+        count=len(samples.at) * samples.embedding.patches,
+        inputs=(samples.key,),
+        space=samples.embedding.space,
+        batch="normal",
+        order=embedder.orderer(samples.embedding, samples.at),
+    )
+
+
+def others(samples: Samples) -> np.ndarray:
+    """Positions of all readable images beside these: the pool that is searched together."""
+    return np.setdiff1d(np.flatnonzero(samples.embedding.readable), samples.at)
+
+
+def calibration_rows(config: PatchBankConfig, normal: Samples) -> np.ndarray:
+    """Positions of the normal images on which scores are calibrated: spread evenly over all."""
+    at = normal.at
+    if len(at) < 2:
+        raise DataError("fusion=bonus and positives.purify need at least two normal images to calibrate on")
+    count = min(config.scoring.calibration, len(at))
+    return at[np.unique(np.linspace(0, len(at) - 1, count).round().astype(np.int64))]
+
+
+def _held_out(fitted: FittedPatchBank) -> np.ndarray:
+    """Distances [n x P] of normal images to the negative bank without their own vectors."""
+    embedding, embedder = fitted.normal.embedding, fitted.embedder
+    own, label = own_images(fitted.negative, fitted.normal), "held-out normal images"
+    rows = calibration_rows(fitted.config, fitted.normal)
+    search, store = fitted.config.search, embedder.store
+    found = nearest(
+        embedding,
+        rows,
+        fitted.negative,
+        search,
+        store,
+        embedder.progress,
+        label,
+        own_images=own,
+        elsewhere=embedder.search,
+    )
+    return found.nearest
+
+
+def own_images(bank: MemoryBank, normal: Samples) -> np.ndarray:
+    """[M] for each vector of a bank of normal images the position of the image that it came from."""
+    return normal.at[bank.points // normal.embedding.patches]
+
+
+def _positives(defective: pa.Table, fitted: FittedPatchBank, limit: float | None) -> Points:
+    """Points of the positive bank; of masked ones, those farther than the limit from the negative bank."""
+    config, embedder = fitted.config.positives, fitted.embedder
+    if defective.num_rows == 0:
+        raise DataError("a dual bank needs defects to train on: set dataset.split.defects or a synthesizer")
+    if config.source == "crop":
+        return crop_points(defective, config, embedder)
+    samples = [part for part in embedder.samples(defective) if len(part.at)]
+    chosen = [masked_patches(part, embedder) for part in samples]
+    if limit is not None:
+        distances = [fitted.nearest(part, fitted.negative, "training defects").nearest for part in samples]
+        chosen = [purified(masks, far, limit) for masks, far in zip(chosen, distances, strict=True)]
+    return masked_points(samples, chosen)

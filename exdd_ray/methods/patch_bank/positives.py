@@ -1,0 +1,85 @@
+"""The vectors that show defects: patches under a mask, or crops of defects."""
+
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+
+from exdd_ray.banks.vectors import VectorBlocks
+from exdd_ray.data.crops import defect_crops
+from exdd_ray.data.images import read_row_mask
+from exdd_ray.errors import DataError
+from exdd_ray.features.embedder import Embedder, Samples
+from exdd_ray.features.prepare import cover_mask
+from exdd_ray.methods.patch_bank.config import PositivesConfig
+from exdd_ray.methods.patch_bank.memory_bank import Points
+from exdd_ray.store.contents import content_digests
+from exdd_ray.store.hashes import digest
+
+BATCH = "defect"
+
+
+def masked_patches(samples: Samples, embedder: Embedder) -> np.ndarray:
+    """Which patches of n defective images their masks touch: bool [n x P]. Raises DataError where a mask is missing."""
+    grid, covered = samples.embedding.grid, []
+    for row in samples.rows:
+        if row.mask is None:
+            raise DataError(f"{row.image}: the positive bank needs a mask for every defect, and this one has none")
+        key = (content_digests([row.mask])[0], row, grid)
+        if key not in embedder.covers:
+            mask = read_row_mask(row, embedder.features.working_size)
+            embedder.covers[key] = cover_mask(mask, embedder.features, grid).reshape(-1)
+        covered.append(embedder.covers[key])
+    return np.stack(covered)
+
+
+def purified(masks: np.ndarray, distances: np.ndarray, limit: float) -> np.ndarray:
+    """Of the masked patches bool [n x P] those farther than `limit` from the normal bank, and each image's farthest."""
+    masked = np.where(masks, distances, -np.inf)
+    return masks & ((masked > limit) | (masked == masked.max(axis=1, keepdims=True)))
+
+
+def masked_points(samples: list[Samples], chosen: list[np.ndarray]) -> Points:
+    """The chosen patches (bool [n x P] for each of the samples) as points of a bank.
+
+    Raises DataError where nothing is chosen.
+    """
+    count = sum(int(masks.sum()) for masks in chosen)
+    if count == 0:
+        raise DataError("no patch for the positive bank: the training defects' masks are empty")
+
+    def read() -> VectorBlocks:
+        return VectorBlocks(
+            [
+                part.embedding.image(row)[mask]
+                for part, masks in zip(samples, chosen, strict=True)
+                for row, mask in zip(part.at, masks, strict=True)
+            ]
+        )
+
+    key = digest([[part.key, np.flatnonzero(masks).tolist()] for part, masks in zip(samples, chosen, strict=True)])
+    return Points(read, count, (key,), samples[0].embedding.space, BATCH)
+
+
+def crop_points(defective: pa.Table, config: PositivesConfig, embedder: Embedder) -> Points:
+    """All patches of the defects' crops, each resized to crop_size, as points of a bank (ExDD)."""
+    crops = defect_crops(
+        defective,
+        contours=config.contours,
+        padding=config.padding,
+        min_area=config.min_area,
+        working_size=embedder.features.working_size,
+    )
+    features = embedder.features.model_copy(update={"resize": config.crop_size, "crop": None})
+    embedding = embedder.embed(crops, features)
+    if embedding.reasons:
+        raise DataError(f"a defect cannot be cropped: {next(iter(embedding.reasons.values()))}")
+    rows = np.arange(crops.num_rows)
+    return Points(
+        read=partial(embedding.vectors, rows),
+        count=len(rows) * embedding.patches,
+        inputs=(embedding.key,),
+        space=embedding.space,
+        batch=BATCH,
+        order=embedder.orderer(embedding, rows),
+    )

@@ -1,1 +1,0 @@
-"""A miniature inpainting model of Stable Diffusion's kind, trained on drawings: `python -m exdd_ray.miniature`."""

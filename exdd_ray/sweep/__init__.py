@@ -1,1 +1,0 @@
-"""Sweeps: points of a space of experiments, planned, run, compared and chosen from."""

@@ -1,0 +1,1 @@
+"""CutPaste: a piece of the image pasted elsewhere."""

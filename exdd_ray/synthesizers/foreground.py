@@ -1,0 +1,25 @@
+"""Where on an image a defect may lie: everywhere, or on the part by its grey value (MemSeg, Yang et al., 2022)."""
+
+import numpy as np
+from PIL import Image
+
+from exdd_ray.errors import DataError
+from exdd_ray.synthesizers.config import ForegroundConfig
+
+
+def foreground(image: np.ndarray, config: ForegroundConfig) -> np.ndarray:
+    """Foreground bool [H x W] of an image uint8 [H x W x 3].
+
+    `threshold` takes pixels whose grey value (ITU-R 601 luma) is above the level; inverted, the others.
+
+    Raises:
+        DataError: no pixel is left.
+    """
+    if config.kind == "all":
+        return np.ones(image.shape[:2], dtype=bool)
+    above = np.asarray(Image.fromarray(image).convert("L")) > config.level
+    ground = ~above if config.invert else above
+    if not ground.any():
+        rule = f"at most {config.level}" if config.invert else f"above {config.level}"
+        raise DataError(f"the foreground is empty: no grey value of the image is {rule} (foreground.level)")
+    return np.asarray(ground)

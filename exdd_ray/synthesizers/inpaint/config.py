@@ -1,0 +1,170 @@
+"""Config of inpainting by latent diffusion, and DIAG's presets."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from exdd_ray.config.base import Frozen, merge
+from exdd_ray.synthesizers.config import FilterConfig, ForegroundConfig
+
+MaskShape = Literal["line", "blob", "scatter", "edge"]
+
+
+MASK_SHAPES: tuple[MaskShape, ...] = ("line", "blob", "scatter", "edge")
+
+
+MINIATURE = "miniature"
+
+
+class MaskConfig(Frozen):
+    """Where a model is to paint a defect.
+
+    Attributes:
+        source: `procedural` shapes, those of a `library` folder, or the masks of the training `positives`
+            (as DIAG does; the report flags it as the leak that it is).
+        shapes: procedural shapes to draw from.
+        folder: mask images of the library.
+        foreground: the mask is fitted to it; one of `positives` only where it does not lie on it already.
+    """
+
+    source: Literal["procedural", "library", "positives"] = "procedural"
+    shapes: tuple[MaskShape, ...] = Field(MASK_SHAPES, min_length=1)
+    folder: Path | None = None
+    foreground: ForegroundConfig = ForegroundConfig()
+
+    @model_validator(mode="after")
+    def _folder_of_a_library(self) -> "MaskConfig":
+        if (self.source == "library") != (self.folder is not None):
+            raise ValueError("masks.folder is for masks.source=library, and needed there")
+        return self
+
+    def aside(self) -> Iterator[str]:
+        """A library is known by its contents; shapes are not drawn from another source."""
+        yield "folder"
+        if self.source != "procedural":
+            yield "shapes"
+
+
+class DeviceConfig(Frozen):
+    """How a model is run. A sample's pixels may depend on the device, the precision, `compile` and `slicing`.
+
+    Attributes:
+        device: `auto` takes CUDA where it is; over Ray, where the cluster has it.
+        precision: of the model; `auto` is float16 on CUDA and float32 elsewhere.
+        batch: images in one call, of any prompts; halved, and said so, when the device runs out of memory.
+        compile: compile the denoiser (worth it for hundreds of images).
+        memory: `slicing` decodes and attends in pieces, `offload` keeps on the device only the part that works.
+        gpus: GPUs a worker reserves; a fraction shares one.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    batch: int = Field(10, ge=1)
+    compile: bool = False
+    memory: Literal["full", "slicing", "offload"] = "full"
+    gpus: float = Field(1.0, gt=0)
+
+    def aside(self) -> Iterator[str]:
+        """What changes no pixel; of device and precision, a key names those that `auto` is."""
+        yield from ("device", "precision", "batch", "gpus")
+        if self.memory != "slicing":
+            yield "memory"
+
+
+class InpaintConfig(Frozen):
+    """Inpainting: a text-to-image model paints a defect into a masked normal image (DIAG).
+
+    Attributes:
+        kind: of the synthesizer: a text-to-image model paints.
+        preset: `paper` has DIAG's published constants, `best` runs the bundled miniature.
+        model: `miniature`, a hub id, or a local folder in diffusers' format.
+        revision: commit of the hub's repository.
+        variant: of the weight files, as `fp16`.
+        prompts: what to paint; they take turns.
+        negative_prompt: what to keep away from; empty for none.
+        count: synthetic images of all prompts together.
+        masks: where to paint.
+        working_size: (height, width) to which backgrounds and the masks of positives are resized before anything else
+            (bilinear, as OpenCV does), as when a dataset is stored so. The detector's features.working_size should be
+            the same: the resampling itself tells images apart.
+        canvas: (height, width) to which background and mask are resized; None is the background's own.
+        size: (height, width) at which the model works, in pixels.
+        crop_padding: paint a crop of the canvas around the mask, with this margin in pixels, and paste the masked part
+            back; None paints all of the canvas.
+        output: (height, width) of the stored image; None is the canvas.
+        resample: how images are resized to canvas and output; masks are with `bilinear` by the nearest pixel, with
+            `bicubic` likewise and cut at one half (as DIAG's code does).
+        strength: share of the noise that the background is taken to, below 1.
+        guidance: weight of the prompt.
+        steps: denoising steps of the whole schedule.
+        scheduler: `model` keeps the model's own.
+        composite: where all of the canvas is painted, keep its own pixels outside the mask.
+        filters: which samples are dropped; None keeps all.
+        run: on what it runs, and how.
+    """
+
+    kind: Literal["inpaint"] = "inpaint"
+    preset: Literal["best", "paper"] = "best"
+    model: str = MINIATURE
+    revision: str | None = None
+    variant: str | None = None
+    prompts: tuple[str, ...] = Field(("scratch", "stain", "hole", "crack"), min_length=1)
+    negative_prompt: str = ""
+    count: int = Field(100, ge=0)
+    masks: MaskConfig = MaskConfig()
+    working_size: tuple[int, int] | None = None
+    canvas: tuple[int, int] | None = None
+    size: tuple[int, int] = (64, 64)
+    crop_padding: int | None = Field(8, ge=0)
+    output: tuple[int, int] | None = None
+    resample: Literal["bilinear", "bicubic"] = "bilinear"
+    strength: float = Field(0.99, gt=0, lt=1)
+    guidance: float = Field(3.0, ge=0)
+    steps: int = Field(20, ge=1)
+    scheduler: Literal["model", "ddim", "dpm", "euler", "unipc"] = "model"
+    composite: bool = True
+    filters: FilterConfig | None = FilterConfig()
+    run: DeviceConfig = DeviceConfig()
+
+    @model_validator(mode="after")
+    def _distinct_prompts(self) -> "InpaintConfig":
+        if len(set(self.prompts)) < len(self.prompts):
+            raise ValueError(f"a prompt is named twice: {', '.join(self.prompts)}")
+        return self
+
+    def aside(self) -> Iterator[str]:
+        """The model is known by its content or its commit; a preset has filled the others."""
+        yield from ("preset", "model", "revision", "variant")
+        if self.crop_padding is not None:
+            yield "composite"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _start_from_preset(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("preset") == "paper":
+            return merge(DIAG_PAPER, given)
+        return given
+
+
+DIAG_PAPER: dict[str, Any] = {
+    "model": "diffusers/stable-diffusion-xl-1.0-inpainting-0.1",
+    "variant": "fp16",
+    "prompts": ("white marks on the wall", "copper metal scratches"),
+    "negative_prompt": "smooth, plain, black, dark, shadow",
+    "count": 100,
+    "masks": {"source": "positives"},
+    "working_size": (632, 224),
+    "canvas": (1024, 1024),
+    "size": (1024, 1024),
+    "output": (632, 224),
+    "resample": "bicubic",
+    "crop_padding": 2,
+    "strength": 0.99,
+    "guidance": 20.0,
+    "steps": 30,
+    "composite": False,
+    "filters": None,
+    "run": {"precision": "float16", "batch": 1},
+}

@@ -1,0 +1,1 @@
+"""Weights that ship, each beside the recipe that made it."""

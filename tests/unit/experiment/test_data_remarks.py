@@ -1,0 +1,231 @@
+"""What a run says of the files of its dataset, and of images that are trained on and tested."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from exdd_ray.cli.main import main
+from exdd_ray.data.catalog import select_rows
+from exdd_ray.data.datasets import load_dataset
+from exdd_ray.errors import DataError
+from exdd_ray.experiment.config import ExperimentConfig
+from exdd_ray.experiment.load import Trial
+from exdd_ray.experiment.result import TrialResult
+from exdd_ray.experiment.run import run_trials
+from exdd_ray.experiment.session import Session
+from exdd_ray.experiment.trial import assign, mask_donors, require_both_labels
+from exdd_ray.store.artifact import Store
+
+
+def put(path: Path, seed: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (48, 48, 3)).astype(np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "set"
+    for seed in range(4):
+        put(root / "train" / "good" / f"{seed}.png", seed)
+    put(root / "test" / "good" / "a.png", 10)
+    put(root / "test" / "dent" / "b.png", 11)
+    mask = np.zeros((48, 48), np.uint8)
+    mask[4:9, 4:20] = 255
+    (root / "ground_truth" / "dent").mkdir(parents=True)
+    Image.fromarray(mask).save(root / "ground_truth" / "dent" / "b.png")
+    return root
+
+
+def run(root: Path, **dataset: object) -> TrialResult:
+    config = ExperimentConfig.model_validate(
+        {
+            "dataset": {"name": "folder", "root": root, **dataset},
+            "detector": {
+                "system": "patchcore",
+                "features": {"resize": [48, 48]},
+                "bank": {"negative": {"rate": 1.0}},
+            },
+            "evaluation": {"bootstrap": 0},
+        }
+    )
+    session = Session(Store(root.parent / "store"))
+    (result,) = run_trials([Trial("one", config)], session, lambda _: None)
+    return result
+
+
+def test_a_clean_folder_is_no_remark(root: Path) -> None:
+    assert run(root).remarks == ()
+
+
+def test_equal_bytes_in_train_and_test_leak_until_they_are_dropped(root: Path) -> None:
+    for number in range(2):
+        shutil.copy(root / "train" / "good" / f"{number}.png", root / "test" / "good" / f"copy{number}.png")
+    (remark,) = run(root).remarks
+    assert remark.startswith("leakage: 2 training images are byte for byte test images too (dataset.duplicates=drop")
+    clean = run(root, duplicates="drop")
+    assert clean.train == (2, 0, 0)
+    assert clean.test == (3, 1)
+    assert clean.remarks == ("2 training images left out whose bytes are tested too (dataset.duplicates=drop)",)
+
+
+def test_dropped_copies_are_not_trained_on(root: Path) -> None:
+    shutil.copy(root / "train" / "good" / "0.png", root / "test" / "good" / "copy.png")
+    kept, dropped = run(root), run(root, duplicates="drop")
+    place = [row.id for row in kept.predictions.rows].index("test/good/copy.png")
+    assert kept.predictions.scores[place] < 0.1 < dropped.predictions.scores[place]
+
+
+def test_masks_of_dropped_copies_are_not_painted_in(root: Path) -> None:
+    """With no defect to train on, a synthesizer paints in the masks of those in the dataset's own train split."""
+    put(root / "train" / "dent" / "own.png", 20)
+    shutil.copy(root / "test" / "dent" / "b.png", root / "train" / "dent" / "copy.png")
+    universe = load_dataset("folder", root)
+    givers = {}
+    for duplicates in ("keep", "drop"):
+        dataset = {"name": "folder", "root": root, "duplicates": duplicates, "split": {"defects": 0}}
+        config = ExperimentConfig.model_validate({"dataset": dataset, "synthesizer": {"kind": "inpaint", "count": 1}})
+        givers[duplicates] = mask_donors(config, universe, assign(config, universe).train)["id"].to_pylist()
+    assert givers == {"keep": ["train/dent/copy.png", "train/dent/own.png"], "drop": ["train/dent/own.png"]}
+
+
+def test_files_that_cannot_be_read_are_no_copies_of_each_other(root: Path) -> None:
+    for name in ("train/good/gone.png", "test/good/gone.png"):
+        (root / name).symlink_to(root / "nowhere.png")
+    remarks = run(root, max_unreadable=0.5).remarks
+    assert not any(remark.startswith("leakage") for remark in remarks)
+
+
+def test_masks_bits_and_unread_files_are_said_in_every_run(root: Path) -> None:
+    wide = np.full((48, 48), 255, np.uint8)
+    wide[4:9, 4:20] = 0
+    Image.fromarray(wide).save(root / "ground_truth" / "dent" / "b.png")
+    deep = np.random.default_rng(1).integers(0, 4096, (48, 48)).astype(np.uint16)
+    Image.fromarray(deep).save(root / "test" / "good" / "a.png")
+    (root / "test" / "dent" / "c.heic").touch()
+    (root / "notes.txt").touch()
+    remarks = run(root).remarks
+    assert len(remarks) == 3
+    assert remarks[0] == "1 files are of no kind that is read (.heic, the first: test/dent/c.heic)"
+    assert "are they inverted?" in remarks[1]
+    assert "dataset.bit_depth=12 uses all 256" in remarks[2]
+    assert run(root).remarks == remarks
+    assert len(run(root, bit_depth=12).remarks) == 2
+
+
+def test_the_mask_threshold_reaches_the_pixel_metrics(root: Path) -> None:
+    values = np.zeros((48, 48), np.uint8)
+    values[4:9, 4:20], values[20:40, 20:40] = 255, 80
+    Image.fromarray(values).save(root / "ground_truth" / "dent" / "b.png")
+    high, low = run(root), run(root, mask_threshold=40)
+    assert "1 of 1 masks have more than two values" in high.remarks[0]
+    assert high.pixel is not None
+    assert low.pixel is not None
+    assert high.pixel.aupro != low.pixel.aupro
+    assert low.remarks == ()
+
+
+def mistake(root: Path, capsys: pytest.CaptureFixture[str], *overrides: str) -> str:
+    """The line that `exdd run` ends with."""
+    config = root.parent / "own.yaml"
+    config.write_text(f"dataset: {{name: folder, root: {root}}}\ndetector: {{features: {{resize: [48, 48]}}}}\n")
+    assert (
+        main(["run", str(config), f"store={root.parent / 'store'}", f"output={root.parent / 'out'}", *overrides]) == 2
+    )
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["dataset.name=btad", "dataset.category=04"], "has no category '04'"),
+        (["dataset.root=2024"], "2024: no such folder: set dataset.root to the folder of the images"),
+        (["dataset.root=null"], "folder: no such folder: set dataset.root to the folder of the images"),
+        (["dataset.root=labels.csv"], "labels.csv: a file; a dataset's root is the folder that its images are in"),
+        (["dataset.root=~"], "home: expected train/good"),
+        (["features.layers=layer2"], "features.layers: expected a list, as [layer2], not 'layer2'"),
+        (["system=patchcore", "backbone=timm/restnet18"], "did you mean 'timm/resnet18'?"),
+        (["dataset.split.defects=1"], "none of the 1 training defects has one: add masks, set a synthesizer"),
+    ],
+)
+def test_a_mistake_is_named_with_its_remedy(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, overrides, words
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EXDD_DATA", raising=False)
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "labels.csv").touch()
+    shutil.rmtree(root / "ground_truth")
+    put(root / "test" / "dent" / "more.png", 12)
+    line = mistake(root, capsys, *overrides)
+    assert words in line
+    assert "exdd data get folder" not in line
+
+
+NORMAL, DEFECTIVE, LOOSE = "test/good/a.png", "test/dent/b.png", "test/x.png"
+
+
+@pytest.mark.parametrize(
+    ("tested", "why", "counts"),
+    [
+        ([NORMAL], "are all normal", (1, 0)),
+        ([DEFECTIVE], "are all defective", (0, 1)),
+        ([LOOSE, "test/y.png"], "have no labels", (0, 0)),
+    ],
+)
+def test_images_that_allow_no_metrics_get_scores(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tested: list[str], why: str, counts: tuple[int, int]
+) -> None:
+    root = tmp_path / "set"
+    for seed, name in enumerate(["train/good/1.png", "train/good/2.png", "train/good/3.png", *tested]):
+        put(root / name, seed)
+    config = tmp_path / "own.yaml"
+    detector = "{system: patchcore, features: {resize: [48, 48]}}"
+    config.write_text(f"dataset: {{name: folder, root: {root}}}\ndetector: {detector}\n")
+    places = [f"store={tmp_path / 'store'}", f"output={tmp_path / 'out'}"]
+    assert main(["run", str(config), *places, "--json"]) == 0
+    out = capsys.readouterr().out
+    assert f"note: scores without metrics: the test images {why}" in out
+    printed = json.loads(out.splitlines()[-1])
+    assert printed["image_auroc"] is None
+    (row,) = pq.read_table(tmp_path / "out" / "results.parquet").to_pylist()
+    assert (row["test_normal"], row["test_defects"]) == counts
+    assert row["image_auroc"] is None
+    assert why in row["remarks"]
+    scored = pq.read_table(tmp_path / "out" / "predictions.parquet").to_pylist()
+    assert [one["id"] for one in scored] == tested
+    assert all(one["score"] > 0 for one in scored)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert f"the test images {why}" in page
+    assert "F1-max" not in page
+    assert main(["report", str(tmp_path / "out")]) == 0
+    assert main(["compare", str(tmp_path / "out"), "--page", str(tmp_path / "compare.html")]) == 0
+    assert ("tested on 2 unlabelled" in capsys.readouterr().out) == (counts == (0, 0))
+
+
+def test_a_folder_of_normal_images_only_is_split_and_scored(tmp_path: Path) -> None:
+    for seed in range(10):
+        put(tmp_path / "set" / f"{seed}.png", seed)
+    result = run(tmp_path / "set")
+    assert (result.image, result.pixel, result.held_out) == (None, None, None)
+    assert (result.train, result.test) == ((8, 0, 0), (2, 0))
+
+
+def test_a_sweep_has_nothing_to_compare_without_labels(tmp_path: Path) -> None:
+    for seed, name in enumerate(["train/good/1.png", "train/good/2.png", LOOSE]):
+        put(tmp_path / name, seed)
+    with pytest.raises(DataError, match="nothing can be compared: the test images have no labels"):
+        require_both_labels(select_rows(load_dataset("folder", tmp_path), split="test"))
+
+
+def test_unlabelled_images_beside_kinds_are_refused(tmp_path: Path) -> None:
+    for seed, name in enumerate(["train/good/1.png", LOOSE, DEFECTIVE]):
+        put(tmp_path / name, seed)
+    with pytest.raises(DataError, match=r"x\.png: images must lie in a folder named by their kind"):
+        load_dataset("folder", tmp_path)

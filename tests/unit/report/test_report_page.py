@@ -1,0 +1,75 @@
+"""A report's page: complete in itself, escaped, without what a run does not have."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import report_inputs
+from report_inputs import DETECTORS, Run, make_run
+
+from exdd_ray.errors import DataError
+from exdd_ray.experiment.config import RunConfig
+from exdd_ray.report.page import headline, render_report, write_report
+from exdd_ray.report.tables import group_by_category, summarize
+
+made = report_inputs.made
+
+
+@pytest.fixture(scope="module")
+def page(made: Run) -> str:
+    return render_report(*made)
+
+
+def test_page_needs_nothing_from_outside(page: str) -> None:
+    targets = re.findall(r"(?:\bhref|\bsrc|url)\s*[=(]\s*[\"']?([^\"')\s>]+)", page)
+    assert len(targets) > 20
+    assert {target for target in targets if not target.startswith(("#", "data:"))} == set()
+    assert "://" not in re.sub(r"data:[^\"]*", "", page)
+
+
+def test_page_escapes_names_of_files_and_trials(page: str) -> None:
+    assert "<real>" not in page
+    assert "&lt;real&gt;" in page
+    assert "<title>contrast &amp; &lt;noise&gt;" in page
+    assert re.search(r"scratch <\d", page) is None
+    assert re.search(r"scratch &lt;\d", page)
+
+
+def test_page_prints_the_table_the_flags_and_the_configs(made: Run, page: str) -> None:
+    for summary in summarize(made[1]):
+        for cell in summary.metrics:
+            assert cell is not None
+            assert f"{cell.mean:.3f}<span" in page
+    assert '<li class="leakage">' in page
+    assert "4 training defects were taken from the test split" in page
+    assert page.count("preset: best") == len(DETECTORS)
+    assert "2 trials, each with 2 seeds, on procedural (2 categories)" in page
+
+
+def test_report_of_one_result_without_masks(tmp_path: Path) -> None:
+    run, (result,) = make_run(tmp_path, categories=("textile",), seeds=(0,), size=(120, 48), detectors=DETECTORS[:1])
+    rows = tuple(replace(row, mask=None) for row in result.predictions.rows)
+    bare = replace(result, pixel=None, predictions=replace(result.predictions, rows=rows))
+    write_report(tmp_path / "report.html", run, [bare])
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    interval = bare.image.auroc_interval
+    assert interval is not None
+    assert f"{interval.low:.3f} – {interval.high:.3f}" in page
+    assert "No test defect has a mask" in page
+    assert "no mask" in page
+    assert 'class="best"' not in page
+    assert 'class="flags"' not in page
+    assert len(page) < 400_000
+
+
+def test_report_of_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no result"):
+        write_report(tmp_path / "report.html", RunConfig(), [])
+    assert not list(tmp_path.iterdir())
+
+
+def test_headline_of_images_without_labels(made: Run) -> None:
+    found = summarize(made[1]), group_by_category(made[1])
+    assert "tested on 3 normal and 2 defective images." in headline(*found, ("3", "2"))
+    assert headline(*found, ("0", "0")).endswith(": scores of images without labels.")
