@@ -12,6 +12,7 @@ from exdd_ray.banks.scan import PreparedBank
 from exdd_ray.banks.search import prepare_bank, search_prepared
 from exdd_ray.device import compute_device
 from exdd_ray.errors import DataError
+from exdd_ray.extras import require
 
 IndexKind = Literal["exact", "flat", "hnsw", "ivf"]
 
@@ -99,6 +100,7 @@ def recall(found: np.ndarray, true: np.ndarray) -> float:
 
 
 def _build_faiss(kind: IndexKind, vectors: np.ndarray, params: IndexParams) -> Any:
+    require("faiss", f"search.index={kind}")
     import faiss  # here alone: beside torch a second OpenMP runtime ends the process on macOS
 
     count, dim = vectors.shape

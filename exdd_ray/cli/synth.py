@@ -53,16 +53,19 @@ def run_synth(arguments: argparse.Namespace) -> int:
     from exdd_ray.experiment.session import Session
     from exdd_ray.experiment.synth import run_syntheses, write_samples
     from exdd_ray.metrics.quality.config import QualityConfig
+    from exdd_ray.metrics.quality.evaluate import check_quality
     from exdd_ray.report.contact_sheet import write_contact_sheet
     from exdd_ray.store.artifact import open_store
     from exdd_ray.tracking.synthesis import log_synthesis
     from exdd_ray.tracking.wandb_runs import tracking_mode
 
     mode = tracking_mode() if arguments.wandb else None
+    quality = loaded.run.quality or (QualityConfig() if arguments.quality else None)
+    if quality is not None:
+        check_quality(quality)
     store = open_store(loaded.run.store)
     session = Session(store, terminal_progress, paint=_chunk_runner(arguments.ray))
     results = run_syntheses(loaded.trials, session)
-    quality = loaded.run.quality or (QualityConfig() if arguments.quality else None)
     sets = [_shown(result, quality) for result in results]
 
     def write(into: Path) -> None:

@@ -13,6 +13,7 @@ from exdd_ray.experiment.space import LoadedSweep, Point, baseline, points_ahead
 from exdd_ray.experiment.speed import milliseconds
 from exdd_ray.experiment.sweep_results import SweepResults, results_of
 from exdd_ray.experiment.tables import trials_table
+from exdd_ray.extras import require
 from exdd_ray.progress import Advance
 
 # Chooses points as it goes; their trials are in the store then, and their results told of as they come.
@@ -42,10 +43,12 @@ def run_sweep(
         run: runs trials side by side; None is one after another in this process.
         search: chooses the points of an adaptive searcher after the baseline.
 
-    Raises ConfigError for an adaptive searcher without a `search`.
+    Raises ConfigError for an adaptive searcher without a `search`, or whose package is not installed.
     """
     started = time.perf_counter()
     searcher = loaded.sweep.searcher
+    if searcher.kind == "tpe":
+        require("optuna", "searcher.kind=tpe")
     outcomes = run_plan(plan, session, run)
     if searcher.kind in ("tpe", "asha"):
         if search is None:

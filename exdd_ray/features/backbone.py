@@ -14,6 +14,7 @@ from torch.fx import GraphModule
 from torch.fx.experimental.optimization import fuse
 
 from exdd_ray.errors import ConfigError, UserError
+from exdd_ray.extras import require
 from exdd_ray.features.config import FeaturesConfig
 from exdd_ray.features.resnet import RESNETS, STAGES, make_resnet
 from exdd_ray.store.contents import content_digest
@@ -187,10 +188,9 @@ def _known_name(name: str) -> None:
 
 
 def _timm(backbone: str) -> Any:
-    try:
-        import timm
-    except ImportError as error:
-        raise UserError(f"backbone {backbone} needs timm: install exdd-ray[timm]") from error
+    require("timm", f"backbone {backbone}")
+    import timm
+
     return timm
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exdd_ray.errors import ConfigError, UserError
+from exdd_ray.extras import require
 from exdd_ray.report.sweep_data import Metric
 from exdd_ray.tracking.results import Scalar, TrackedSweep, tracked_sweep
 
@@ -32,7 +33,7 @@ def save_dashboard(folder: Path, project: str | None = None) -> str:
         raise ConfigError("a dashboard is in a W&B project: say which (--project, or tracking.wandb in sweep.yaml)")
     if not os.environ.get("WANDB_API_KEY"):
         raise ConfigError("a dashboard is saved on W&B's server, and so needs WANDB_API_KEY")
-    check_dashboard()
+    require("wandb_workspaces", "a dashboard")
     import wandb
 
     try:
@@ -43,17 +44,9 @@ def save_dashboard(folder: Path, project: str | None = None) -> str:
         raise UserError(f"wandb: {' '.join(str(error).split())}") from error
 
 
-def check_dashboard() -> None:
-    """Raises ConfigError where wandb-workspaces is not installed."""
-    try:
-        import wandb_workspaces  # noqa: F401
-    except ImportError as error:
-        raise ConfigError("a dashboard needs wandb-workspaces: pip install exdd-ray[dashboard]") from error
-
-
 def build_dashboard(sweep: TrackedSweep, entity: str, project: str) -> "Workspace":
     """The workspace, without any network: runs of the sweep's group, the best first."""
-    check_dashboard()
+    require("wandb_workspaces", "a dashboard")
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
 

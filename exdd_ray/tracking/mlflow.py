@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from exdd_ray.errors import ConfigError, UserError
+from exdd_ray.errors import UserError
+from exdd_ray.extras import require
 from exdd_ray.store.hashes import digest
 from exdd_ray.tracking.results import TrackedSweep, TrialRow, plain
 
@@ -19,14 +20,6 @@ _CREDENTIALS = re.compile(r"//[^/@\s]*@")
 _LOCAL = ("sqlite:", "file:")
 _IDENTITY = "exdd_identity"
 _RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-
-
-def check_mlflow() -> None:
-    """Raises ConfigError where MLflow is not installed."""
-    try:
-        import mlflow  # noqa: F401
-    except ImportError as error:
-        raise ConfigError("tracking.mlflow needs MLflow: pip install exdd-ray[mlflow]") from error
 
 
 def log_sweep(sweep: TrackedSweep, uri: str) -> str:
@@ -44,7 +37,7 @@ def log_sweep(sweep: TrackedSweep, uri: str) -> str:
         ConfigError: MLflow is not installed.
         UserError: the store does not answer, or refuses a run or a file.
     """
-    check_mlflow()
+    require("mlflow", "tracking.mlflow")
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 

@@ -7,22 +7,23 @@ from pathlib import Path
 
 from exdd_ray.errors import ConfigError, UserError
 from exdd_ray.experiment.sweep_config import TrackingConfig
+from exdd_ray.extras import require
 from exdd_ray.tracking import mlflow, tensorboard, wandb_sweep
 from exdd_ray.tracking.results import tracked_sweep
 from exdd_ray.tracking.wandb_runs import Mode, tracking_mode
 
 
 def check_tracking(tracking: TrackingConfig) -> Mode | None:
-    """What can be known before hours of trials: a valid WANDB_MODE, MLflow installed.
+    """What can be known before hours of trials: a valid WANDB_MODE, the trackers installed.
 
     Returns:
         The mode of W&B's runs; None where there are to be none.
 
     Raises:
-        ConfigError: an unknown mode, or MLflow is not installed.
+        ConfigError: an unknown mode, or a tracker is not installed.
     """
     if tracking.mlflow is not None:
-        mlflow.check_mlflow()
+        require("mlflow", "tracking.mlflow")
     return None if tracking.wandb is None else tracking_mode()
 
 
@@ -57,11 +58,12 @@ def sync_sweep(folder: Path) -> int:
         How many there were.
 
     Raises:
-        ConfigError: no WANDB_API_KEY.
+        ConfigError: no WANDB_API_KEY, or wandb is not installed.
         UserError: no offline run; the server refuses the key or does not answer; a run could not be uploaded.
     """
     if not os.environ.get("WANDB_API_KEY"):
         raise ConfigError("`exdd track sync` needs WANDB_API_KEY")
+    require("wandb", "`exdd track sync`")
     files = sorted((folder / "wandb").glob("offline-run-*/*.wandb"))
     if not files:
         raise UserError(f"{folder / 'wandb'}: no offline run")

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from exdd_ray.errors import ConfigError, UserError
+from exdd_ray.extras import require
 from exdd_ray.store.hashes import digest
 
 _SIDE = 512
@@ -40,8 +41,9 @@ class Place:
 def tracking_mode() -> Mode:
     """The mode that the environment asks for; offline, with a line to say so, where it has neither mode nor key.
 
-    Raises ConfigError for an unknown one.
+    Raises ConfigError for an unknown one, or where wandb is not installed.
     """
+    require("wandb", "tracking in W&B")
     mode = os.environ.get("WANDB_MODE", "")
     if mode in ("online", "offline", "disabled"):
         return cast(Mode, mode)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from exdd_ray.errors import DataError
+from exdd_ray.extras import require
 from exdd_ray.metrics.quality.config import QualityConfig
 from exdd_ray.metrics.quality.distances import (
     Estimate,
@@ -66,6 +67,13 @@ class _Sets:
     def figure(self, metric: str, value: float, std: float | None, note: str, *, real: bool = True) -> Figure:
         n_real = len(self.real) if real else 0
         return Figure(metric + self.suffix, value, std, n_real, len(self.synthetic), note)
+
+
+def check_quality(config: QualityConfig) -> None:
+    """Raise ConfigError where a package that would measure is not installed."""
+    require("torch_fidelity", "the quality of synthetic images")
+    if config.perceptual is not None:
+        require("lpips", "quality.perceptual")
 
 
 def measure_quality(

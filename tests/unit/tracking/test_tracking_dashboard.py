@@ -99,5 +99,5 @@ def test_saving_needs_a_project_a_key_and_a_server(
         save_dashboard(folder, "defects")
     assert KEY not in str(refused.value)
     monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
-    with pytest.raises(ConfigError, match=r"pip install exdd-ray\[dashboard\]"):
+    with pytest.raises(ConfigError, match=r"pip install .exdd-ray\[dashboard\]"):
         save_dashboard(folder, "defects")

@@ -122,5 +122,5 @@ def test_without_mlflow_the_extra_is_named(folder: Path, monkeypatch: pytest.Mon
         lambda: check_tracking(TrackingConfig(mlflow="sqlite:///a.db")),
         lambda: log_sweep(tracked_sweep(folder), "a"),
     ):
-        with pytest.raises(ConfigError, match=r"pip install exdd-ray\[mlflow\]"):
+        with pytest.raises(ConfigError, match=r"pip install .exdd-ray\[mlflow\]"):
             call()
