@@ -67,7 +67,8 @@ def _command(name: str, parser: argparse.ArgumentParser) -> _Command:
 
     words = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
     words += [str(choice) for action in parser._actions for choice in action.choices or ()]
-    words += [name for kind in parser.get_default("kinds") or () for name in bundled_names(kind)]
+    kinds = parser.get_default("kinds") or parser.get_default("offered") or ()
+    words += [name for kind in kinds for name in bundled_names(kind)]
     return _Command(name, tuple(words), _keys(parser))
 
 

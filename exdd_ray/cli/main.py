@@ -8,10 +8,11 @@ from typing import Any
 from exdd_ray import __version__
 from exdd_ray.cli.compare import add_compare_parser
 from exdd_ray.cli.completion import add_completion_parser
+from exdd_ray.cli.config import add_config_parser, add_init_parser
 from exdd_ray.cli.data import add_data_parser
 from exdd_ray.cli.parser import Parser, leave_unread
 from exdd_ray.cli.report import add_report_parser
-from exdd_ray.cli.run import add_config_parser, add_run_parser
+from exdd_ray.cli.run import add_run_parser
 from exdd_ray.cli.sweep import add_sweep_parser
 from exdd_ray.cli.synth import add_synth_parser
 from exdd_ray.cli.track import add_track_parser
@@ -36,6 +37,7 @@ def build_parser() -> Parser:
     add_sweep_parser(subparsers)
     add_track_parser(subparsers)
     add_config_parser(subparsers)
+    add_init_parser(subparsers)
     add_data_parser(subparsers)
     add_completion_parser(subparsers)
     for name, command in subparsers.choices.items():

@@ -1,4 +1,4 @@
-"""`exdd run` and `exdd config`."""
+"""`exdd run`."""
 
 import argparse
 import json
@@ -51,24 +51,9 @@ def add_run_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentPars
     parser.set_defaults(run=run_experiment)
 
 
-def add_config_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add `config` to the command line."""
-    parser = subparsers.add_parser("config", help="print the resolved config of an experiment", add_help=False)
-    add_experiment(parser)
-    parser.set_defaults(run=print_config)
-
-
 def config_and_overrides(arguments: argparse.Namespace, kinds: Sequence[str] = KINDS) -> tuple[Path, list[str]]:
     """The experiment that the arguments name, among others a bundled one of these kinds; the demo if they name none."""
     return find_config(DEMO if arguments.config is None else arguments.config, kinds), arguments.overrides
-
-
-def print_config(arguments: argparse.Namespace) -> int:
-    """Print every trial of the config as YAML: what a run of it would use, presets filled in."""
-    from exdd_ray.experiment.load import load_run, resolved_yaml
-
-    print(resolved_yaml(load_run(*config_and_overrides(arguments))), end="")
-    return 0
 
 
 def run_experiment(arguments: argparse.Namespace) -> int:

@@ -1,13 +1,20 @@
 """The configs that come with the package: `configs/` of the repository, and of the wheel."""
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from exdd_ray.errors import ConfigError
 
-EXPERIMENTS, SWEEPS, SYNTHESIZERS = "experiments", "sweeps", "synthesizers"
-_KINDS = (EXPERIMENTS, SWEEPS, SYNTHESIZERS, "datasets", "detectors")
+EXPERIMENTS, SWEEPS, SYNTHESIZERS, DATASETS, DETECTORS = (
+    "experiments",
+    "sweeps",
+    "synthesizers",
+    "datasets",
+    "detectors",
+)
+_KINDS = (EXPERIMENTS, SWEEPS, SYNTHESIZERS, DATASETS, DETECTORS)
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -42,6 +49,32 @@ def find_config(given: str, kinds: Sequence[str] = _KINDS, beside: Path | None =
     if is_name:
         raise ConfigError(_unknown(given, kinds))
     return path
+
+
+def find_bundled(name: str) -> Path:
+    """The bundled config of a name. Raises ConfigError where there is none; the nearest is suggested."""
+    found = (configs_folder() / kind / f"{name}.yaml" for kind in _KINDS)
+    if (path := next(filter(Path.is_file, found), None)) is None:
+        raise ConfigError(_unknown(name, _KINDS))
+    return path
+
+
+def first_sentence(path: Path) -> str:
+    """What a config says of itself: the first sentence of the comment that it begins with."""
+    comment = re.match(r"(?:#.*\n)*", path.read_text(encoding="utf-8"))
+    words = comment[0].replace("#", " ").split() if comment else []
+    return re.split(r"(?<=[.?!])\s+(?=[A-Z(])", " ".join(words))[0]
+
+
+def standing_alone(path: Path) -> str:
+    """The text of a bundled config whose `base:` is found from any folder."""
+
+    def whole(match: re.Match[str]) -> str:
+        place = (path.parent / match[0]).resolve()
+        return f"configs/{place.relative_to(configs_folder().resolve()).as_posix()}"
+
+    text = path.read_text(encoding="utf-8")
+    return re.sub(r"^base: .*$", lambda line: re.sub(r"[\w./-]+\.yaml", whole, line[0]), text, flags=re.MULTILINE)
 
 
 def _unknown(given: str, kinds: Sequence[str]) -> str:

@@ -113,7 +113,11 @@ def load_run(path: Path, overrides: Sequence[str] = ()) -> LoadedRun:
     wanted = parse_overrides(overrides)
     if "seed" in wanted:
         wanted.setdefault("seeds", None)
-    raw = apply_changes(without(read_raw(path), wanted, path), wanted)
+    return load_raw(apply_changes(without(read_raw(path), wanted, path), wanted), path, overrides)
+
+
+def load_raw(raw: Raw, path: Path, overrides: Sequence[str] = ()) -> LoadedRun:
+    """The validated run of a raw config, the overrides among it; `path` is for messages. Raises ConfigError."""
     run = validate(RunConfig, raw, path)
     return LoadedRun(run, tuple(expand_run(raw, run, path)), raw, tuple(overrides))
 

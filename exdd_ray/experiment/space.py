@@ -100,14 +100,22 @@ class LoadedSweep:
 def load_sweep(path: Path, overrides: Sequence[str] = (), over: Raw | None = None) -> LoadedSweep:
     """The validated sweep of a file; `over` is merged over the file, and the overrides over both.
 
-    Every key of the space, and every value of each (with the first values of the others), is checked.
-
-    Raises ConfigError naming file, key and reason.
+    Raises ConfigError as `load_raw_sweep`.
     """
     wanted = parse_overrides(overrides, SweepConfig)
     if "seed" in wanted:
         wanted.setdefault("seeds", None)
     raw = apply_changes(without(merge(read_raw(path), over or {}), wanted, path), wanted)
+    return load_raw_sweep(raw, path, overrides)
+
+
+def load_raw_sweep(raw: Raw, path: Path, overrides: Sequence[str] = ()) -> LoadedSweep:
+    """The validated sweep of a raw config, the overrides among it.
+
+    Every key of the space, and every value of each (with the first values of the others), is checked.
+
+    Raises ConfigError naming file, key and reason.
+    """
     loaded = LoadedSweep(validate(SweepConfig, raw, path), raw, path, tuple(overrides))
     first = {short: _limits(values)[0] for short, values in loaded.axes.items()}
     for short, values in loaded.axes.items():

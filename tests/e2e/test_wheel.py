@@ -63,3 +63,10 @@ def test_a_sweep_and_a_synthesizer_by_name(exdd, tmp_path):
         assert "trials: " in " ".join(exdd("sweep", name, "--plan", "--here", *SMALL).split())
     out = exdd("synth", "cutpaste", "synthesizer.count=2", *SMALL, "--json")
     assert json.loads(out.splitlines()[-1])["samples"] == 2
+
+
+def test_what_is_bundled_is_listed_copied_and_run_as_a_copy(exdd, tmp_path):
+    assert "\n  synth_count " in exdd("config", "--list")
+    assert exdd("init", "synth_count", "mine.yaml") == "mine.yaml: exdd sweep mine.yaml\n"
+    assert "configs/datasets/procedural.yaml" in (tmp_path / "mine.yaml").read_text()
+    assert "trials: " in " ".join(exdd("sweep", "mine.yaml", "--plan", "--here", *SMALL).split())
