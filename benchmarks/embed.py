@@ -17,8 +17,9 @@ from common import free_tiles, report, resnet18
 from exdd_ray.data.images import read_image
 from exdd_ray.features.aggregate import aggregate
 from exdd_ray.features.backbone import folded, load_backbone
-from exdd_ray.features.embed import SLICE, embed, plan_slices, run_on_threads
+from exdd_ray.features.embed import embed
 from exdd_ray.features.prepare import prepare_image
+from exdd_ray.features.slices import SLICE, plan_slices, run_on_threads
 from exdd_ray.on_ray.cluster import connect
 from exdd_ray.on_ray.embed import RaySlices
 from exdd_ray.store.artifact import Store

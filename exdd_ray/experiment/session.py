@@ -18,9 +18,9 @@ from exdd_ray.experiment.dataset import by_category, load_catalog
 from exdd_ray.experiment.inspect import file_notes, value_notes
 from exdd_ray.features.backbone import weights_digest
 from exdd_ray.features.config import FeaturesConfig
-from exdd_ray.features.embed import SliceRunner, plan_slices
 from exdd_ray.features.embedder import Embedder, ImageOrderer, Searcher
 from exdd_ray.features.prepare import full_pixels, prepare_mask
+from exdd_ray.features.slices import SliceRunner, plan_slices
 from exdd_ray.metrics.config import EvaluationConfig
 from exdd_ray.progress import Progress, silent
 from exdd_ray.store.artifact import Store

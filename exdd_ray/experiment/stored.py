@@ -20,7 +20,7 @@ from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.result import Evaluation, TrialResult, result_record
 from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.trial import assign, mask_donors, run_trial
-from exdd_ray.features import embed
+from exdd_ray.features import slices
 from exdd_ray.features.backbone import normalisation, weights_digest
 from exdd_ray.methods.classifier import classifier
 from exdd_ray.methods.diffusionad import detector as diffusionad
@@ -41,7 +41,7 @@ _MAPS_EACH = 8
 _MAP_SIDE = 64
 # What decides a trial's numbers beside its own code: a stage whose results change makes every trial new.
 _STAGES = {
-    stage.__name__: stage.VERSION for stage in (bank, classifier, diffusionad, embed, nearest, pixels, synthesize)
+    stage.__name__: stage.VERSION for stage in (bank, classifier, diffusionad, nearest, pixels, slices, synthesize)
 } | {"neighbours": nearest.NEIGHBOURS_VERSION}
 
 

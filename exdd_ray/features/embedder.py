@@ -18,7 +18,8 @@ from exdd_ray.config.base import Size
 from exdd_ray.data.catalog import REAL, CatalogRow, catalog_rows
 from exdd_ray.features.backbone import weights_digest
 from exdd_ray.features.config import FeaturesConfig
-from exdd_ray.features.embed import Embedding, SliceRunner, embed, image_names
+from exdd_ray.features.embed import Embedding, embed
+from exdd_ray.features.slices import SliceRunner, image_names
 from exdd_ray.progress import Advance, Progress, silent
 from exdd_ray.store.artifact import Store
 from exdd_ray.store.hashes import digest

@@ -11,7 +11,7 @@ import torch
 
 from exdd_ray.device import CPU
 from exdd_ray.errors import Fault, fault_of
-from exdd_ray.features.embed import SliceJob, make_slice
+from exdd_ray.features.slices import SliceJob, make_slice
 from exdd_ray.on_ray.cluster import one_line_errors, one_thread_workers, require_gpu
 from exdd_ray.store.artifact import Store
 

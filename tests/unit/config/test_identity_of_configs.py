@@ -22,7 +22,7 @@ from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.stored import trial_recipe
 from exdd_ray.experiment.trial import assign
 from exdd_ray.features.backbone import weights_file
-from exdd_ray.features.embed import plan_slices
+from exdd_ray.features.slices import plan_slices
 from exdd_ray.methods.patch_bank.memory_bank import Points, make_bank
 from exdd_ray.progress import silent
 from exdd_ray.store.artifact import Store

@@ -22,8 +22,8 @@ from exdd_ray.experiment.run import run_trials
 from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.stored import stored_trial
 from exdd_ray.features.config import FeaturesConfig
-from exdd_ray.features.embed import make_slice, plan_slices
 from exdd_ray.features.embedder import Embedder
+from exdd_ray.features.slices import make_slice, plan_slices
 from exdd_ray.methods.patch_bank.config import PatchBankConfig
 from exdd_ray.methods.patch_bank.detector import fit_patch_bank
 from exdd_ray.metrics.config import EvaluationConfig

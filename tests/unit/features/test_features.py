@@ -15,8 +15,9 @@ from exdd_ray.errors import ConfigError, DataError, UserError
 from exdd_ray.features.aggregate import aggregate
 from exdd_ray.features.backbone import load_backbone, normalisation, weights_file
 from exdd_ray.features.config import FeaturesConfig
-from exdd_ray.features.embed import SLICE, embed, make_slice, plan_slices
+from exdd_ray.features.embed import embed
 from exdd_ray.features.prepare import cover_mask, full_pixels, prepare_image, prepare_mask
+from exdd_ray.features.slices import SLICE, make_slice, plan_slices
 from exdd_ray.store.artifact import Store
 
 

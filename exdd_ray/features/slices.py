@@ -1,0 +1,180 @@
+"""Slices of an embedding: SLICE consecutive images, computed on one thread and stored as one artifact.
+
+Any number of threads, processes or machines give the same bits, and what was made is found again after a crash.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from exdd_ray.banks.tiles import one_thread_each
+from exdd_ray.config.base import Size, identity
+from exdd_ray.data.catalog import REAL, CatalogRow, catalog_rows
+from exdd_ray.data.images import read_pair
+from exdd_ray.device import CPU
+from exdd_ray.errors import ImageError, UserError
+from exdd_ray.features.aggregate import aggregate
+from exdd_ray.features.backbone import Backbone, folded, load_backbone, normalisation, weights_digest
+from exdd_ray.features.config import FeaturesConfig
+from exdd_ray.features.memory import limit_heap
+from exdd_ray.features.prepare import prepare_image
+from exdd_ray.store.arrays import read_arrays, write_arrays
+from exdd_ray.store.artifact import Artifact, Recipe, Store
+from exdd_ray.store.contents import content_digests
+from exdd_ray.store.hashes import digest
+
+SLICE = 16
+VERSION = 6
+_FORWARD = 2  # images in one forward pass on a CPU: the activations of more leave its caches, and fill the memory
+_VECTORS = "vectors.arrow"
+_ALONE: AbstractContextManager[Any] = nullcontext()
+
+ImageName = tuple[str, str]  # file, and hash of its content with what of it is looked at, and how
+SliceRunner = Callable[[Store, Sequence["SliceJob"], Callable[[int], None]], None]
+
+
+@dataclass(frozen=True)
+class SliceJob:
+    """One slice to embed: its rows, how, and the recipe that names the result."""
+
+    rows: tuple[CatalogRow, ...]
+    features: FeaturesConfig
+    recipe: Recipe
+    device: str = CPU
+
+
+def plan_slices(catalog: pa.Table, features: FeaturesConfig, device: str = CPU) -> list[SliceJob]:
+    """The slices of a catalog with their recipes; images are hashed, not decoded."""
+    rows = catalog_rows(catalog)
+    names = image_names(rows)
+    how: dict[str, Any] = {
+        "features": identity(features),
+        "weights": weights_digest(features),
+        "normalisation": normalisation(features.backbone),
+    }
+    if device != CPU:
+        how["device"] = device
+    jobs = []
+    for start in range(0, len(rows), SLICE):
+        part = tuple(rows[start : start + SLICE])
+        inputs = tuple(content for _, content in names[start : start + SLICE])
+        jobs.append(SliceJob(part, features, Recipe("embed", VERSION, how, inputs), device))
+    return jobs
+
+
+def image_names(rows: Sequence[CatalogRow]) -> list[ImageName]:
+    """What images are known by: an id says nothing of what is in a file."""
+    contents = content_digests([row.image for row in rows])
+    return [(row.image, f"{content}{row.view}") for row, content in zip(rows, contents, strict=True)]
+
+
+def feature_space(features: FeaturesConfig) -> tuple[str, ...]:
+    """What, with the weights, makes two images' vectors comparable."""
+    return (features.backbone, *features.layers, features.aggregator, features.precision)
+
+
+def run_on_threads(store: Store, jobs: Sequence[SliceJob], advance: Callable[[int], None]) -> None:
+    """Compute slices side by side, each on one thread; one more may wait for the disk meanwhile."""
+    with (
+        one_thread_each() as threads,
+        ThreadPoolExecutor(threads + 1, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        turn = threading.Semaphore(threads)
+        for job, _ in zip(jobs, pool.map(lambda job: make_slice(store, job, turn), jobs), strict=True):
+            advance(len(job.rows))
+
+
+def make_slice(store: Store, job: SliceJob, turn: AbstractContextManager[Any] = _ALONE) -> Artifact:
+    """The artifact of one slice: vectors [n x P x D] of its readable images, and the reasons of the others.
+
+    Args:
+        turn: is held while the slice is computed, and not while it is written.
+    """
+    limit_heap()
+    for origin in {row.origin for row in job.rows} - {REAL}:
+        store.find(origin)  # where synthetic images were painted elsewhere, their files are to be fetched
+    with one_thread_each():
+        return store.make(job.recipe, lambda folder: _build_slice(job, folder, turn))
+
+
+def slice_vectors(artifact: Artifact) -> np.ndarray:
+    """Vectors [n x P x D] of a slice's readable images, shared with the file."""
+    return read_arrays(artifact.file(_VECTORS))["vectors"]
+
+
+def _build_slice(job: SliceJob, folder: Path, turn: AbstractContextManager[Any]) -> dict[str, Any]:
+    with turn:
+        vectors, metadata = _computed(job)
+    if vectors is not None:
+        write_arrays(folder / _VECTORS, {"vectors": vectors})
+    return metadata
+
+
+def _computed(job: SliceJob) -> tuple[np.ndarray | None, dict[str, Any]]:
+    """Vectors of a slice's readable images, if there are any, and what the artifact says of them."""
+    images: list[np.ndarray] = []
+    places: list[int] = []
+    reasons: dict[int, str] = {}
+    for i, row in enumerate(job.rows):
+        try:
+            images.append(prepare_image(_decoded(row, job.features.working_size), job.features))
+            places.append(i)
+        except ImageError as error:
+            reasons[i] = error.reason
+    _require_unchanged(job)
+    metadata: dict[str, Any] = {"rows": len(job.rows), "reasons": reasons}
+    if not images:
+        return None, metadata
+    vectors, grid = _patches(images, job.features, job.device)
+    finite = np.isfinite(vectors).all(axis=(1, 2))
+    reasons |= {places[at]: f"its features are not finite in {vectors.dtype}" for at in np.flatnonzero(~finite)}
+    return vectors if finite.all() else vectors[finite], metadata | {"grid": grid, "dim": vectors.shape[-1]}
+
+
+def _require_unchanged(job: SliceJob) -> None:
+    """Raise UserError where an image is not the one that the recipe names."""
+    for (image, content), named in zip(image_names(job.rows), job.recipe.inputs, strict=True):
+        if content != named:
+            raise UserError(f"{image}: has changed since the embedding was begun: embed it again")
+
+
+def _decoded(row: CatalogRow, working_size: Size | None) -> np.ndarray:
+    image, _ = read_pair(replace(row, mask=None), working_size=working_size)
+    return image
+
+
+def _patches(images: list[np.ndarray], features: FeaturesConfig, device: str) -> tuple[np.ndarray, Size]:
+    """Vectors [n x P x D] of prepared images, as they are stored, and the patch grid."""
+    step = _FORWARD if device == CPU else len(images)
+    backbone = _backbone(features, device)
+    vectors: np.ndarray | None = None
+    with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=features.precision == "bfloat16"):
+        for start in range(0, len(images), step):
+            batch = torch.from_numpy(np.stack(images[start : start + step])).to(device)
+            patches = aggregate(backbone(batch.contiguous(memory_format=torch.channels_last)), features.aggregator)
+            if vectors is None:
+                vectors = np.empty((len(images), *patches.vectors.shape[1:]), dtype=features.dtype)
+            vectors[start : start + step] = patches.vectors.float().cpu().numpy()
+    assert vectors is not None
+    return vectors, patches.grid
+
+
+_loaded: dict[str, Backbone] = {}
+_loading = threading.Lock()
+
+
+def _backbone(features: FeaturesConfig, device: str) -> Backbone:
+    key = digest([features.model_dump(mode="json"), weights_digest(features), device])
+    with _loading:
+        if key not in _loaded:
+            _loaded.clear()  # one at a time: a process embeds with one backbone after another
+            _loaded[key] = folded(load_backbone(features, device))
+        return _loaded[key]
