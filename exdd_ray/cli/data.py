@@ -72,7 +72,7 @@ def run_check(args: argparse.Namespace) -> int:
     from exdd_ray.data.catalog import with_reading
     from exdd_ray.data.check import check_dataset
     from exdd_ray.data.datasets import check_root, guess_dataset, load_dataset
-    from exdd_ray.data.datasets.files import unread_notes
+    from exdd_ray.data.files import unread_notes
 
     check_root(args.folder.expanduser())
     name = args.dataset or guess_dataset(args.folder.expanduser())

@@ -45,7 +45,8 @@ class CatalogRow:
         label: 0 normal, 1 defective, UNLABELLED not known.
         defect: the defect type; `good` for a normal image, `unlabelled` where that is not known.
         image: path of the image file.
-        mask: path of the mask file; None for a normal image, and for a defect with an image label only.
+        mask: path of the mask file, or of a folder with several that together are the mask; None for a normal image,
+            and for a defect with an image label only.
         mask_threshold: a mask pixel is defective when its value is above this (in the file's own range); None takes the
             larger value of a mask with two, and otherwise the upper half of the file's range.
         bit_depth: of the grey values in a 16-bit file; None is all 16.

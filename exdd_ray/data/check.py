@@ -12,7 +12,7 @@ from PIL import Image
 
 from exdd_ray.data.catalog import UNSPLIT, CatalogRow, catalog_rows
 from exdd_ray.data.datasets import DATASETS
-from exdd_ray.data.images import content_hash, image_size, read_image, read_mask
+from exdd_ray.data.images import content_hash, image_size, mask_files, read_image, read_mask
 from exdd_ray.data.twins import Twins, find_twins, fingerprint
 from exdd_ray.data.values import DeepFacts, MaskFacts, deep_facts, depth_notes, mask_facts, mask_notes
 from exdd_ray.errors import ImageError
@@ -187,9 +187,9 @@ def _inspect_mask(row: CatalogRow, size: tuple[int, int]) -> FileTrouble | None:
     if row.mask is None:
         return None
     try:
-        found = image_size(row.mask)
-        if found != size:
-            reason = f"mask of {found[1]} x {found[0]} pixels for an image of {size[1]} x {size[0]}"
+        others = [found for file in mask_files(row.mask) if (found := image_size(file)) != size]
+        if others:
+            reason = f"mask of {others[0][1]} x {others[0][0]} pixels for an image of {size[1]} x {size[0]}"
         elif row.label == 1 and not read_mask(row.mask, row.mask_threshold).any():
             reason = "the mask of a defect is empty"
         else:

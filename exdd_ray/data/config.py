@@ -20,7 +20,8 @@ class SplitConfig(Frozen):
     Attributes:
         train_fraction: of the normal images, where the dataset publishes no split.
         defects: defective images to train on; None takes all that the dataset's own split puts into train.
-        validation_fraction: of the normal training images, held out to choose between experiments.
+        validation_fraction: of the normal training images, held out to choose between experiments; where the dataset
+            publishes validation images of its own (MVTec LOCO AD, MVTec AD 2), they are taken in their stead.
         validation_defects: defective images held out for the same: of the training ones where the dataset has any.
     """
 
@@ -67,7 +68,8 @@ class DatasetConfig(Frozen):
         category: one category; None runs all, each with its own model.
         weak_labels: a KSDD2 split file that says which train positives have a pixel mask.
         mask_threshold: a mask pixel above it is defective; None reads two-valued masks as such, others from the middle
-            of their file's range, and VisA and the Kolektor datasets from 0, as their publishers do.
+            of their file's range, and VisA, MVTec LOCO AD, AutoVI and the Kolektor datasets from 0, as their
+            publishers do.
         bit_depth: of the grey values in 16-bit files, as 12 for a camera's 12 bits; None is all 16.
         duplicates: `drop` leaves training and validation images out whose bytes are tested too; `keep` says so.
         max_unreadable: share of unreadable images that is tolerated (they are left out and reported).

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 
 from exdd_ray.data.catalog import CatalogRow
+from exdd_ray.data.files import list_images
 from exdd_ray.errors import ImageError, UserError
 
 _FULL = 255
@@ -54,7 +56,7 @@ def read_mask(path: str, threshold: int | None, *, working_size: tuple[int, int]
     the largest channel of a colour file; and alpha, where colour is the same everywhere and alpha is not.
 
     Args:
-        path: of the mask file.
+        path: of the mask file, or of a folder with several: a pixel is defective where it is in any of them.
         threshold: highest value that is not a defect; None is that of `mask_threshold`, and reads a palette file by its
             colours.
         working_size: (height, width); the values are resized to it (see resize_bilinear) before the comparison.
@@ -63,8 +65,32 @@ def read_mask(path: str, threshold: int | None, *, working_size: tuple[int, int]
         bool [H x W]; all False for a mask without a non-zero value.
 
     Raises:
-        ImageError: unreadable file; or the mask has non-zero values, but none above the threshold.
+        ImageError: unreadable file; a folder without an image, or with images of several sizes; or the mask has
+            non-zero values, but none above the threshold.
     """
+    return unite_masks(path, [_read_mask_file(file, threshold, working_size) for file in mask_files(path)])
+
+
+def mask_files(path: str) -> list[str]:
+    """The files of a mask: itself, or the images in it where it is a folder. Raises ImageError where that has none."""
+    folder = Path(path)
+    if not folder.is_dir():
+        return [path]
+    files = [str(file) for file in list_images(folder)]
+    if not files:
+        raise ImageError(path, "no image in this folder of masks")
+    return files
+
+
+def unite_masks(path: str, parts: Sequence[np.ndarray]) -> np.ndarray:
+    """The largest value at each pixel [H x W] of the masks in a folder. Raises ImageError where their sizes differ."""
+    if sizes := {part.shape for part in parts if part.shape != parts[0].shape}:
+        found = _size_text(parts[0].shape), _size_text(sizes.pop())
+        raise ImageError(path, f"masks of one image have several sizes: {' and '.join(found)}")
+    return np.asarray(np.maximum.reduce(parts))
+
+
+def _read_mask_file(path: str, threshold: int | None, working_size: tuple[int, int] | None = None) -> np.ndarray:
     values = mask_values(path, by_index=threshold is not None)
     threshold = mask_threshold(values) if threshold is None else threshold
     highest = int(values.max())
@@ -87,7 +113,7 @@ def mask_threshold(values: np.ndarray) -> int:
 
 
 def mask_values(path: str, *, by_index: bool) -> np.ndarray:
-    """Values [H x W] of a mask file as read_mask compares them: uint8, or int32 for a 16-bit file.
+    """Values [H x W] of one mask file as read_mask compares them: uint8, or int32 for a 16-bit file.
 
     Args:
         path: of the mask file.
@@ -112,7 +138,7 @@ def mask_values(path: str, *, by_index: bool) -> np.ndarray:
 def read_row_levels(row: CatalogRow, working_size: tuple[int, int] | None = None) -> np.ndarray:
     """Grey levels of a catalog row's mask, of which 255 alone is full, resized to a working size (height, width).
 
-    An eight-bit mask that reaches 255 is taken as it is; of another one the defect pixels are full, the others empty.
+    An eight-bit file that reaches 255 is taken as it is; of another one the defect pixels are full, the others empty.
 
     Returns:
         uint8 [H x W].
@@ -120,10 +146,15 @@ def read_row_levels(row: CatalogRow, working_size: tuple[int, int] | None = None
     Raises:
         ImageError: as read_row_mask.
     """
-    mask = read_row_mask(row)
-    values = mask_values(str(row.mask), by_index=row.mask_threshold is not None)
-    levels = values if values.dtype == np.uint8 and values.max() == _FULL else mask.astype(np.uint8) * _FULL
+    path = _row_mask_path(row)
+    levels = unite_masks(path, [_read_levels(file, row.mask_threshold) for file in mask_files(path)])
     return levels if working_size is None else resize_bilinear(levels, working_size)
+
+
+def _read_levels(path: str, threshold: int | None) -> np.ndarray:
+    mask = _read_mask_file(path, threshold)
+    values = mask_values(path, by_index=threshold is not None)
+    return values if values.dtype == np.uint8 and values.max() == _FULL else mask.astype(np.uint8) * _FULL
 
 
 def read_row_mask(row: CatalogRow, working_size: tuple[int, int] | None = None) -> np.ndarray:
@@ -132,10 +163,15 @@ def read_row_mask(row: CatalogRow, working_size: tuple[int, int] | None = None) 
     Raises:
         ImageError: the row has no mask, it is unreadable, or of another size than the image.
     """
+    return read_mask(_row_mask_path(row), row.mask_threshold, working_size=working_size)
+
+
+def _row_mask_path(row: CatalogRow) -> str:
+    """Where a row's mask is. Raises ImageError where there is none, or one of another size than the image."""
     if row.mask is None:
         raise ImageError(row.image, "has no mask")
     _check_mask_size(row.mask, row.image, image_size(row.image))
-    return read_mask(row.mask, row.mask_threshold, working_size=working_size)
+    return row.mask
 
 
 def read_pair(row: CatalogRow, *, working_size: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray | None]:
@@ -274,9 +310,10 @@ def _constant(values: np.ndarray) -> bool:
 
 
 def _check_mask_size(mask_path: str, image_path: str, size: tuple[int, ...]) -> None:
-    found = image_size(mask_path)
-    if found != size:
-        raise ImageError(mask_path, f"the mask is {_size_text(found)}, its image {image_path} is {_size_text(size)}")
+    for file in mask_files(mask_path):
+        found = image_size(file)
+        if found != size:
+            raise ImageError(file, f"the mask is {_size_text(found)}, its image {image_path} is {_size_text(size)}")
 
 
 def _size_text(size: tuple[int, ...]) -> str:

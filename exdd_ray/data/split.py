@@ -29,14 +29,15 @@ def split_catalog(
     ones and all defects are for testing. Rows that the dataset itself has split stay where they are, but for defects:
     where the dataset has defects in train, a random `defects` of them stay and the others are left out; where it has
     none, a random `defects` move from test to train. Draws are nested: those of 5 are among those of 20. The defects
-    for validation are drawn from the same, and are the same ones for every number of defects to train on.
+    for validation are drawn from the same, and are the same ones for every number of defects to train on. Where the
+    dataset has normal validation images of its own, no others are held out.
 
     Args:
         catalog: of one or more categories.
         train_fraction: of the unsplit normal images.
         defects: to train on, in each category; None keeps the dataset's own.
         seed: of all draws.
-        validation_fraction: of the normal training images, rounded up.
+        validation_fraction: of the normal training images, rounded up; of no account where the dataset has its own.
         validation_defects: in each category.
 
     Raises:
@@ -69,6 +70,8 @@ def _place_unsplit(rows: Sequence[CatalogRow], train_fraction: float, seed: int)
 
 
 def _hold_out_normals(rows: Sequence[CatalogRow], fraction: float, seed: int) -> list[CatalogRow]:
+    if any(row.split == VALIDATION and row.label == 0 for row in rows):
+        return list(rows)
     normal = [row.id for row in rows if row.split == "train" and row.label == 0]
     order = np.random.default_rng([seed, _VALIDATION_DRAW]).permutation(len(normal))
     held_out = {normal[i] for i in order[: math.ceil(fraction * len(normal) - 1e-9)]}

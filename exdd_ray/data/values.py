@@ -1,13 +1,13 @@
 """Values in files that may not mean what they are read as: masks of many values or inverted, and unused bits."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
 from exdd_ray.data.catalog import CatalogRow
-from exdd_ray.data.images import deep_colour, mask_threshold, mask_values, sixteen_bit
+from exdd_ray.data.images import deep_colour, mask_files, mask_threshold, mask_values, sixteen_bit, unite_masks
 
 _DEEP = 16
 _GREY = 0.2
@@ -36,21 +36,32 @@ class MaskFacts:
 
 
 def mask_facts(row: CatalogRow) -> MaskFacts:
-    """Read the mask of a row that has one. Raises ImageError where it is unreadable."""
+    """Read the mask of a row that has one; of several files those of the one of which most is read as normal.
+
+    Raises ImageError where it is unreadable.
+    """
     assert row.mask is not None
-    values = mask_values(row.mask, by_index=row.mask_threshold is not None)
+    facts, defects = zip(*(_file_facts(row, file) for file in mask_files(row.mask)), strict=True)
+    return replace(max(facts, key=lambda of_file: of_file.grey), share=float(unite_masks(row.mask, defects).mean()))
+
+
+def _file_facts(row: CatalogRow, file: str) -> tuple[MaskFacts, np.ndarray]:
+    """The facts of one file, and its defect pixels bool [H x W]."""
+    values = mask_values(file, by_index=row.mask_threshold is not None)
     threshold = mask_threshold(values) if row.mask_threshold is None else row.mask_threshold
     levels = np.unique(values)
     lowest, highest = int(levels[0]), int(levels[-1])
     marked = values > lowest + (highest - lowest) // 8  # not what a lossy format leaves around a shape
-    return MaskFacts(
+    defects = values > threshold
+    facts = MaskFacts(
         id=row.id,
         levels=len(levels),
         highest=highest,
         threshold=threshold,
         grey=float((values[marked] <= threshold).mean()) if marked.any() else 0.0,
-        share=float((values > threshold).mean()),
+        share=float(defects.mean()),
     )
+    return facts, defects
 
 
 def mask_notes(masks: Sequence[MaskFacts]) -> Iterator[str]:

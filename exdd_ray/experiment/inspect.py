@@ -8,7 +8,7 @@ import pyarrow as pa
 from exdd_ray.data.catalog import CatalogRow, catalog_rows
 from exdd_ray.data.config import DatasetConfig
 from exdd_ray.data.datasets import DATASETS, default_root
-from exdd_ray.data.datasets.files import unread_notes
+from exdd_ray.data.files import unread_notes
 from exdd_ray.data.values import DeepFacts, MaskFacts, deep_facts, depth_notes, mask_facts, mask_notes
 from exdd_ray.errors import ImageError
 from exdd_ray.store.artifact import Recipe, Store

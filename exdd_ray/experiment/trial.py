@@ -53,8 +53,7 @@ def assign(config: ExperimentConfig, universe: pa.Table) -> Assignment:
     train, validation, test = (select_rows(catalog, split=name) for name in ("train", VALIDATION, "test"))
     if not test.num_rows:
         raise DataError(f"{universe['category'][0].as_py()}: no image to test")
-    if validation.num_rows and (lacking := _lacking(validation)):
-        raise DataError(f"{universe['category'][0].as_py()}: the validation images {lacking}")
+    validation, unused = _usable_validation(config, validation)
     if isinstance(config.synthesizer, InpaintConfig):
         model_digest(config.synthesizer)  # refuses a model that cannot be had, before anything is computed
     normal, defects = select_rows(train, label=0), select_rows(train, label=1)
@@ -67,13 +66,30 @@ def assign(config: ExperimentConfig, universe: pa.Table) -> Assignment:
     painted = synthesis_remarks(config) if synthetic and wants(config.detector).defects else ()
     copied = copy_remarks(config, universe, pa.concat_tables([trained, validation]), test)
     of_images = _leakage(config, universe, catalog) + copied + left_out
-    return Assignment(trained, validation, test, unmeasured + painted + detector_remarks(config) + of_images)
+    return Assignment(trained, validation, test, unmeasured + unused + painted + detector_remarks(config) + of_images)
 
 
 def require_both_labels(images: pa.Table) -> None:
     """Raise DataError where test images allow no metrics, for a sweep has nothing else to compare by."""
     if lacking := _lacking(images):
         raise DataError(f"{images['category'][0].as_py()}: nothing can be compared: the test images {lacking}")
+
+
+def _usable_validation(config: ExperimentConfig, images: pa.Table) -> tuple[pa.Table, tuple[str, ...]]:
+    """The validation images, and the remark on the dataset's own where they are of one class and so allow no choice.
+
+    Raises DataError where the experiment asks for some.
+    """
+    lacking = _lacking(images) if images.num_rows else ""
+    if not lacking:
+        return images, ()
+    if config.dataset.split.validation_defects:
+        raise DataError(f"{images['category'][0].as_py()}: the validation images {lacking}")
+    remark = (
+        f"the dataset's own validation images ({images.num_rows}) {lacking}, and are neither trained on nor tested: "
+        "with dataset.split.validation_defects of the test they can be chosen by"
+    )
+    return images.slice(0, 0), (remark,)
 
 
 def _lacking(images: pa.Table) -> str:

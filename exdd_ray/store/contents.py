@@ -1,12 +1,13 @@
 """Hashes of the files that artifacts are made from: computed again only where a file has changed."""
 
 import os
+import stat
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from exdd_ray.store.hashes import file_digest
+from exdd_ray.store.hashes import digest, file_digest
 
 _READERS = 8
 _UNREADABLE = "unreadable"
@@ -16,7 +17,10 @@ _known: dict[str, tuple[_Stamp, str]] = {}  # path -> what its file looked like,
 
 
 def content_digests(files: Sequence[str | Path]) -> list[str]:
-    """Hashes of files' bytes; of one that cannot be read the reason, for who needs it will say so."""
+    """Hashes of files' bytes; of one that cannot be read the reason, for who needs it will say so.
+
+    A folder stands for the files in it, whatever their names: an image's masks may lie in one.
+    """
     names = [str(file) for file in files]
     unknown = [name for name in dict.fromkeys(names) if not _is_known(name)]
     found: dict[str, str] = {}
@@ -33,11 +37,14 @@ def telling_apart(files: Sequence[str]) -> list[str]:
 
 
 def content_digest(file: str | Path) -> str:
-    """Hash of one file's bytes. Raises OSError where it cannot be read."""
+    """Hash of one file's bytes, or of those in a folder. Raises OSError where it cannot be read."""
     name = str(file)
     if _is_known(name):
         return _known[name][1]
     status = Path(name).stat()
+    if stat.S_ISDIR(status.st_mode):
+        files = [path for path in Path(name).iterdir() if path.is_file() and not path.name.startswith(".")]
+        return digest(sorted(content_digest(path) for path in files))
     found = file_digest(Path(name))
     if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _SETTLED_NS:
         _known[name] = (_stamp(status), found)

@@ -10,8 +10,10 @@ import pyarrow.compute as pc
 
 from exdd_ray.data.catalog import select_rows
 from exdd_ray.data.datasets import (
+    autovi,
     btad,
     dagm,
+    elpv,
     folder,
     kolektor,
     kolektor_folds,
@@ -19,14 +21,23 @@ from exdd_ray.data.datasets import (
     magnetic_tile,
     mpdd,
     mvtec_ad,
+    mvtec_ad_2,
+    mvtec_loco,
+    real_iad,
+    real_iad_sv,
+    vad,
     visa,
 )
-from exdd_ray.data.datasets.files import found_text
 from exdd_ray.data.datasets.layout import NORMAL_KINDS
 from exdd_ray.data.datasets.spec import DatasetSpec
+from exdd_ray.data.files import found_text
 from exdd_ray.errors import DataError
 
-_MODULES = (ksdd2, kolektor, mvtec_ad, visa, magnetic_tile, dagm, mpdd, btad, kolektor_folds, folder)
+_MODULES = (
+    *(ksdd2, kolektor, mvtec_ad, visa, magnetic_tile, dagm, mpdd, btad, kolektor_folds),
+    *(mvtec_ad_2, mvtec_loco, real_iad, real_iad_sv, autovi, vad, elpv),
+    folder,
+)
 DATASETS: dict[str, DatasetSpec] = {module.SPEC.name: module.SPEC for module in _MODULES}
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from exdd_ray.data.catalog import GOOD, UNSPLIT, CatalogRow, build_catalog
-from exdd_ray.data.datasets.files import found_text, is_image, list_folders, list_images, walk_files
+from exdd_ray.data.catalog import GOOD, UNSPLIT, VALIDATION, CatalogRow, build_catalog
 from exdd_ray.data.datasets.layout import (
     DEFECT_KINDS,
     MASK_ENDINGS,
@@ -19,6 +18,7 @@ from exdd_ray.data.datasets.layout import (
     scan_mvtec_like,
 )
 from exdd_ray.data.datasets.spec import DatasetSpec
+from exdd_ray.data.files import found_text, is_image, list_folders, list_images, walk_files
 from exdd_ray.errors import DataError
 
 NAME = "folder"
@@ -29,24 +29,25 @@ def load(root: Path, category: str | None) -> pa.Table:
     """Catalog of the first layout that the root has.
 
     1. `train/good`, `test/good`, `test/<defect>`, masks in `ground_truth/<defect>` (as MVTec AD; `train/<defect>` holds
-       defects to train on). Images in `test/` itself have no label: they get scores, and nothing is measured.
+       defects to train on, `validation/<kind>` images to choose by). Images in `test/` itself have no label: they get
+       scores, and nothing is measured.
     2. `normal/` and `defect/` (or `defect/<kind>/`), masks in `masks/` (or `masks/<kind>/`) or beside the images;
        all `unsplit`.
     3. Images only: all normal, `unsplit`.
 
     Names are read in any case; `good`, `ok` and `normal` are one, and so are `defect`, `defective`, `bad`, `ng`, `nok`
     and others (DEFECT_KINDS). A mask has its image's name, with or without one of the endings _mask, _GT, _gt, _label,
-    and any image extension; it must then have an ending where it lies beside the image. A defect without a mask keeps
-    its image label only.
+    and any image extension; it must then have an ending where it lies beside the image. In the first layout it may be
+    a folder of that name with several masks, as MVTec LOCO AD has them. A defect without a mask keeps its image label
+    only.
 
     Raises:
         DataError: none of the layouts; or an image file that has no place in the layout, as a mask without its image.
     """
     if category not in {None, NAME}:
         raise DataError(f"{root}: a folder has the one category {NAME!r}, not {category!r}")
-    _refuse_mask_folders(root)
     if find_folder(root, {"train"}):
-        rows = list(scan_mvtec_like(root, root, dataset=NAME, category=NAME))
+        rows = list(scan_mvtec_like(root, root, dataset=NAME, category=NAME, splits=("train", VALIDATION, "test")))
     elif normal := find_folder(root, NORMAL_KINDS):
         rows = list(chain(_scan_normal(root, normal), _scan_defects(root)))
     elif list_images(root):
@@ -55,18 +56,6 @@ def load(root: Path, category: str | None) -> pa.Table:
         raise DataError(f"{root}: {_inner_datasets(root)}expected {_LAYOUTS}; {found_text(root)}")
     _check_all_used(root, rows)
     return build_catalog(rows)
-
-
-def _refuse_mask_folders(root: Path) -> None:
-    """Masks that lie in a folder for each image, as those of MVTec LOCO AD, would be taken for images of no place."""
-    truth = find_folder(root, {"ground_truth"})
-    for kind in list_folders(truth) if truth else []:
-        if inner := list_folders(kind):
-            where = inner[0].relative_to(root).as_posix()
-            raise DataError(
-                f"{root}: a folder of masks for each image ({where}/, as in MVTec LOCO AD) is not read: merge each "
-                f"image's masks into one file, {where}.png"
-            )
 
 
 def _inner_datasets(root: Path) -> str:
@@ -121,7 +110,7 @@ def _row(root: Path, image: Path, defect: str | None = None, mask: Path | None =
 
 def _check_all_used(root: Path, rows: list[CatalogRow]) -> None:
     used = {path for row in rows for path in (row.image, row.mask)}
-    unused = [path for path in walk_files(root) if is_image(path) and str(path) not in used]
+    unused = [path for path in walk_files(root) if is_image(path) and not used & {str(path), str(path.parent)}]
     # The masks of normal images are empty by definition.
     unused = [path for path in unused if not _is_normal_mask(path.relative_to(root))]
     if unused:
@@ -130,7 +119,7 @@ def _check_all_used(root: Path, rows: list[CatalogRow]) -> None:
 
 def _is_normal_mask(path: Path) -> bool:
     where, *kind = path.parts[:-1] or ("",)
-    return where.lower() in {"ground_truth", "masks"} and len(kind) == 1 and is_normal(kind[0])
+    return where.lower() in {"ground_truth", "masks"} and len(kind) in {1, 2} and is_normal(kind[0])
 
 
 SPEC = DatasetSpec(

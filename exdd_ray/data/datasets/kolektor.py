@@ -5,9 +5,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from exdd_ray.data.catalog import GOOD, UNSPLIT, CatalogRow, build_catalog
-from exdd_ray.data.datasets.files import list_images
 from exdd_ray.data.datasets.layout import any_defect
 from exdd_ray.data.datasets.spec import DatasetSpec, Expected, Source
+from exdd_ray.data.files import list_images
 
 NAME = "kolektor"
 _MASK_ENDING = "_label"

@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from exdd_ray.data.catalog import GOOD, CatalogRow, build_catalog
-from exdd_ray.data.datasets.files import found_text, list_images
 from exdd_ray.data.datasets.layout import any_defect
 from exdd_ray.data.datasets.spec import DatasetSpec, Expected, Source
+from exdd_ray.data.files import found_text, list_images
 from exdd_ray.errors import DataError
 
 NAME = "ksdd2"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from exdd_ray.data.catalog import GOOD, UNLABELLED, CatalogRow, build_catalog
-from exdd_ray.data.datasets.files import found_text, list_folders, list_images
+from exdd_ray.data.files import found_text, list_folders, list_images
 from exdd_ray.data.images import read_mask
 from exdd_ray.errors import DataError
 
@@ -40,14 +40,13 @@ def category_folders(root: Path, categories: Sequence[str], category: str | None
 
 
 def index_stems(paths: Iterable[Path]) -> dict[str, Path]:
-    """Paths by file name without extension. Raises DataError where two differ by their extension only."""
+    """Paths by file name without extension, folders by name. Raises DataError where two have the same."""
     index: dict[str, Path] = {}
     for path in paths:
-        if path.stem in index:
-            raise DataError(
-                f"{path.parent}: {index[path.stem].name} and {path.name} cannot both be the mask of one image"
-            )
-        index[path.stem] = path
+        stem = path.name if path.is_dir() else path.stem
+        if stem in index:
+            raise DataError(f"{path.parent}: {index[stem].name} and {path.name} cannot both be the mask of one image")
+        index[stem] = path
     return index
 
 
@@ -65,45 +64,73 @@ def any_defect(masks: Sequence[Path]) -> list[bool]:
         return list(pool.map(lambda path: bool(read_mask(str(path), 0).any()), masks))
 
 
-def scan_mvtec_like(root: Path, folder: Path, *, dataset: str, category: str) -> Iterator[CatalogRow]:
-    """Rows of one folder with `train/<kind>`, `test/<kind>` and the masks in `ground_truth/<kind>`, in any case.
+def scan_mvtec_like(
+    root: Path,
+    folder: Path,
+    *,
+    dataset: str,
+    category: str,
+    splits: Sequence[str] = ("train", "test"),
+) -> Iterator[CatalogRow]:
+    """Rows of one folder with `<split>/<kind>` and the masks in `ground_truth/<kind>`, in any case.
 
-    Images that all lie in `test` itself are not labelled.
+    An image's mask is a file of its name or a folder of its name with several. Images that all lie in `test` itself are
+    not labelled.
 
     Args:
         root: ids are relative to it.
         folder: of the category.
         dataset: its name.
         category: its name.
+        splits: names of the folders to read and of the splits that they are; one may be missing.
 
     Raises:
         DataError: images lie directly in `train`, or in `test` beside its kinds; or a mask is ambiguous.
     """
     truth = find_folder(folder, {"ground_truth"})
-    for split in ("train", "test"):
+    for split in splits:
         place = find_folder(folder, {split})
         if place is None:
             continue
         if loose := list_images(place):
-            if split == "train" or list_folders(place):
+            if split != "test" or list_folders(place):
                 raise DataError(f"{loose[0]}: images must lie in a folder named by their kind, as {place.name}/{GOOD}/")
             yield from (_unlabelled(root, image, dataset, category) for image in loose)
-        for kind in list_folders(place):
-            defective = not is_normal(kind.name)
-            marked = find_folder(truth, {kind.name.lower()}) if truth and defective else None
-            masks = index_stems(list_images(marked)) if marked else {}
-            for image in list_images(kind):
-                mask = find_mask(masks, image.stem)
-                yield CatalogRow(
-                    id=image.relative_to(root).as_posix(),
-                    dataset=dataset,
-                    category=category,
-                    split=split,
-                    label=int(defective),
-                    defect=kind.name if defective else GOOD,
-                    image=str(image),
-                    mask=None if mask is None else str(mask),
-                )
+        yield from scan_kinds(root, place, truth, split=split, dataset=dataset, category=category)
+
+
+def scan_kinds(
+    root: Path, place: Path, truth: Path | None, *, split: str, dataset: str, category: str
+) -> Iterator[CatalogRow]:
+    """Rows of a folder with one for each kind of image: `good`, `ok` or `normal` is normal, any other a defect.
+
+    Args:
+        root: ids are relative to it.
+        place: the folder.
+        truth: has the masks of a kind in a folder of the same name; None where there are no masks.
+        split: that all are in.
+        dataset: its name.
+        category: its name.
+
+    Raises:
+        DataError: a mask is ambiguous.
+    """
+    for kind in (folder for folder in list_folders(place) if folder != truth):
+        defective = not is_normal(kind.name)
+        marked = find_folder(truth, {kind.name.lower()}) if truth and defective else None
+        masks = index_stems([*list_images(marked), *list_folders(marked)]) if marked else {}
+        for image in list_images(kind):
+            mask = find_mask(masks, image.stem)
+            yield CatalogRow(
+                id=image.relative_to(root).as_posix(),
+                dataset=dataset,
+                category=category,
+                split=split,
+                label=int(defective),
+                defect=kind.name if defective else GOOD,
+                image=str(image),
+                mask=None if mask is None else str(mask),
+            )
 
 
 def _unlabelled(root: Path, image: Path, dataset: str, category: str) -> CatalogRow:
@@ -118,12 +145,32 @@ def _unlabelled(root: Path, image: Path, dataset: str, category: str) -> Catalog
     )
 
 
-def load_mvtec_like(root: Path, category: str | None, *, dataset: str, categories: Sequence[str]) -> pa.Table:
-    """Catalog of a dataset with one MVTec-like folder a category. Raises DataError where train or test is missing."""
+def load_mvtec_like(
+    root: Path,
+    category: str | None,
+    *,
+    dataset: str,
+    categories: Sequence[str],
+    splits: Sequence[str] = ("train", "test"),
+) -> pa.Table:
+    """Catalog of a dataset with one MVTec-like folder a category. Raises DataError where one of its splits is missing.
+
+    Args:
+        root: of the dataset.
+        category: to load; None loads all that are there.
+        dataset: its name.
+        categories: all names.
+        splits: as scan_mvtec_like.
+    """
     rows: list[CatalogRow] = []
     for folder in category_folders(root, categories, category):
-        for split in ("train", "test"):
-            if not (folder / split).is_dir():
-                raise DataError(f"{folder}: expected a folder {split}/, {found_text(folder)}")
-        rows += scan_mvtec_like(root, folder, dataset=dataset, category=folder.name)
+        require_folders(folder, splits)
+        rows += scan_mvtec_like(root, folder, dataset=dataset, category=folder.name, splits=splits)
     return build_catalog(rows)
+
+
+def require_folders(folder: Path, names: Sequence[str]) -> None:
+    """Raise DataError where one of the folders that a layout has is missing."""
+    for name in names:
+        if not (folder / name).is_dir():
+            raise DataError(f"{folder}: expected a folder {name}/, {found_text(folder)}")

@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from exdd_ray.data.catalog import GOOD, UNSPLIT, CatalogRow, build_catalog
-from exdd_ray.data.datasets.files import list_folders, list_images
 from exdd_ray.data.datasets.layout import index_stems
 from exdd_ray.data.datasets.spec import DatasetSpec, Expected, Source
+from exdd_ray.data.files import list_folders, list_images
 
 NAME = "magnetic_tile"
 _PREFIX = "MT_"

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from exdd_ray.data.catalog import VALIDATION
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
@@ -70,9 +72,15 @@ class DatasetSpec(Collection):
     related: str = ""
 
 
-def expected_counts(category: str, *, train: int, test_normal: int, test_defect: int) -> tuple[Expected, ...]:
-    """Official counts of a category whose training images are all normal."""
+def expected_counts(
+    category: str, *, train: int, test_normal: int, test_defect: int, validation: int | None = None
+) -> tuple[Expected, ...]:
+    """Official counts of a category whose training and validation images are all normal."""
+    held_out = (
+        () if validation is None else (Expected(category=category, split=VALIDATION, label=0, images=validation),)
+    )
     return (
+        *held_out,
         Expected(category=category, split="train", label=0, images=train),
         Expected(category=category, split="train", label=1, images=0),
         Expected(category=category, split="test", label=0, images=test_normal),

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from exdd_ray.config.base import Size
-from exdd_ray.data.datasets.files import images_under
+from exdd_ray.data.files import images_under
 from exdd_ray.data.images import read_image
 from exdd_ray.data.procedural.surfaces import MATERIALS, MIN_SIDE, make_surface
 from exdd_ray.errors import DataError

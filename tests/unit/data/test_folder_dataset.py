@@ -1,34 +1,14 @@
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
 import pytest
+from dataset_trees import put, summary
 from PIL import Image
 
-from exdd_ray.data.catalog import GOOD, UNSPLIT, catalog_rows
+from exdd_ray.data.catalog import GOOD, UNSPLIT
 from exdd_ray.data.datasets import load_dataset
 from exdd_ray.data.images import read_image
 from exdd_ray.errors import DataError
 from exdd_ray.store.artifact import Recipe, Store
-
-
-def put(path: Path, value: int | None = None) -> Path:
-    """An image; with a value, a mask whose one pixel has it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if value is None:
-        pixels = np.random.default_rng(len(str(path))).integers(0, 256, (6, 8, 3)).astype(np.uint8)
-    else:
-        pixels = np.zeros((6, 8), np.uint8)
-        pixels[2, 3] = value
-    Image.fromarray(pixels).save(path)
-    return path
-
-
-def summary(catalog: pa.Table) -> dict[str, tuple[str, int, str, str | None]]:
-    return {
-        row.id: (row.split, row.label, row.defect, None if row.mask is None else Path(row.mask).name)
-        for row in catalog_rows(catalog)
-    }
 
 
 def test_folder_in_the_layout_of_mvtec(tmp_path: Path) -> None:
@@ -85,7 +65,7 @@ def test_folder_of_images_only(tmp_path: Path) -> None:
         (["readme/a.txt"], r"expected train/good .*found readme/"),
         (["a.png", "a_mask.png"], r"a_mask\.png: looks like a mask"),
         (["train/good/a.png", "test/dent/b.png", "ground_truth/dent/other.png"], r"other\.png: has no place"),
-        (["train/good/a.png", "validation/good/b.png"], r"validation/good/b\.png: has no place"),
+        (["train/good/a.png", "holdout/good/b.png"], r"holdout/good/b\.png: has no place"),
         (["train/a.png", "test/dent/b.png"], r"train/a\.png: images must lie in a folder named by their kind"),
         (["a.png", "more/b.png"], r"more/b\.png: has no place"),
     ],
@@ -176,10 +156,6 @@ def test_what_other_programs_and_this_one_leave_is_passed_over(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (
-            ["train/good/a.png", "validation/good/b.png", "test/dent/c.png", "ground_truth/dent/c/000.png"],
-            r"a folder of masks for each image \(ground_truth/dent/c/, as in MVTec LOCO AD\) .*dent/c\.png",
-        ),
         (["bottle/train/good/a.png", "cable/normal/a.png"], r"its folders \(bottle, cable\) are datasets .*/bottle;"),
         (["bottle/train/good/a.png", "bottle/test/good/b.png"], "the root is that of dataset.name=mvtec_ad"),
     ],

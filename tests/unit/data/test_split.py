@@ -134,6 +134,17 @@ def test_official_training_defects_are_what_is_validated_on():
     assert ids(split, "test", 1) == ids(OFFICIAL_CATALOG, "test", 1)
 
 
+def test_normal_validation_images_of_the_dataset_are_the_only_ones():
+    published = build_catalog(
+        [*rows("train", 0, 20), *rows("validation", 0, 4), *rows("test", 0, 5), *rows("test", 1, 9)]
+    )
+    split = validated(published, defects=None, validation_defects=2)
+    assert ids(split, "validation", 0) == ids(published, "validation", 0)
+    assert ids(split, "train", 0) == ids(published, "train", 0)
+    assert len(ids(split, "validation", 1)) == 2
+    assert ids(split, "validation", 1) | ids(split, "test", 1) == ids(published, "test", 1)
+
+
 def test_more_defects_than_there_are_to_train_and_validate_on():
     with pytest.raises(DataError, match=r"defects to train on and 3 to validate on, but the train split has"):
         validated(OFFICIAL_CATALOG, defects=len(ids(OFFICIAL_CATALOG, "train", 1)) - 2, validation_defects=3)

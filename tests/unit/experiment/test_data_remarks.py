@@ -229,3 +229,23 @@ def test_unlabelled_images_beside_kinds_are_refused(tmp_path: Path) -> None:
         put(tmp_path / name, seed)
     with pytest.raises(DataError, match=r"x\.png: images must lie in a folder named by their kind"):
         load_dataset("folder", tmp_path)
+
+
+def test_validation_images_of_the_dataset_are_kept_out_and_used_where_asked_for(root: Path) -> None:
+    put(root / "validation" / "good" / "c.png", 20)
+    put(root / "test" / "dent" / "d.png", 21)
+    universe = load_dataset("folder", root)
+
+    def assigned(**split: object):
+        config = {"dataset": {"name": "folder", "root": root, "split": split}, "detector": {"system": "patchcore"}}
+        return assign(ExperimentConfig.model_validate(config), universe)
+
+    plain = assigned()
+    assert plain.validation.num_rows == 0
+    assert "validation/good/c.png" not in {*plain.train["id"].to_pylist(), *plain.test["id"].to_pylist()}
+    assert any("own validation images (1) are all normal, and are neither trained on" in line for line in plain.remarks)
+    asked = assigned(validation_fraction=0.5, validation_defects=1)
+    assert select_rows(asked.validation, label=0)["id"].to_pylist() == ["validation/good/c.png"]
+    assert select_rows(asked.validation, label=1).num_rows == 1
+    assert asked.train["id"].to_pylist() == plain.train["id"].to_pylist()
+    assert not any("own validation images" in line for line in asked.remarks)
