@@ -16,3 +16,13 @@ DTD = Collection(
     ),
     note="The images are in images/<texture>/: give that folder as the synthesizer's textures.",
 )
+
+
+def procedural_textures(of: str, key: str) -> str:
+    """The remark on made textures that stand in for those of DTD.
+
+    Args:
+        of: whose ingredient they are.
+        key: that names a folder of textures.
+    """
+    return f"stand-in: {of} fills regions with textures of DTD, here they are procedural ({key}; `exdd data get dtd`)"

@@ -2,55 +2,53 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from exdd_ray.config.base import Frozen
 from exdd_ray.data.config import DatasetConfig
-from exdd_ray.methods.classifier.config import ClassifierConfig
-from exdd_ray.methods.diffusionad.config import DiffusionADConfig
-from exdd_ray.methods.patch_bank.config import PatchBankConfig
+from exdd_ray.methods.config import DetectorConfig
+from exdd_ray.methods.table import BUILT_IN, method_of, methods
 from exdd_ray.metrics.config import EvaluationConfig
 from exdd_ray.metrics.quality.config import QualityConfig
 from exdd_ray.synthesizers.union import SynthesizerConfig
 
 
-def _bank_by_default(given: Any) -> Any:
-    return {"kind": "patch_bank", **given} if isinstance(given, Mapping) else given
+def _with_kind(given: Any) -> Any:
+    return {"kind": BUILT_IN[0], **given} if isinstance(given, Mapping) else given
 
 
-DetectorConfig = PatchBankConfig | ClassifierConfig | DiffusionADConfig
-
-
-AnyDetector = Annotated[DetectorConfig, Field(discriminator="kind"), BeforeValidator(_bank_by_default)]
+if TYPE_CHECKING:
+    AnyDetector = DetectorConfig
+else:
+    _KINDS = Union[tuple(method.config for method in methods().values())]  # noqa: UP007 (of a tuple)
+    AnyDetector = Annotated[_KINDS, Field(discriminator="kind"), BeforeValidator(_with_kind)]
 
 
 class ExperimentConfig(Frozen):
     """A dataset x a synthesizer x a detector, with the seed of all that is drawn.
 
     Attributes:
-        detector: of the kind `patch_bank` (where none is given), `classifier` or `diffusionad`.
+        detector: of a method's kind; `patch_bank` where none is given.
         seed: of all that is drawn.
     """
 
     dataset: DatasetConfig = DatasetConfig()
     synthesizer: SynthesizerConfig | None = None
-    detector: AnyDetector = PatchBankConfig()
+    detector: AnyDetector = methods()[BUILT_IN[0]].config()
     evaluation: EvaluationConfig = EvaluationConfig()
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
     def _synthesizer_is_used(self) -> "ExperimentConfig":
-        if self.synthesizer is not None and isinstance(self.detector, DiffusionADConfig):
-            raise ValueError(
-                "detector.kind=diffusionad makes its own anomalies (detector.anomalies): unset synthesizer"
-            )
+        if self.synthesizer is not None and (own := self.detector.makes_anomalies):
+            raise ValueError(f"detector.kind={self.detector.kind} makes its own anomalies ({own}): unset synthesizer")
         return self
 
     def aside(self) -> Iterator[str]:
-        """Synthetic defects where one bank of normal images is all there is."""
-        if isinstance(self.detector, PatchBankConfig) and self.detector.bank.positive is None:
+        """Synthetic defects where the detector learns from none."""
+        if not method_of(self.detector).learns_from(self.detector).defects:
             yield "synthesizer"
 
 

@@ -14,6 +14,7 @@ from exdd_ray.metrics.curves import Curve, Detection
 from exdd_ray.metrics.evaluate import PixelMetrics
 from exdd_ray.store.arrays import read_arrays, write_arrays
 from exdd_ray.store.artifact import Artifact, Recipe, Store
+from exdd_ray.store.code import code_digest
 from exdd_ray.store.contents import content_digests
 
 VERSION = 2
@@ -26,6 +27,7 @@ def stored_pixel_metrics(
     """Metrics at the network's input size: read from the store, or measured and kept there."""
     geometry, evaluation, draw = config.detector.geometry, config.evaluation, predictions.draw
     how = {
+        "code": code_digest("exdd_ray.banks.scoring", "exdd_ray.features.prepare", "exdd_ray.metrics"),
         "mask_resize": evaluation.mask_resize,
         "fpr_limit": evaluation.fpr_limit,
         "draw": asdict(draw),

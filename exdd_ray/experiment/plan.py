@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from exdd_ray.data.catalog import select_rows
 from exdd_ray.errors import UserError
 from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.rates import Rates
@@ -15,22 +14,12 @@ from exdd_ray.experiment.space import Point
 from exdd_ray.experiment.stored import synthesis_keys, trial_recipe
 from exdd_ray.experiment.synth import pinned_trial
 from exdd_ray.experiment.trial import assign, require_both_labels
-from exdd_ray.methods.patch_bank.config import PatchBankConfig
-from exdd_ray.methods.patch_bank.memory_bank import order_family
-from exdd_ray.store.hashes import digest
+from exdd_ray.methods.method import BANKS, EMBEDDING, GAUSSIANS, NETWORKS, ORDERS, SEARCHES, Need
+from exdd_ray.methods.table import method_of
 from exdd_ray.synthesizers.chunk import CHUNK
 
-EMBEDDING, SYNTHESIS, ORDERS, BANKS, SEARCHES, NETWORKS, TRIALS = (
-    "embedding",
-    "synthesis",
-    "coreset orders",
-    "defect banks",
-    "searches",
-    "trained networks",
-    "trials",
-)
-_MADE = (EMBEDDING, SYNTHESIS, ORDERS, BANKS, SEARCHES, NETWORKS)
-_WHAT = {EMBEDDING: "slices of images", SYNTHESIS: f"chunks of {CHUNK} images", SEARCHES: "passes"}
+SYNTHESIS, TRIALS = "synthesis", "trials"
+_ORDER = (EMBEDDING, SYNTHESIS, ORDERS, BANKS, SEARCHES, GAUSSIANS, NETWORKS)  # as they are shown; others follow
 
 
 @dataclass(frozen=True)
@@ -117,24 +106,25 @@ def _assigned(trial: Trial, universe: pa.Table, session: Session) -> tuple[str, 
 
 
 @dataclass
-class _Needs:
-    """Keys of one stage's artifacts, each with the trials that ask for it."""
+class _Asked:
+    """Artifacts of one stage, each with the trials that ask for it."""
 
+    what: str
+    in_store: bool
     askers: dict[str, list[str]] = field(default_factory=dict)
-
-    def ask(self, keys: Iterable[str], trial: str) -> None:
-        for key in keys:
-            self.askers.setdefault(key, []).append(trial)
 
 
 def make_plan(trials: Sequence[PlannedTrial], session: Session, rates: Rates) -> Plan:
     """What the trials need in common; nothing is computed, images are hashed."""
-    needs: dict[str, _Needs] = {}
+    asked: dict[str, _Asked] = {}
     for planned in trials:
-        for stage, keys in _needed(planned, session) if planned.assigned else ():
-            needs.setdefault(stage, _Needs()).ask(keys, planned.key)
+        for need in _needs(planned, session) if planned.assigned else ():
+            of_stage = asked.setdefault(need.stage, _Asked(need.what, need.in_store))
+            for key in need.keys:
+                of_stage.askers.setdefault(key, []).append(planned.key)
     done = {planned.key for planned in trials if planned.key and session.store.peek(planned.key) is not None}
-    stages = [_stage(stage, needs[stage], done, session, rates) for stage in _MADE if stage in needs]
+    shown = sorted(asked, key=lambda stage: _ORDER.index(stage) if stage in _ORDER else len(_ORDER))
+    stages = [_stage(stage, asked[stage], done, session, rates) for stage in shown]
     runnable = [planned for planned in trials if planned.assigned]
     left = len({planned.key for planned in runnable} - done)
     count = len(runnable)
@@ -142,37 +132,21 @@ def make_plan(trials: Sequence[PlannedTrial], session: Session, rates: Rates) ->
     return Plan(tuple(trials), tuple(stages))
 
 
-def _stage(stage: str, needs: _Needs, done: set[str], session: Session, rates: Rates) -> Stage:
+def _stage(stage: str, asked: _Asked, done: set[str], session: Session, rates: Rates) -> Stage:
     there = sum(
-        session.store.peek(key) is not None if stage in (EMBEDDING, SYNTHESIS) else set(trials) <= done
-        for key, trials in needs.askers.items()
+        session.store.peek(key) is not None if asked.in_store else set(trials) <= done
+        for key, trials in asked.askers.items()
     )
-    distinct = len(needs.askers)
+    distinct = len(asked.askers)
     seconds = rates.seconds(stage, distinct - there)
-    return Stage(stage, _WHAT.get(stage, "artifacts"), distinct, there, sum(map(len, needs.askers.values())), seconds)
+    return Stage(stage, asked.what, distinct, there, sum(map(len, asked.askers.values())), seconds)
 
 
-def _needed(planned: PlannedTrial, session: Session) -> Iterator[tuple[str, list[str]]]:
-    """(stage, keys) of what a trial asks for; a key of something that is not made yet only tells it from others."""
+def _needs(planned: PlannedTrial, session: Session) -> Iterator[Need]:
+    """What a trial asks of the store."""
     assert planned.assigned is not None
     config, train = planned.trial.config, planned.assigned.assignment.train
     chunks = synthesis_keys(config, planned.assigned.universe, train, session)
     if chunks:
-        yield SYNTHESIS, chunks
-    if not isinstance(config.detector, PatchBankConfig):
-        yield NETWORKS, [digest([config.model_dump(mode="json", exclude={"evaluation"}), planned.category])]
-        return
-    detector = config.detector
-    slices = session.slices(detector.features, planned.assigned.universe)
-    yield EMBEDDING, slices
-    normal = select_rows(train, label=0)["id"].to_pylist()
-    order = digest([slices, normal, order_family(detector.bank.negative), config.seed])
-    yield ORDERS, [order]
-    if detector.bank.positive is None:
-        yield SEARCHES, [order]
-        return
-    purified = detector.bank.negative.model_dump_json() if detector.positives.purify else None
-    defects = [select_rows(train, label=1)["id"].to_pylist(), chunks, detector.positives.model_dump(mode="json")]
-    bank = digest([slices, defects, purified, detector.bank.positive.model_dump_json(), config.seed])
-    yield BANKS, [bank]
-    yield SEARCHES, [order, bank]
+        yield Need(SYNTHESIS, f"chunks of {CHUNK} images", tuple(chunks), in_store=True)
+    yield from method_of(config.detector).needs(config.detector, planned.assigned.planned(chunks), session)

@@ -1,28 +1,11 @@
 """What a reader must know of an experiment by its config alone: leaks, stand-ins for published parts, strange words."""
 
+from exdd_ray.data.textures import procedural_textures
 from exdd_ray.experiment.config import ExperimentConfig
-from exdd_ray.methods.diffusionad.config import DiffusionADConfig
 from exdd_ray.synthesizers.inpaint.config import InpaintConfig
 from exdd_ray.synthesizers.inpaint.model import strange_prompts
 from exdd_ray.synthesizers.per_region.blend import BLENDS
 from exdd_ray.synthesizers.per_region.config import PerRegionConfig
-
-
-def detector_remarks(config: ExperimentConfig) -> tuple[str, ...]:
-    """Of the detector: what it takes in the place of a published ingredient."""
-    detector = config.detector
-    if not isinstance(detector, DiffusionADConfig) or detector.preset == "best":
-        return ()
-    anomalies = detector.anomalies
-    remarks: tuple[str, ...] = ()
-    if anomalies.textures is None and _share("diffusionad", anomalies.texture_share) > 0:
-        remarks += (_procedural(f"DiffusionAD's preset {detector.preset}", "detector.anomalies.textures"),)
-    where = "anywhere on the image" if anomalies.foreground.kind == "all" else "where the grey value says"
-    return (
-        *remarks,
-        f"stand-in: DiffusionAD's preset {detector.preset} keeps anomalies to foreground masks made beforehand, here "
-        f"they lie {where} (detector.anomalies.foreground)",
-    )
 
 
 def synthesis_remarks(config: ExperimentConfig) -> tuple[str, ...]:
@@ -31,7 +14,7 @@ def synthesis_remarks(config: ExperimentConfig) -> tuple[str, ...]:
     if isinstance(synthesizer, PerRegionConfig):
         share = _share(synthesizer.preset, synthesizer.texture_share)
         stands_in = synthesizer.textures is None and share > 0
-        return (_procedural(f"the recipe {synthesizer.preset}", "synthesizer.textures"),) * stands_in
+        return (procedural_textures(f"the recipe {synthesizer.preset}", "synthesizer.textures"),) * stands_in
     if isinstance(synthesizer, InpaintConfig):
         return mask_leak(synthesizer) + _resampled_apart(synthesizer, config) + strange_prompts(synthesizer)
     return ()
@@ -45,10 +28,6 @@ def mask_leak(synthesizer: InpaintConfig) -> tuple[str, ...]:
 
 def _share(recipe: str, given: float | None) -> float:
     return BLENDS[recipe].texture_share if given is None else given
-
-
-def _procedural(of: str, key: str) -> str:
-    return f"stand-in: {of} fills regions with textures of DTD, here they are procedural ({key}; `exdd data get dtd`)"
 
 
 def _resampled_apart(synthesizer: InpaintConfig, config: ExperimentConfig) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 
 from exdd_ray.experiment.load import Trial
-from exdd_ray.methods.classifier.config import ClassifierConfig
 from exdd_ray.methods.predictions import Predictions
 from exdd_ray.metrics.curves import Detection
 from exdd_ray.metrics.evaluate import ImageMetrics, PixelMetrics
@@ -69,8 +68,7 @@ class TrialResult:
         """Threshold, precision and recall at the largest F1 on the test images, by the detector's threshold rule."""
         if self.image is None:
             return None
-        detector = self.trial.config.detector
-        rule = detector.threshold if isinstance(detector, ClassifierConfig) else "score"
+        rule = self.trial.config.detector.threshold_rule
         labels = np.array([row.label for row in self.predictions.rows])
         return f1_max_point(labels, self.predictions.scores, rule)
 

@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import yaml
 
 from exdd_ray.experiment.compare import contents_of
-from exdd_ray.experiment.fit import trains_alone
 from exdd_ray.experiment.load import LoadedRun, Trial, resolved_yaml
 from exdd_ray.experiment.result import TrialResult, results_table
 from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.share import AssignedTrial, share
 from exdd_ray.experiment.synth import pinned_trial
 from exdd_ray.experiment.trial import assign, prepare_trial, run_trial
+from exdd_ray.methods.table import method_of
 from exdd_ray.report.page import write_report
 from exdd_ray.runs import write_whole
 
@@ -34,12 +34,19 @@ def run_trials(trials: Sequence[Trial], session: Session, done: Callable[[TrialR
     ]
     assigned = [AssignedTrial(trial, universe, assign(trial.config, universe)) for trial, universe in pairs]
     share(assigned, session)
-    _ahead([one for one in assigned if trains_alone(one.trial.config.detector)], session)
+    _ahead([one for one in assigned if _trains_alone(one)], session)
     results: list[TrialResult] = []
     for trial, universe in pairs:
         results.append(run_trial(trial, universe, session))
         done(results[-1])
     return results
+
+
+def _trains_alone(one: AssignedTrial) -> bool:
+    """Whether its detector trains networks, in one process."""
+    detector = one.trial.config.detector
+    training = method_of(detector).training(detector)
+    return training is not None and training.workers == 1
 
 
 def _ahead(trials: Sequence[AssignedTrial], session: Session) -> None:

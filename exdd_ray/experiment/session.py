@@ -13,7 +13,7 @@ from exdd_ray.data.catalog import CatalogRow, catalog_digest, catalog_rows
 from exdd_ray.data.config import DatasetConfig
 from exdd_ray.data.images import read_pair, read_row_levels, read_row_mask
 from exdd_ray.device import compute_device
-from exdd_ray.errors import ImageError
+from exdd_ray.errors import ConfigError, ImageError
 from exdd_ray.experiment.dataset import by_category, load_catalog
 from exdd_ray.experiment.inspect import file_notes, value_notes
 from exdd_ray.features.backbone import weights_digest
@@ -136,6 +136,18 @@ class Session:
             else:
                 self._masks[key] = prepare_mask(read_row_mask(row), geometry)
         return self._masks[key]
+
+    def remote_training(self, train: Callable[[], object], config: TrainConfig) -> Callable[[], None] | None:
+        """Has the cluster put what `train` trains into the store; None where this process trains it.
+
+        Raises ConfigError where the config needs a cluster.
+        """
+        trainer = self.train
+        if trainer is not None and (config.workers > 1 or self.ahead is None):
+            return lambda: trainer(train, config, self.store)
+        if config.workers > 1:
+            raise ConfigError(f"training.workers={config.workers} needs a Ray cluster: --ray")
+        return None
 
     def faults(self, universe: pa.Table) -> Mapping[str, str]:
         """Why images of a dataset's category cannot be decoded, by id; decodes all of it once."""

@@ -6,12 +6,12 @@ from contextlib import suppress
 
 from exdd_ray.data.catalog import catalog_digest
 from exdd_ray.errors import UserError
-from exdd_ray.experiment.fit import wants
-from exdd_ray.experiment.plan import EMBEDDING, ORDERS, SYNTHESIS, Plan
+from exdd_ray.experiment.plan import SYNTHESIS, Plan
 from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.share import AssignedTrial, share
-from exdd_ray.experiment.trial import prepare_trial
-from exdd_ray.methods.patch_bank.config import PatchBankConfig
+from exdd_ray.experiment.trial import learns_from, prepare_trial
+from exdd_ray.methods.method import EMBEDDING, ORDERS
+from exdd_ray.methods.table import method_of
 from exdd_ray.store.hashes import digest
 
 _LEFT_TO_TRIALS = (UserError, RuntimeError)  # of the latter, torch's when memory runs out
@@ -38,9 +38,9 @@ def make_shared(plan: Plan, session: Session) -> dict[str, float]:
 
 def _embed(trials: Sequence[AssignedTrial], session: Session) -> None:
     for one in trials:
-        if isinstance(one.trial.config.detector, PatchBankConfig):
-            with suppress(*_LEFT_TO_TRIALS):
-                session.embedder(one.trial.config.detector.features, one.universe).embedding(one.universe)
+        detector = one.trial.config.detector
+        with suppress(*_LEFT_TO_TRIALS):
+            method_of(detector).prepare(detector, one.universe, session)
 
 
 def _synthesize(trials: Sequence[AssignedTrial], session: Session) -> None:
@@ -48,9 +48,9 @@ def _synthesize(trials: Sequence[AssignedTrial], session: Session) -> None:
     distinct: dict[str, AssignedTrial] = {}
     for one in trials:
         config, images = one.trial.config, [one.assignment.train[name].to_pylist() for name in ("image", "mask")]
-        if config.synthesizer is not None and wants(config.detector).defects:
+        if config.synthesizer is not None and learns_from(config.detector).defects:
             features = config.detector.geometry.model_dump(mode="json")
-            how = config.synthesizer.model_dump(mode="json")
+            how = [config.detector.kind, config.synthesizer.model_dump(mode="json")]
             distinct.setdefault(digest([how, features, images, config.seed]), one)
     for one in sorted(distinct.values(), key=_count, reverse=True):
         with suppress(*_LEFT_TO_TRIALS):
@@ -62,11 +62,11 @@ def _count(one: AssignedTrial) -> int:
 
 
 def _synthesize_for(one: AssignedTrial, session: Session) -> None:
-    """Synthetic defects, and their patch vectors where a bank takes them whole."""
+    """Synthetic defects, and what the detector needs of them."""
     config = one.trial.config
     made = prepare_trial(config, one.universe, session).synthesis
-    if isinstance(config.detector, PatchBankConfig) and config.detector.positives.source == "mask" and made.samples:
-        session.embedder(config.detector.features, one.universe).samples(made.catalog)
+    if made.samples:
+        method_of(config.detector).prepare_synthetic(config.detector, one.universe, session, made.catalog)
 
 
 def _order(trials: Sequence[AssignedTrial], session: Session) -> None:

@@ -7,22 +7,21 @@ from typing import Any
 
 import torch
 
-from exdd_ray.config.base import Size
+from exdd_ray.config.base import Size, identity
 from exdd_ray.data.images import image_size
 from exdd_ray.device import compute_device
 from exdd_ray.errors import UserError
-from exdd_ray.experiment.fit import fit
 from exdd_ray.experiment.rates import machine
 from exdd_ray.experiment.run_plan import Outcome
 from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.sweep_config import SweepConfig
 from exdd_ray.experiment.trial import prepare_trial
+from exdd_ray.methods.table import method_of
 from exdd_ray.store.artifact import Recipe
 
-VERSION = 2
+VERSION = 3
 _IMAGES = 16
 _REPEATS = 3
-_BY_CONTENT = {"features": {"weights"}, "anomalies": {"textures"}}  # files, wherever they lie
 
 
 def milliseconds(sweep: SweepConfig, outcomes: Sequence[Outcome], session: Session) -> dict[str, float]:
@@ -42,7 +41,7 @@ def _milliseconds(outcome: Outcome, session: Session) -> float:
     assert outcome.artifact is not None
     detector, record = outcome.planned.trial.config.detector, outcome.artifact.metadata
     how = {
-        "detector": detector.model_dump(mode="json", exclude=_BY_CONTENT),
+        "detector": identity(detector),
         "banks": [record["negative_bank"], record["positive_bank"]],
         "image": _image_size(outcome),
         "device": compute_device(),
@@ -60,13 +59,14 @@ def _measure(outcome: Outcome, session: Session) -> float:
     if assigned is None:
         raise UserError(f"{outcome.planned.point.name}: cannot be timed: {outcome.error}")
     images = prepare_trial(config, assigned.universe, session).images
-    fitted, tested = fit(config.detector, images, session, config.seed), images.test.slice(0, _IMAGES)
+    fitted = method_of(config.detector).fit(config.detector, images, session, config.seed)
+    tested = images.test.slice(0, _IMAGES)
     seconds, threads = [], torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         for _ in range(_REPEATS):
             started = time.perf_counter()
-            fitted.afresh(tested)
+            fitted.predict_from_files(tested)
             seconds.append(time.perf_counter() - started)
     finally:
         torch.set_num_threads(threads)

@@ -12,37 +12,39 @@ from exdd_ray import __version__
 from exdd_ray.config.base import identity
 from exdd_ray.data.catalog import select_rows
 from exdd_ray.device import CPU, compute_device
-from exdd_ray.experiment import pixels
 from exdd_ray.experiment.compare import contents_of, scored
-from exdd_ray.experiment.config import DetectorConfig, ExperimentConfig
-from exdd_ray.experiment.fit import wants
+from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.result import Evaluation, TrialResult, result_record
 from exdd_ray.experiment.session import Session
-from exdd_ray.experiment.trial import assign, mask_donors, run_trial
-from exdd_ray.features import slices
-from exdd_ray.features.backbone import normalisation, weights_digest
-from exdd_ray.methods.classifier import classifier
-from exdd_ray.methods.diffusionad import detector as diffusionad
-from exdd_ray.methods.diffusionad.config import DiffusionADConfig
-from exdd_ray.methods.patch_bank import memory_bank as bank
-from exdd_ray.methods.patch_bank import nearest
-from exdd_ray.methods.patch_bank.config import PatchBankConfig
+from exdd_ray.experiment.trial import assign, learns_from, mask_donors, run_trial
+from exdd_ray.methods.config import DetectorConfig
 from exdd_ray.methods.predictions import Predictions
+from exdd_ray.methods.table import method_of
 from exdd_ray.metrics.curves import Curve
 from exdd_ray.store.arrays import write_arrays
 from exdd_ray.store.artifact import Artifact, Recipe
+from exdd_ray.store.code import code_digest
 from exdd_ray.synthesizers import synthesize
 
-VERSION = 6
+VERSION = 7
 CONFIG, CURVES, MAPS, PREDICTIONS = "config.json", "curves.arrow", "maps.arrow", "predictions.parquet"
 _CURVE_POINTS = 200
 _MAPS_EACH = 8
 _MAP_SIDE = 64
-# What decides a trial's numbers beside its own code: a stage whose results change makes every trial new.
-_STAGES = {
-    stage.__name__: stage.VERSION for stage in (bank, classifier, diffusionad, nearest, pixels, slices, synthesize)
-} | {"neighbours": nearest.NEIGHBOURS_VERSION}
+# What makes a trial's numbers of images, beside the method's own code; stages that take long have versions instead.
+_CODE = (
+    "exdd_ray.banks",
+    "exdd_ray.data",
+    "exdd_ray.experiment.dataset",
+    "exdd_ray.experiment.pixels",
+    "exdd_ray.experiment.stored",
+    "exdd_ray.experiment.trial",
+    "exdd_ray.features",
+    "exdd_ray.metrics",
+    "exdd_ray.synthesizers",
+    "exdd_ray.training",
+)
 
 
 def trial_recipe(config: ExperimentConfig, universe: pa.Table, train: pa.Table, session: Session) -> Recipe:
@@ -51,19 +53,20 @@ def trial_recipe(config: ExperimentConfig, universe: pa.Table, train: pa.Table, 
     Args:
         train: those of the universe that are trained on.
     """
+    method = method_of(config.detector)
     made_by = {
         "experiment": identity(config),
         "category": universe["category"][0].as_py(),
-        "stages": _STAGES,
+        "code": code_digest(*_CODE, *method.sources),
         "version": __version__,
     }
     if (device := _device(config.detector, session)) != CPU:
         made_by["device"] = device
-    if _is_random(config.detector):
+    if not method.repeats(config.detector):
         made_by["run"] = session.token
     inputs = (
         session.contents(universe),
-        *_learned(config.detector),
+        *method.inputs(config.detector),
         *synthesis_keys(config, universe, train, session),
     )
     return Recipe("trial", VERSION, made_by, inputs)
@@ -71,21 +74,9 @@ def trial_recipe(config: ExperimentConfig, universe: pa.Table, train: pa.Table, 
 
 def _device(detector: DetectorConfig, session: Session) -> str:
     """Where a detector's stages compute what has other bits elsewhere."""
-    asked = "auto" if isinstance(detector, PatchBankConfig) else detector.training.device
+    training = method_of(detector).training(detector)
+    asked = "auto" if training is None else training.device
     return (session.device or compute_device()) if asked == "auto" else asked
-
-
-def _is_random(detector: DetectorConfig) -> bool:
-    """Whether the same trial gives other numbers each time: another run is not to read them."""
-    return isinstance(detector, DiffusionADConfig) and detector.inference.noise == "random"
-
-
-def _learned(detector: DetectorConfig) -> tuple[str, ...]:
-    """Names what a detector brings along beside its config: pretrained weights, or textures."""
-    if isinstance(detector, DiffusionADConfig):
-        return diffusionad.textures_digests(detector)
-    features = detector.features
-    return weights_digest(features), f"{normalisation(features.backbone)}"
 
 
 def stored_trial(trial: Trial, universe: pa.Table, session: Session) -> Artifact:
@@ -105,7 +96,7 @@ def stored_trial(trial: Trial, universe: pa.Table, session: Session) -> Artifact
 
 def synthesis_keys(config: ExperimentConfig, universe: pa.Table, train: pa.Table, session: Session) -> list[str]:
     """Keys of the chunks of synthetic samples that an experiment trains on; none is made."""
-    if config.synthesizer is None or not wants(config.detector).defects:
+    if config.synthesizer is None or not learns_from(config.detector).defects:
         return []
     normal, givers = select_rows(train, label=0), mask_donors(config, universe, train)
     synthesizer = synthesize.on_device(config.synthesizer, session.paints_on)

@@ -15,13 +15,15 @@ from exdd_ray.data.split import positives_from_test
 from exdd_ray.errors import ConfigError, DataError
 from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.dataset import copies, copy_remarks, split_universe
-from exdd_ray.experiment.fit import Fitted, TrialImages, Wants, faults, fit, wants
 from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.pixels import stored_pixel_metrics
-from exdd_ray.experiment.remarks import detector_remarks, synthesis_remarks
+from exdd_ray.experiment.remarks import synthesis_remarks
 from exdd_ray.experiment.result import Evaluation, TrialResult
 from exdd_ray.experiment.session import Session
+from exdd_ray.methods.config import DetectorConfig
+from exdd_ray.methods.method import Fitted, LearnsFrom, TrainingImages
 from exdd_ray.methods.predictions import Predictions
+from exdd_ray.methods.table import method_of, methods
 from exdd_ray.metrics.evaluate import PixelMetrics, image_metrics, pixel_metrics
 from exdd_ray.metrics.threshold import OperatingPoint, point_at
 from exdd_ray.synthesizers.inpaint.config import InpaintConfig
@@ -57,16 +59,23 @@ def assign(config: ExperimentConfig, universe: pa.Table) -> Assignment:
     if isinstance(config.synthesizer, InpaintConfig):
         model_digest(config.synthesizer)  # refuses a model that cannot be had, before anything is computed
     normal, defects = select_rows(train, label=0), select_rows(train, label=1)
-    usable, left_out = _usable(defects, wants(config.detector))
+    learns, method = learns_from(config.detector), method_of(config.detector)
+    usable, left_out = _usable(defects, learns)
     synthetic = config.synthesizer is not None and config.synthesizer.count > 0
-    if wants(config.detector).defects and usable.num_rows == 0 and not synthetic:
-        raise DataError(_no_defects(wants(config.detector), defects.num_rows))
+    if learns.defects and usable.num_rows == 0 and not synthetic:
+        raise DataError(_no_defects(learns, defects.num_rows))
     trained = pa.concat_tables([normal, usable])
     unmeasured = tuple(f"scores without metrics: the test images {lacking}" for lacking in [_lacking(test)] if lacking)
-    painted = synthesis_remarks(config) if synthetic and wants(config.detector).defects else ()
+    painted = synthesis_remarks(config) if synthetic and learns.defects else ()
     copied = copy_remarks(config, universe, pa.concat_tables([trained, validation]), test)
     of_images = _leakage(config, universe, catalog) + copied + left_out
-    return Assignment(trained, validation, test, unmeasured + unused + painted + detector_remarks(config) + of_images)
+    of_config = painted + method.remarks(config.detector)
+    return Assignment(trained, validation, test, unmeasured + unused + of_config + of_images)
+
+
+def learns_from(detector: DetectorConfig) -> LearnsFrom:
+    """What a detector learns from beside normal images."""
+    return method_of(detector).learns_from(detector)
 
 
 def require_both_labels(images: pa.Table) -> None:
@@ -100,24 +109,29 @@ def _lacking(images: pa.Table) -> str:
     return {0: "are all defective", images.num_rows: "are all normal"}.get(normal, "")
 
 
-def _usable(defects: pa.Table, wanted: Wants) -> tuple[pa.Table, tuple[str, ...]]:
+def _usable(defects: pa.Table, learns: LearnsFrom) -> tuple[pa.Table, tuple[str, ...]]:
     """The training defects that a detector learns from, and the remark on those that it cannot."""
-    if not wanted.defects:
+    if not learns.defects:
         return defects.slice(0, 0), ()
-    if not wanted.masks:
+    if not learns.masks:
         return defects, ()
     masked = defects.filter(pc.is_valid(defects["mask"]))
     without = defects.num_rows - masked.num_rows
     return masked, (f"{without} training defects have no mask and are left out",) * (without > 0)
 
 
-def _no_defects(wanted: Wants, defects: int) -> str:
-    if wanted.masks and defects:
+def _no_defects(learns: LearnsFrom, defects: int) -> str:
+    if learns.masks and defects:
+        others = " or ".join(kind for kind, one in methods().items() if _without_masks(one.learns_from(one.config())))
         return (
-            f"{wanted.name} needs defects with masks to train on, and none of the {defects} training defects has one: "
-            "add masks, set a synthesizer, or take a detector that needs none (detector.kind=classifier)"
+            f"{learns.name} needs defects with masks to train on, and none of the {defects} training defects has one: "
+            f"add masks, set a synthesizer, or take a detector that needs none (detector.kind={others})"
         )
-    return f"{wanted.name} needs defects to train on, and there is none: set dataset.split.defects or a synthesizer"
+    return f"{learns.name} needs defects to train on, and there is none: set dataset.split.defects or a synthesizer"
+
+
+def _without_masks(learns: LearnsFrom) -> bool:
+    return learns.defects and not learns.masks
 
 
 def _leakage(config: ExperimentConfig, universe: pa.Table, catalog: pa.Table) -> tuple[str, ...]:
@@ -126,7 +140,7 @@ def _leakage(config: ExperimentConfig, universe: pa.Table, catalog: pa.Table) ->
     if spec is not None and spec.related and pc.any(pc.equal(universe["split"], UNSPLIT)).as_py():
         remarks += (f"leakage: {spec.related}, and the split is random",)
     moved = positives_from_test(universe, catalog)
-    if moved and wants(config.detector).defects:
+    if moved and learns_from(config.detector).defects:
         remarks += (
             f"training defects ({moved}) were taken from the dataset's test split and are not tested: figures of the "
             "whole test split are of other images",
@@ -165,7 +179,7 @@ def run_trial(trial: Trial, universe: pa.Table, session: Session) -> TrialResult
     started = time.perf_counter()
     config = trial.config
     prepared = prepare_trial(config, universe, session)
-    fitted = fit(config.detector, prepared.images, session, config.seed)
+    fitted = method_of(config.detector).fit(config.detector, prepared.images, session, config.seed)
     test = _evaluate(fitted, prepared.images.test, config, session, config.evaluation.bootstrap)
     validation = _evaluate(fitted, prepared.validation, config, session, 0) if prepared.validation.num_rows else None
     labels = np.array([row.label for row in test.predictions.rows])
@@ -200,7 +214,7 @@ def _evaluate(
 class Prepared:
     """What a trial's detector is fitted to, chosen by and tested on, and what a reader must know about it."""
 
-    images: TrialImages
+    images: TrainingImages
     validation: pa.Table
     synthesis: Synthesis
     remarks: tuple[str, ...]
@@ -212,14 +226,14 @@ def prepare_trial(config: ExperimentConfig, universe: pa.Table, session: Session
     Raises DataError as run_trial.
     """
     assignment = assign(config, universe)
-    found = faults(config.detector, universe, session)
+    found = method_of(config.detector).faults(config.detector, universe, session)
     readable, unreadable = readable_ids(universe, found, config.dataset.max_unreadable)
     whole, train, validation, test = (
         part.filter(pc.is_in(part["id"], readable))
         for part in (universe, assignment.train, assignment.validation, assignment.test)
     )
     synthesis = _synthetic(config, whole, train, session)
-    images = TrialImages(universe, pa.concat_tables([train, synthesis.catalog]), test, _sources(synthesis, train))
+    images = TrainingImages(universe, pa.concat_tables([train, synthesis.catalog]), test, _sources(synthesis, train))
     remarks = assignment.remarks + unreadable + session.notes(config.dataset, universe) + synthesis.remark
     return Prepared(images, validation, synthesis, remarks)
 
@@ -245,7 +259,7 @@ def readable_ids(universe: pa.Table, found: Mapping[str, str], tolerated: float)
 
 
 def _synthetic(config: ExperimentConfig, universe: pa.Table, train: pa.Table, session: Session) -> Synthesis:
-    if config.synthesizer is None or not wants(config.detector).defects:
+    if config.synthesizer is None or not learns_from(config.detector).defects:
         return Synthesis((), {})
     return run_synthesis(config, universe, train, session)
 

@@ -13,7 +13,6 @@ from exdd_ray.data.images import read_pair
 from exdd_ray.errors import ArtifactError, DataError, UserError
 from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.result import TrialResult
-from exdd_ray.methods.classifier.config import ClassifierConfig
 from exdd_ray.metrics.threshold import f1_max_point
 from exdd_ray.report.gallery import Picture, Tile, data_uri, make_gallery, outline
 from exdd_ray.report.sweep_data import Point, Row, SweepFolder
@@ -177,9 +176,7 @@ def _without_maps(trials: Sequence[ShownTrial], notes: tuple[str, ...]) -> Mista
 
 def _plain_panel(one: ShownTrial, count: int, pictures: dict[CatalogRow, Picture]) -> Panel:
     labels = np.array([row.label for row in one.rows])
-    detector = one.config.detector
-    rule = detector.threshold if isinstance(detector, ClassifierConfig) else "score"
-    threshold = f1_max_point(labels, one.scores, rule).threshold
+    threshold = f1_max_point(labels, one.scores, one.config.detector.threshold_rule).threshold
     ascending = np.argsort(one.scores, kind="stable")
     weakest, alarms = ascending[labels[ascending] == 1][:count], ascending[labels[ascending] == 0][::-1][:count]
     shown = [tuple(_plain_tile(one, int(i), threshold, pictures) for i in at) for at in (weakest, alarms)]

@@ -11,7 +11,7 @@ from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.result import TrialResult
 from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.trial import run_trial
-from exdd_ray.methods.patch_bank.config import PatchBankConfig
+from exdd_ray.methods.table import method_of
 from exdd_ray.progress import silent
 from exdd_ray.store.artifact import Artifact, Recipe, Store
 
@@ -35,7 +35,7 @@ def stored_result(name: str, config: ExperimentConfig, category: str, store: Sto
         ArtifactError: something of it is not in the store.
         UserError: the dataset is not there any more.
     """
-    if not isinstance(config.detector, PatchBankConfig):
+    if not method_of(config.detector).reads_maps:
         raise DataError(f"the maps of a {config.detector.kind} are not kept in the store")
     readable = ReadOnlyStore(store.root, store.mirror)
     universes = by_category(load_catalog(config.dataset, readable, silent))

@@ -36,7 +36,7 @@ def trained(
     keep_latest: bool = False,
     describe: Callable[[], Mapping[str, Any]] | None = None,
     progress: Progress = silent,
-    elsewhere: Callable[[], None] | None = None,
+    remote: Callable[[], None] | None = None,
 ) -> Artifact:
     """The trained modules of a recipe: found in the store, or trained; they hold the chosen weights on return.
 
@@ -48,10 +48,10 @@ def trained(
         validate, keep_latest: as in `train`.
         recipe: must name all that the result depends on, the steps too: `training_recipe` has the loop's part.
         describe: what else the artifact's metadata shall hold, found with the chosen weights.
-        elsewhere: makes what the store lacks, in other processes; None is this one, or those that call this together.
+        remote: makes what the store lacks, in other processes; None is this one, or those that call this together.
     """
-    if elsewhere is not None and store.find(recipe.key) is None:
-        elsewhere()
+    if remote is not None and store.find(recipe.key) is None:
+        remote()
     checkpoints = store.root / "unfinished" / recipe.key
 
     def run() -> TrainResult:

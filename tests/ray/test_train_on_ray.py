@@ -5,11 +5,11 @@ from functools import partial
 
 import pytest
 import torch
+from exdd_ray.experiment.fit import TrialImages, fit
 from safetensors.torch import load_file
 
 from exdd_ray.data.catalog import build_catalog, catalog_rows
 from exdd_ray.errors import ConfigError, UserError
-from exdd_ray.experiment.fit import TrialImages, fit
 from exdd_ray.experiment.session import Session
 from exdd_ray.methods.classifier.classifier import fit_classifier
 from exdd_ray.methods.classifier.config import ClassifierConfig

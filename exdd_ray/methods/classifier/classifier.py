@@ -85,7 +85,7 @@ def fit_classifier(
     *,
     sources: Sources | None = None,
     progress: Progress = silent,
-    elsewhere: Callable[[], None] | None = None,
+    remote: Callable[[], None] | None = None,
 ) -> FittedClassifier:
     """Train on the image labels of a catalog; the trained network is an artifact of the store.
 
@@ -93,7 +93,7 @@ def fit_classifier(
         train: normal and defective images, real or synthetic.
         seed: of the head's first weights, of the order of the images and of what is held out.
         sources: of the synthetic images: what they were made from is not held out while they are trained on.
-        elsewhere: trains what the store lacks, in other processes; None is this process.
+        remote: trains what the store lacks, in other processes; None is this process.
 
     Raises:
         DataError: one class only, fewer images than a batch, too few to hold any out.
@@ -105,8 +105,8 @@ def fit_classifier(
     _require_both(rows)
     recipe = _recipe(config, rows, seed, sources)
     network, grid = build_network(config, seed)
-    if elsewhere is not None and store.find(recipe.key) is None:
-        elsewhere()
+    if remote is not None and store.find(recipe.key) is None:
+        remote()
     made = store.find(recipe.key)
     if made is None:
         made = _trained(config, network, rows, seed, sources, recipe, store, progress)

@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 
 from exdd_ray.config.base import Frozen, merge
 from exdd_ray.features.config import FeaturesConfig
+from exdd_ray.methods.config import DetectorConfig
+from exdd_ray.metrics.threshold import ThresholdRule
 from exdd_ray.training.config import TrainConfig
 
 ClassifierPreset = Literal["diag", "in_and_out", "released", "best"]
@@ -46,7 +48,7 @@ _WHERE = {
 }
 
 
-class ClassifierConfig(Frozen):
+class ClassifierConfig(DetectorConfig):
     """A network with one logit, trained on image labels. The preset fills what is not given.
 
     Attributes:
@@ -114,6 +116,11 @@ class ClassifierConfig(Frozen):
         for prefix, model, names in models:
             for name in names:
                 yield f"{prefix}{name}", getattr(model, name), type(model).model_fields[name].default
+
+    @property
+    def threshold_rule(self) -> ThresholdRule:
+        """Where between two scores F1-max puts the threshold."""
+        return self.threshold
 
     @property
     def geometry(self) -> FeaturesConfig:

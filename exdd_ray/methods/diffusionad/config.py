@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from exdd_ray.config.base import Frozen, merge
 from exdd_ray.features.config import FeaturesConfig
-from exdd_ray.methods.patch_bank.config import Preset
+from exdd_ray.methods.config import DetectorConfig, Preset
 from exdd_ray.synthesizers.config import ForegroundConfig
 from exdd_ray.training.config import TrainConfig
 
@@ -181,7 +181,7 @@ def _fitted(scale: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, An
     return {**scale, "training": kept}
 
 
-class DiffusionADConfig(Frozen):
+class DiffusionADConfig(DetectorConfig):
     """DiffusionAD: an image is reconstructed without its defects in one denoising step, and compared by a network.
 
     Attributes:
@@ -205,6 +205,7 @@ class DiffusionADConfig(Frozen):
         held_out: share of the training images that are kept for validation.
     """
 
+    makes_anomalies = "detector.anomalies"
     kind: Literal["diffusionad"] = "diffusionad"
     preset: Preset = "best"
     scale: Scale = "full"

@@ -92,7 +92,7 @@ def fit_diffusionad(
     *,
     test: pa.Table | None = None,
     progress: Progress = silent,
-    elsewhere: Callable[[], None] | None = None,
+    remote: Callable[[], None] | None = None,
 ) -> FittedDiffusionAD:
     """Train on the normal images of a catalog, or take the trained networks from the store.
 
@@ -100,7 +100,7 @@ def fit_diffusionad(
         train: its defective images are not used.
         seed: of the networks' weights and of all that is drawn.
         test: the test images; for `checkpoint: test` only.
-        elsewhere: trains what the store lacks, in other processes; None is this process.
+        remote: trains what the store lacks, in other processes; None is this process.
 
     Raises:
         DataError: fewer readable normal images than a batch, or too few to hold some out of.
@@ -127,7 +127,7 @@ def fit_diffusionad(
         keep_latest=config.checkpoint == "test",
         describe=lambda: {"threshold": None if judge is None else judge().threshold},
         progress=progress,
-        elsewhere=elsewhere,
+        remote=remote,
     )
     for module in networks.modules.values():
         module.to(training_device(training))

@@ -9,11 +9,9 @@ from exdd_ray.banks.config import CoresetConfig, SearchConfig
 from exdd_ray.banks.scoring.config import ScoringConfig
 from exdd_ray.config.base import Frozen, Size, merge
 from exdd_ray.features.config import FeaturesConfig
+from exdd_ray.methods.config import DetectorConfig, Preset
 
 System = Literal["patchcore", "exdd"]
-
-
-Preset = Literal["paper", "released", "best"]
 
 
 class BankConfig(Frozen):
@@ -97,7 +95,7 @@ PRESETS: Mapping[tuple[System, Preset], Mapping[str, Any]] = {
 }
 
 
-class PatchBankConfig(Frozen):
+class PatchBankConfig(DetectorConfig):
     """A memory-bank detector. The preset fills what is not given.
 
     Attributes:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +19,7 @@ from exdd_ray.methods.patch_bank.memory_bank import MemoryBank, Points, make_ban
 from exdd_ray.methods.patch_bank.nearest import nearest, neighbour_distances
 from exdd_ray.methods.patch_bank.positives import crop_points, masked_patches, masked_points, purified
 from exdd_ray.methods.predictions import Predictions
+from exdd_ray.store.artifact import Store
 
 
 @dataclass(frozen=True)
@@ -78,9 +81,7 @@ class FittedPatchBank:
         if not np.isin(samples.at, pool).all():
             pool = np.unique(samples.at)
         embedder, search = self.embedder, self.config.search
-        found = nearest(
-            embedding, pool, bank, search, embedder.store, embedder.progress, label, elsewhere=embedder.search
-        )
+        found = nearest(embedding, pool, bank, search, embedder.store, embedder.progress, label, remote=embedder.search)
         keep = np.searchsorted(pool, samples.at)
         return BankDistances(found.nearest[keep], found.indices[keep])
 
@@ -116,12 +117,19 @@ def fit_patch_bank(config: PatchBankConfig, train: pa.Table, embedder: Embedder,
     if away is None or not bonus:
         return replace(single, positive=positive)
     rows, label = calibration_rows(config, samples), "held-out normal images"
-    near = nearest(samples.embedding, rows, positive, config.search, store, progress, label, elsewhere=embedder.search)
+    near = nearest(samples.embedding, rows, positive, config.search, store, progress, label, remote=embedder.search)
     return replace(
         single,
         positive=positive,
         calibration=calibrate(config.scoring, away, near.nearest, samples.embedding.grid),
     )
+
+
+def predict_from_files(fitted: FittedPatchBank, images: pa.Table) -> Predictions:
+    """A catalog's scores and patch maps with nothing read from the store: every image is embedded anew."""
+    with TemporaryDirectory() as folder:
+        embedder = Embedder(Store(Path(folder)), fitted.config.features)
+        return replace(fitted, embedder=embedder).predict(images)
 
 
 def normal_samples(train: pa.Table, embedder: Embedder) -> Samples:
@@ -176,7 +184,7 @@ def _held_out(fitted: FittedPatchBank) -> np.ndarray:
         embedder.progress,
         label,
         own_images=own,
-        elsewhere=embedder.search,
+        remote=embedder.search,
     )
     return found.nearest
 

@@ -40,7 +40,7 @@ class Points:
         inputs: keys that name them.
         space: names the features (backbone, weights, layers, aggregator): distances exist within one space only.
         batch: the name under which they can be removed from the bank again.
-        order: makes their greedy order elsewhere; None is in this process.
+        order: makes their greedy order remote; None is in this process.
     """
 
     read: Callable[[], VectorBlocks]
@@ -169,7 +169,7 @@ def _opened(artifact: Artifact) -> MemoryBank:
 
 
 def _order(
-    points: VectorBlocks, config: CoresetConfig, picks: int, seed: int, advance: Advance, elsewhere: Orderer | None
+    points: VectorBlocks, config: CoresetConfig, picks: int, seed: int, advance: Advance, remote: Orderer | None
 ) -> CoresetOrder:
     if config.method == "random":
         return random_order(len(points), picks, seed=seed)
@@ -181,8 +181,8 @@ def _order(
         advance(min(made, wanted) - done)
         done = made
 
-    if config.method == "greedy" and elsewhere is not None:
-        return elsewhere(picks, first, report, matrix)
+    if config.method == "greedy" and remote is not None:
+        return remote(picks, first, report, matrix)
     compared = points if matrix is None else project(points, matrix)
     if config.method == "approximate":
         return patchcore_released_order(compared, picks, seed=seed, progress=report)

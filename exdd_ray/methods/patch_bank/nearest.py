@@ -37,7 +37,7 @@ def nearest(
     label: str,
     *,
     own_images: np.ndarray | None = None,
-    elsewhere: Searcher | None = None,
+    remote: Searcher | None = None,
 ) -> BankDistances:
     """Nearest bank vector of every patch of n images.
 
@@ -45,17 +45,17 @@ def nearest(
         at: [n] the images' positions in the embedding.
         own_images: [M] for each bank vector the position of the image that it came from; given, an image ignores its
             own vectors, as if it had been held out of the bank.
-        elsewhere: searches exactly; None is in this process.
+        remote: searches exactly; None is in this process.
 
     Raises DataError for a bank of other features.
     """
 
     def build(folder: Path) -> None:
         title = f"{label}: nearest of {len(bank.vectors)} vectors"
-        if elsewhere is not None and (config.index == "exact" or own_images is not None):
+        if remote is not None and (config.index == "exact" or own_images is not None):
             patches, exclude = embedding.vectors(at), _exclude(embedding, at, own_images)
             with progress(title, len(patches)) as advance:
-                whole = elsewhere(store, bank.key, embedding.space, patches, advance, None, exclude)
+                whole = remote(store, bank.key, embedding.space, patches, advance, None, exclude)
             distances, indices = whole.distances, whole.indices
         else:
             with progress(title, len(at)) as advance:
@@ -75,14 +75,14 @@ def search_nested(
     label: str,
     *,
     own_images: np.ndarray | None = None,
-    elsewhere: Searcher | None = None,
+    remote: Searcher | None = None,
 ) -> None:
     """Puts what `nearest` gives for each of several banks into the store, by one exact search of the largest.
 
     Args:
         banks: each the beginning of the next larger one.
         own_images: of the largest.
-        elsewhere: as in `nearest`.
+        remote: as in `nearest`.
 
     Raises DataError for banks of other features, or that are not each other's beginnings.
     """
@@ -95,10 +95,10 @@ def search_nested(
     if len(sizes) < 2 or config.index != "exact":
         return
     title = f"{label}: nearest of {', '.join(map(str, sizes))} vectors"
-    if elsewhere is not None:
+    if remote is not None:
         patches, exclude = embedding.vectors(at), _exclude(embedding, at, own_images)
         with progress(title, len(patches)) as advance:
-            whole = elsewhere(store, largest.key, embedding.space, patches, advance, sizes, exclude)
+            whole = remote(store, largest.key, embedding.space, patches, advance, sizes, exclude)
         distances, indices = whole.distances[..., 0], whole.indices[..., 0]
     else:
         find = _finder(largest, config, own_images, sizes)

@@ -47,7 +47,7 @@ def _search(group: Sequence[tuple[PatchBankConfig, MemoryBank]], samples: Sample
         store,
         progress,
         "test images, normal banks",
-        elsewhere=embedder.search,
+        remote=embedder.search,
     )
     rows: dict[bytes, dict[str, MemoryBank]] = {}
     for config, bank in group:
@@ -64,5 +64,5 @@ def _search(group: Sequence[tuple[PatchBankConfig, MemoryBank]], samples: Sample
             progress,
             "held-out normal images",
             own_images=own_images(largest, samples),
-            elsewhere=embedder.search,
+            remote=embedder.search,
         )

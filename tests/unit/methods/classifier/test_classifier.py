@@ -175,7 +175,7 @@ def test_what_the_store_has_is_not_trained_elsewhere(surfaces, tmp_path):
         fit_classifier(config(epochs=1), train, Store(tmp_path), 0)
 
     for _ in range(2):
-        fit_classifier(config(epochs=1), train, store, 0, elsewhere=elsewhere)
+        fit_classifier(config(epochs=1), train, store, 0, remote=elsewhere)
     assert asked == [1]
     assert store.made == []
 

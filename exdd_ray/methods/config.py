@@ -1,0 +1,32 @@
+"""What every detector's config has."""
+
+from typing import ClassVar, Literal
+
+from exdd_ray.config.base import Frozen
+from exdd_ray.features.config import FeaturesConfig
+from exdd_ray.metrics.threshold import ThresholdRule
+
+Preset = Literal["paper", "released", "best"]  # as most methods have them
+
+
+class DetectorConfig(Frozen):
+    """A detector's config; a method's own class names its `kind` and the presets that it has.
+
+    Attributes:
+        kind: of the method, as its folder is named.
+        preset: `paper` as published, `released` as the authors' code computes it, `best` what measurements support.
+    """
+
+    makes_anomalies: ClassVar[str] = ""  # key of the anomalies that it makes itself, where a synthesizer has no use
+    kind: str
+    preset: str
+
+    @property
+    def geometry(self) -> FeaturesConfig:
+        """How images and masks are laid over the anomaly maps."""
+        raise NotImplementedError
+
+    @property
+    def threshold_rule(self) -> ThresholdRule:
+        """Where between two scores F1-max puts the threshold."""
+        return "score"

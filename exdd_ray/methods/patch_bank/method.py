@@ -1,0 +1,100 @@
+"""PatchCore and ExDD as a method."""
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+
+from exdd_ray.data.catalog import select_rows
+from exdd_ray.methods.embedding import backbone_inputs, embed_universe, embedding_need, unembedded
+from exdd_ray.methods.method import (
+    BANKS,
+    ORDERS,
+    SEARCHES,
+    Fitted,
+    LearnsFrom,
+    Method,
+    Need,
+    PlannedFit,
+    Resources,
+    TrainingImages,
+    counts,
+)
+from exdd_ray.methods.patch_bank.config import PatchBankConfig
+from exdd_ray.store.hashes import digest
+
+
+def _learns_from(config: PatchBankConfig) -> LearnsFrom:
+    return LearnsFrom(defects=config.bank.positive is not None, masks=True, name="a dual bank")
+
+
+def _fit(config: PatchBankConfig, images: TrainingImages, resources: Resources, seed: int) -> Fitted:
+    from exdd_ray.methods.patch_bank.detector import fit_patch_bank, predict_from_files
+
+    fitted = fit_patch_bank(config, images.train, resources.embedder(config.features, images.universe), seed)
+    positive = 0 if fitted.positive is None else len(fitted.positive.vectors)
+    return Fitted(
+        predict=fitted.predict,
+        predict_from_files=lambda catalog: predict_from_files(fitted, catalog),
+        train=counts(images.train),
+        bank_sizes=(len(fitted.negative.vectors), positive),
+    )
+
+
+def _needs(config: PatchBankConfig, fit: PlannedFit, resources: Resources) -> Iterator[Need]:
+    from exdd_ray.methods.patch_bank.memory_bank import order_family
+
+    embedding = embedding_need(config, fit, resources)
+    yield embedding
+    normal = select_rows(fit.train, label=0)["id"].to_pylist()
+    order = digest([embedding.keys, normal, order_family(config.bank.negative), fit.seed])
+    yield Need(ORDERS, "artifacts", (order,))
+    if config.bank.positive is None:
+        yield Need(SEARCHES, "passes", (order,))
+        return
+    purified = config.bank.negative.model_dump_json() if config.positives.purify else None
+    defects = select_rows(fit.train, label=1)["id"].to_pylist()
+    made_from = [defects, fit.synthetic, config.positives.model_dump(mode="json")]
+    bank = digest([embedding.keys, made_from, purified, config.bank.positive.model_dump_json(), fit.seed])
+    yield Need(BANKS, "artifacts", (bank,))
+    yield Need(SEARCHES, "passes", (order, bank))
+
+
+def _prepare_synthetic(config: PatchBankConfig, universe: pa.Table, resources: Resources, made: pa.Table) -> None:
+    """Patch vectors of synthetic images, where the positive bank takes them from whole images."""
+    if config.positives.source == "mask":
+        resources.embedder(config.features, universe).samples(made)
+
+
+def _share(fits: Sequence[tuple[PatchBankConfig, PlannedFit]], resources: Resources) -> None:
+    """One order and one search for all bank sizes of detectors with the same features and the same normal images.
+
+    Args:
+        fits: on one category.
+    """
+    from exdd_ray.methods.patch_bank.nested import prepare_patch_banks
+
+    groups: dict[str, list[tuple[PatchBankConfig, PlannedFit]]] = {}
+    for config, fit in fits:
+        normal = select_rows(fit.train, label=0)["image"].to_pylist()
+        key = digest([config.features.model_dump_json(), fit.seed, normal])
+        groups.setdefault(key, []).append((config, fit))
+    for group in groups.values():
+        first, fit = group[0]
+        if len({config.bank.negative for config, _ in group}) > 1:
+            embedder = resources.embedder(first.features, fit.universe)
+            prepare_patch_banks([config for config, _ in group], fit.train, embedder, fit.seed)
+
+
+METHOD = Method(
+    config=PatchBankConfig,
+    learns_from=_learns_from,
+    fit=_fit,
+    needs=_needs,
+    inputs=backbone_inputs,
+    unfitted=("scoring",),
+    faults=unembedded,
+    prepare=embed_universe,
+    prepare_synthetic=_prepare_synthetic,
+    share=_share,
+    reads_maps=True,
+)
