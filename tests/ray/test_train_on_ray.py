@@ -5,7 +5,6 @@ from functools import partial
 
 import pytest
 import torch
-from exdd_ray.experiment.fit import TrialImages, fit
 from safetensors.torch import load_file
 
 from exdd_ray.data.catalog import build_catalog, catalog_rows
@@ -15,6 +14,8 @@ from exdd_ray.methods.classifier.classifier import fit_classifier
 from exdd_ray.methods.classifier.config import ClassifierConfig
 from exdd_ray.methods.diffusionad.config import DiffusionADConfig
 from exdd_ray.methods.diffusionad.detector import fit_diffusionad
+from exdd_ray.methods.method import TrainingImages
+from exdd_ray.methods.table import method_of
 from exdd_ray.on_ray.train import train_on_ray
 from exdd_ray.store.artifact import Store
 from exdd_ray.training.checkpoint import WEIGHTS
@@ -85,9 +86,9 @@ def test_what_a_worker_logs_is_heard_here(catalog, tmp_path, caplog):
 def test_no_worker_starts_for_what_the_store_has(catalog, tmp_path):
     asked = []
     session = Session(Store(tmp_path), train=lambda *given: asked.append(1) or train_on_ray(*given))
-    images = TrialImages(catalog, catalog.slice(0, 16), catalog.slice(16, 4))
+    images = TrainingImages(catalog, catalog.slice(0, 16), catalog.slice(16, 4))
     for _ in range(2):
-        fitted = fit(diffusionad(), images, session, 6)
+        fitted = method_of(diffusionad()).fit(diffusionad(), images, session, 6)
     assert asked == [1]
     assert session.store.made == []
     assert fitted.threshold is not None

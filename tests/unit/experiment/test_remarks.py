@@ -6,9 +6,14 @@ import pytest
 
 from exdd_ray.cli.main import main
 from exdd_ray.experiment.config import ExperimentConfig
-from exdd_ray.experiment.remarks import detector_remarks, synthesis_remarks
+from exdd_ray.experiment.remarks import synthesis_remarks
+from exdd_ray.methods.table import method_of
 
 SMALL = ("procedural.normal_train=4", "procedural.normal_test=2", "procedural.defects_per_kind=2", "category=wood")
+
+
+def detector_remarks(config):
+    return method_of(config.detector).remarks(config.detector)
 
 
 def experiment(**given: object) -> ExperimentConfig:
