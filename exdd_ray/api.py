@@ -13,9 +13,7 @@ from typing import Any
 from exdd_ray.cli.progress import terminal_progress
 from exdd_ray.config.bundled import EXPERIMENTS, SWEEPS, SYNTHESIZERS, find_config
 from exdd_ray.errors import ConfigError
-from exdd_ray.experiment.config import DetectorConfig, ExperimentConfig
-from exdd_ray.experiment.fit import Fitted
-from exdd_ray.experiment.fit import fit as fit_detector
+from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.load import LoadedRun, Raw, load_raw, load_run, validate
 from exdd_ray.experiment.run import run_trials, write_results
 from exdd_ray.experiment.session import Session
@@ -24,6 +22,9 @@ from exdd_ray.experiment.space import load_sweep as load_sweep_file
 from exdd_ray.experiment.sweep import plan_sweep, run_sweep
 from exdd_ray.experiment.sweep_results import results_folder, write_sweep
 from exdd_ray.experiment.trial import prepare_trial
+from exdd_ray.methods.config import DetectorConfig
+from exdd_ray.methods.method import Fitted
+from exdd_ray.methods.table import method_of
 from exdd_ray.report.results import Results, read_results
 from exdd_ray.report.sweep_page import write_sweep_report
 from exdd_ray.runs import mark_latest, new_folder, require_free
@@ -170,7 +171,7 @@ def fit(experiment: ExperimentConfig, *, category: str | None = None, store: str
         raise ConfigError(f"{experiment.dataset.name}: say which category: {', '.join(categories)}")
     universe = categories[category or next(iter(categories))]
     images = prepare_trial(experiment, universe, session).images
-    return fit_detector(experiment.detector, images, session, experiment.seed)
+    return method_of(experiment.detector).fit(experiment.detector, images, session, experiment.seed)
 
 
 def _raw(experiments: Experiments, seeds: Sequence[int] | None) -> Raw:
