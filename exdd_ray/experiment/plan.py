@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from exdd_ray.errors import UserError
+from exdd_ray.experiment.assign import assign, require_both_labels
 from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.rates import Rates
 from exdd_ray.experiment.session import Session
@@ -13,7 +14,6 @@ from exdd_ray.experiment.share import AssignedTrial
 from exdd_ray.experiment.space import Point
 from exdd_ray.experiment.stored import synthesis_keys, trial_recipe
 from exdd_ray.experiment.synth import pinned_trial
-from exdd_ray.experiment.trial import assign, require_both_labels
 from exdd_ray.methods.method import BANKS, EMBEDDING, GAUSSIANS, NETWORKS, ORDERS, SEARCHES, Need
 from exdd_ray.methods.table import method_of
 from exdd_ray.synthesizers.chunk import CHUNK

@@ -9,13 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from exdd_ray.experiment.assign import assign
 from exdd_ray.experiment.compare import contents_of
 from exdd_ray.experiment.load import LoadedRun, Trial, resolved_yaml
 from exdd_ray.experiment.result import TrialResult, results_table
 from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.share import AssignedTrial, share
 from exdd_ray.experiment.synth import pinned_trial
-from exdd_ray.experiment.trial import assign, prepare_trial, run_trial
+from exdd_ray.experiment.trial import prepare_trial, run_trial
 from exdd_ray.methods.table import method_of
 from exdd_ray.report.page import write_report
 from exdd_ray.runs import write_whole

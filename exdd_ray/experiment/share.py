@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from exdd_ray.data.catalog import catalog_digest
+from exdd_ray.experiment.assign import Assignment
 from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.session import Session
-from exdd_ray.experiment.trial import Assignment
 from exdd_ray.methods.config import DetectorConfig
 from exdd_ray.methods.method import PlannedFit
 from exdd_ray.methods.table import methods

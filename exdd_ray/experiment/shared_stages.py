@@ -6,10 +6,11 @@ from contextlib import suppress
 
 from exdd_ray.data.catalog import catalog_digest
 from exdd_ray.errors import UserError
+from exdd_ray.experiment.assign import learns_from
 from exdd_ray.experiment.plan import SYNTHESIS, Plan
 from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.share import AssignedTrial, share
-from exdd_ray.experiment.trial import learns_from, prepare_trial
+from exdd_ray.experiment.trial import prepare_trial
 from exdd_ray.methods.method import EMBEDDING, ORDERS
 from exdd_ray.methods.table import method_of
 from exdd_ray.store.hashes import digest

@@ -12,12 +12,13 @@ from exdd_ray import __version__
 from exdd_ray.config.base import identity
 from exdd_ray.data.catalog import select_rows
 from exdd_ray.device import CPU, compute_device
+from exdd_ray.experiment.assign import assign, learns_from, mask_donors
 from exdd_ray.experiment.compare import contents_of, scored
 from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.result import Evaluation, TrialResult, result_record
 from exdd_ray.experiment.session import Session
-from exdd_ray.experiment.trial import assign, learns_from, mask_donors, run_trial
+from exdd_ray.experiment.trial import run_trial
 from exdd_ray.methods.config import DetectorConfig
 from exdd_ray.methods.predictions import Predictions
 from exdd_ray.methods.table import method_of
@@ -36,6 +37,7 @@ _MAP_SIDE = 64
 _CODE = (
     "exdd_ray.banks",
     "exdd_ray.data",
+    "exdd_ray.experiment.assign",
     "exdd_ray.experiment.dataset",
     "exdd_ray.experiment.pixels",
     "exdd_ray.experiment.stored",

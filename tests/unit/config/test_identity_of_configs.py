@@ -16,11 +16,11 @@ from exdd_ray.banks.vectors import VectorBlocks
 from exdd_ray.config.base import identity
 from exdd_ray.config.keys import list_keys
 from exdd_ray.data.catalog import build_catalog, catalog_rows
+from exdd_ray.experiment.assign import assign
 from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.load import apply_changes
 from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.stored import trial_recipe
-from exdd_ray.experiment.trial import assign
 from exdd_ray.features.backbone import weights_file
 from exdd_ray.features.slices import plan_slices
 from exdd_ray.methods.patch_bank.memory_bank import Points, make_bank

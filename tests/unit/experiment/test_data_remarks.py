@@ -13,12 +13,12 @@ from exdd_ray.cli.main import main
 from exdd_ray.data.catalog import select_rows
 from exdd_ray.data.datasets import load_dataset
 from exdd_ray.errors import DataError
+from exdd_ray.experiment.assign import assign, mask_donors, require_both_labels
 from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.result import TrialResult
 from exdd_ray.experiment.run import run_trials
 from exdd_ray.experiment.session import Session
-from exdd_ray.experiment.trial import assign, mask_donors, require_both_labels
 from exdd_ray.store.artifact import Store
 
 

@@ -12,10 +12,10 @@ from exdd_ray.config.bundled import bundled_names, configs_folder
 from exdd_ray.data.catalog import select_rows
 from exdd_ray.data.datasets import load_dataset
 from exdd_ray.errors import DataError
+from exdd_ray.experiment.assign import Assignment, assign
 from exdd_ray.experiment.load import LoadedRun, load_run
 from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.stored import synthesis_keys
-from exdd_ray.experiment.trial import Assignment, assign
 from exdd_ray.methods.diffusionad.detector import fit_diffusionad
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesizers.inpaint.config import InpaintConfig

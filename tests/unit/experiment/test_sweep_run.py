@@ -14,6 +14,7 @@ from exdd_ray.cli.main import main
 from exdd_ray.data.catalog import build_catalog, catalog_rows
 from exdd_ray.errors import ConfigError, UserError
 from exdd_ray.experiment import run_plan as sweep_run
+from exdd_ray.experiment.assign import assign, mask_donors
 from exdd_ray.experiment.run import run_trials
 from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.space import points_ahead
@@ -21,7 +22,6 @@ from exdd_ray.experiment.stored import trial_recipe
 from exdd_ray.experiment.sweep import plan_sweep, run_sweep
 from exdd_ray.experiment.sweep_results import check_folder, write_sweep
 from exdd_ray.experiment.tables import METRICS
-from exdd_ray.experiment.trial import assign, mask_donors
 from exdd_ray.store.arrays import read_arrays
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesizers.per_region.config import PerRegionConfig

@@ -264,9 +264,9 @@ def test_banks_and_trained_detectors_share_a_report(run, tmp_path):
 
 def test_zero_shot_masks_are_those_that_the_dataset_has_in_train(tmp_path):
     from exdd_ray.data.catalog import CatalogRow, build_catalog, select_rows
+    from exdd_ray.experiment.assign import mask_donors
     from exdd_ray.experiment.config import ExperimentConfig
     from exdd_ray.experiment.dataset import split_universe
-    from exdd_ray.experiment.trial import mask_donors
 
     def row(name, split, label):
         return CatalogRow(id=name, dataset="d", category="c", split=split, label=label, defect="x", image=name)
