@@ -1,11 +1,31 @@
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+
+# Before Torch: where more threads than cores work, they wait for each other, busily.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 
-import exdd_ray.on_ray  # noqa: F401 (before any test imports Ray: it says how workers start)  # noqa: F401 (before any test imports Ray: it says how workers start)
+import exdd_ray.on_ray  # noqa: F401 (before any test imports Ray: it says how workers start)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> Generator[None, int, int]:
+    """A process a core, four at most as each takes 3 GB; single files are tested in this one."""
+    cores = yield
+    whole_folders = any(Path(argument.partition("::")[0]).is_dir() for argument in config.args)
+    return min(cores, 4) if whole_folders else 0
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A module's tests share a process, and with it what the module made; so do all tests that start a Ray cluster."""
+    for item in items:
+        on_ray = item.path.parent.name == "ray" or item.get_closest_marker("cluster")
+        item.add_marker(pytest.mark.xdist_group("ray" if on_ray else item.path.stem))
 
 
 @pytest.fixture(scope="session")

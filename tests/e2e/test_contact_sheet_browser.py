@@ -9,6 +9,8 @@ from contact_sheet_inputs import LEAKAGE, make_sets
 
 from exdd_ray.report.contact_sheet import write_contact_sheet
 
+pytestmark = pytest.mark.slow
+
 browser = report_page.browser  # skips where there is no Chromium
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+
 HOLD = Path(__file__).parents[2] / "cluster/hold.py"
 ANSWER = "import ray; ray.init(); print('answer', ray.get(ray.remote(lambda: 41 + 1).remote()))"
 

@@ -9,6 +9,8 @@ from report_inputs import make_run
 
 from exdd_ray.report.page import write_report
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def browser() -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+
 ROOT = Path(__file__).parents[2]
 ANSWER = "import ray, sys; ray.init(); print('answer', ray.get(ray.remote(lambda: 41 + 1).remote())); sys.exit(3)"
 

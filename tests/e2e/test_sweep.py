@@ -11,6 +11,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+
 ROOT = Path(__file__).parents[2]
 SMALL = (
     "dataset.procedural.materials=[wood]",

@@ -14,6 +14,8 @@ from exdd_ray.report.sweep_data import read_sweep
 from exdd_ray.report.sweep_page import write_sweep_report
 from exdd_ray.report.sweep_tables import metric_cell
 
+pytestmark = pytest.mark.slow
+
 browser = report_page.browser  # skips where there is no Chromium
 
 

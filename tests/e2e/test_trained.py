@@ -8,6 +8,8 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+
 SMALL = (
     "procedural.size=[64,64]",
     "procedural.materials=[ceramic]",

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SMALL = ("procedural.materials=[wood]", "procedural.normal_train=6", "procedural.normal_test=4")
 
