@@ -13,10 +13,10 @@ import torch
 from common import free_tiles, report, resnet18, tile_features
 
 from exdd_ray.banks.config import CoresetConfig
+from exdd_ray.banks.memory_bank import Points, make_bank
 from exdd_ray.banks.search import search
 from exdd_ray.banks.vectors import VectorBlocks
 from exdd_ray.features.slices import plan_slices, run_on_threads
-from exdd_ray.methods.patch_bank.memory_bank import Points, make_bank
 from exdd_ray.on_ray.bank import ShardedBank
 from exdd_ray.on_ray.cluster import connect
 from exdd_ray.on_ray.embed import RaySlices

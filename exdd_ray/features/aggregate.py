@@ -1,4 +1,4 @@
-"""From feature maps to patch vectors: the three published ways."""
+"""From feature maps to patch vectors: the four published ways."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from exdd_ray.errors import ConfigError
 
+Aggregator = Literal["avg", "exdd", "pc1024", "nearest"]
 _PC_DIM = 1024
 
 
@@ -26,14 +27,15 @@ class Patches:
     grid: tuple[int, int]
 
 
-def aggregate(maps: Sequence[Tensor], how: Literal["avg", "exdd", "pc1024"]) -> Patches:
+def aggregate(maps: Sequence[Tensor], how: Aggregator) -> Patches:
     """Patch vectors on the grid of the first (finest) map.
 
     Args:
         maps: feature maps, each [B x C x H' x W'], finest first.
         how: `avg` 3x3 mean with zero padding, bilinear to the finest grid, channels concatenated (as anomalib); `exdd`
             unpadded 3x3 mean, adaptive average pooling to the finest grid, concatenated (ExDD's released code);
-            `pc1024` 3x3 neighbourhoods pooled to 1024 values per layer and again over layers (PatchCore's own code).
+            `pc1024` 3x3 neighbourhoods pooled to 1024 values per layer and again over layers (PatchCore's own code);
+            `nearest` no mean, coarser maps repeated on the finest grid, concatenated (PaDiM).
 
     Raises ConfigError where the first map is not the finest.
     """
@@ -65,6 +67,10 @@ def _pooled_neighbourhoods(features: Tensor, grid: tuple[int, int]) -> Tensor:
     return F.adaptive_avg_pool1d(patches, _PC_DIM).squeeze(1)
 
 
+def _nearest(maps: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
+    return _concatenate([F.interpolate(m, size=grid, mode="nearest") for m in maps])
+
+
 def _bilinear(features: Tensor, grid: tuple[int, int]) -> Tensor:
     if features.shape[-2:] == grid:
         return features
@@ -79,4 +85,5 @@ _WAYS: dict[str, Callable[[Sequence[Tensor], tuple[int, int]], Tensor]] = {
     "avg": _average,
     "exdd": _exdd,
     "pc1024": _pc1024,
+    "nearest": _nearest,
 }

@@ -20,7 +20,7 @@ from exdd_ray.config.base import Size, identity
 from exdd_ray.data.catalog import REAL, CatalogRow, catalog_rows
 from exdd_ray.data.images import read_pair
 from exdd_ray.device import CPU
-from exdd_ray.errors import ImageError, UserError
+from exdd_ray.errors import ConfigError, ImageError, UserError
 from exdd_ray.features.aggregate import aggregate
 from exdd_ray.features.backbone import Backbone, folded, load_backbone, normalisation, weights_digest
 from exdd_ray.features.config import FeaturesConfig
@@ -78,7 +78,8 @@ def image_names(rows: Sequence[CatalogRow]) -> list[ImageName]:
 
 def feature_space(features: FeaturesConfig) -> tuple[str, ...]:
     """What, with the weights, makes two images' vectors comparable."""
-    return (features.backbone, *features.layers, features.aggregator, features.precision)
+    kept = () if features.channels is None else (f"{features.channels} channels",)
+    return (features.backbone, *features.layers, features.aggregator, features.precision, *kept)
 
 
 def run_on_threads(store: Store, jobs: Sequence[SliceJob], advance: Callable[[int], None]) -> None:
@@ -160,11 +161,24 @@ def _patches(images: list[np.ndarray], features: FeaturesConfig, device: str) ->
         for start in range(0, len(images), step):
             batch = torch.from_numpy(np.stack(images[start : start + step])).to(device)
             patches = aggregate(backbone(batch.contiguous(memory_format=torch.channels_last)), features.aggregator)
+            found = patches.vectors[..., kept_channels(patches.vectors.shape[-1], features.channels)]
             if vectors is None:
-                vectors = np.empty((len(images), *patches.vectors.shape[1:]), dtype=features.dtype)
-            vectors[start : start + step] = patches.vectors.float().cpu().numpy()
+                vectors = np.empty((len(images), *found.shape[1:]), dtype=features.dtype)
+            vectors[start : start + step] = found.float().cpu().numpy()
     assert vectors is not None
     return vectors, patches.grid
+
+
+def kept_channels(dim: int, channels: int | None) -> slice | list[int]:
+    """Which of a vector's `dim` values are kept: the same ones for every image.
+
+    Raises ConfigError for more than there are.
+    """
+    if channels is None:
+        return slice(None)
+    if channels > dim:
+        raise ConfigError(f"features.channels={channels} of vectors of {dim}: there are not so many")
+    return sorted(np.random.default_rng(0).permutation(dim)[:channels].tolist())
 
 
 _loaded: dict[str, Backbone] = {}

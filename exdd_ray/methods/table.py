@@ -14,7 +14,7 @@ from exdd_ray.methods.config import DetectorConfig
 from exdd_ray.methods.method import Method
 
 GROUP = "exdd_ray.methods"
-BUILT_IN = ("patch_bank", "classifier", "diffusionad")  # the first is what a config without a kind is
+BUILT_IN = ("patch_bank", "padim", "classifier", "diffusionad")  # the first is what a config without a kind is
 
 
 @cache

@@ -9,12 +9,12 @@ import numpy as np
 import ray
 import torch
 
+from exdd_ray.banks.memory_bank import open_bank
 from exdd_ray.banks.scan import PreparedBank
 from exdd_ray.banks.search import Neighbours, merge_neighbours, prepare_bank, require_found, search_part
 from exdd_ray.banks.vectors import VectorBlocks, as_blocks
 from exdd_ray.errors import ConfigError, DataError
 from exdd_ray.features.embedder import Exclude
-from exdd_ray.methods.patch_bank.memory_bank import open_bank
 from exdd_ray.on_ray.cluster import RESTARTS, end, one_line_errors, one_thread_workers, wait_until_started
 from exdd_ray.store.artifact import Store
 

@@ -7,11 +7,11 @@ import pytest
 import ray
 
 from exdd_ray.banks.config import CoresetConfig
+from exdd_ray.banks.memory_bank import Points, make_bank
 from exdd_ray.banks.search import search
 from exdd_ray.banks.vectors import VectorBlocks
 from exdd_ray.errors import ConfigError, DataError, UserError
 from exdd_ray.features.embed import embed
-from exdd_ray.methods.patch_bank.memory_bank import Points, make_bank
 from exdd_ray.on_ray.bank import ShardedBank
 from exdd_ray.progress import silent
 from exdd_ray.store.artifact import Store

@@ -11,6 +11,7 @@ from PIL import Image
 
 from exdd_ray.banks.config import CoresetConfig
 from exdd_ray.banks.coreset import greedy_order
+from exdd_ray.banks.memory_bank import Points, make_bank
 from exdd_ray.banks.projection import project, projection_matrix
 from exdd_ray.banks.search import search
 from exdd_ray.data.catalog import build_catalog, catalog_rows
@@ -19,7 +20,6 @@ from exdd_ray.features.embed import embed
 from exdd_ray.features.embedder import Embedder
 from exdd_ray.methods.patch_bank.config import PatchBankConfig
 from exdd_ray.methods.patch_bank.detector import fit_patch_bank
-from exdd_ray.methods.patch_bank.memory_bank import Points, make_bank
 from exdd_ray.methods.patch_bank.nested import prepare_patch_banks
 from exdd_ray.on_ray.bank import RaySearch
 from exdd_ray.on_ray.cluster import cluster_device

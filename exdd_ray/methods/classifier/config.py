@@ -108,7 +108,7 @@ class ClassifierConfig(DetectorConfig):
     def _inert(self) -> Iterator[tuple[str, object, object]]:
         """Keys that this config does not use, with their values and defaults."""
         models: list[tuple[str, Frozen, tuple[str, ...]]] = [
-            ("features.", self.features, ("aggregator", "dtype", "precision")),
+            ("features.", self.features, ("aggregator", "channels", "dtype", "precision")),
             ("training.", self.training, ("validate_every",)),
         ]
         if self.checkpoint != "validation":

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pyarrow as pa
 
+from exdd_ray.banks.memory_bank import MemoryBank, Points, make_bank
 from exdd_ray.banks.scoring.distances import BankDistances
 from exdd_ray.banks.scoring.fuse import Calibration, Evidence, Scores, calibrate, critical_patches, score
 from exdd_ray.banks.scoring.maps import map_maker
@@ -15,7 +16,6 @@ from exdd_ray.data.catalog import select_rows
 from exdd_ray.errors import DataError
 from exdd_ray.features.embedder import Embedder, Samples
 from exdd_ray.methods.patch_bank.config import PatchBankConfig
-from exdd_ray.methods.patch_bank.memory_bank import MemoryBank, Points, make_bank
 from exdd_ray.methods.patch_bank.nearest import nearest, neighbour_distances
 from exdd_ray.methods.patch_bank.positives import crop_points, masked_patches, masked_points, purified
 from exdd_ray.methods.predictions import Predictions

@@ -41,7 +41,7 @@ def _fit(config: PatchBankConfig, images: TrainingImages, resources: Resources, 
 
 
 def _needs(config: PatchBankConfig, fit: PlannedFit, resources: Resources) -> Iterator[Need]:
-    from exdd_ray.methods.patch_bank.memory_bank import order_family
+    from exdd_ray.banks.memory_bank import order_family
 
     embedding = embedding_need(config, fit, resources)
     yield embedding

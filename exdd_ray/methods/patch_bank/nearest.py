@@ -9,13 +9,13 @@ import numpy as np
 
 from exdd_ray.banks.config import SearchConfig
 from exdd_ray.banks.indexes import build_index
+from exdd_ray.banks.memory_bank import MemoryBank
 from exdd_ray.banks.scoring.distances import BankDistances
 from exdd_ray.banks.search import prepare_bank, search, search_prepared
 from exdd_ray.device import compute_device
 from exdd_ray.errors import DataError
 from exdd_ray.features.embed import Embedding
 from exdd_ray.features.embedder import Exclude, Samples, Searcher
-from exdd_ray.methods.patch_bank.memory_bank import MemoryBank
 from exdd_ray.progress import Advance, Progress
 from exdd_ray.store.arrays import read_arrays, write_arrays
 from exdd_ray.store.artifact import Recipe, Store

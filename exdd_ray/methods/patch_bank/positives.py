@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
+from exdd_ray.banks.memory_bank import Points
 from exdd_ray.banks.vectors import VectorBlocks
 from exdd_ray.data.crops import defect_crops
 from exdd_ray.data.images import read_row_mask
@@ -12,7 +13,6 @@ from exdd_ray.errors import DataError
 from exdd_ray.features.embedder import Embedder, Samples
 from exdd_ray.features.prepare import cover_mask
 from exdd_ray.methods.patch_bank.config import PositivesConfig
-from exdd_ray.methods.patch_bank.memory_bank import Points
 from exdd_ray.store.contents import content_digests
 from exdd_ray.store.hashes import digest
 

@@ -12,6 +12,7 @@ from inpaint_inputs import make_ceramic
 from PIL import Image
 
 from exdd_ray.banks.config import CoresetConfig
+from exdd_ray.banks.memory_bank import Points, make_bank
 from exdd_ray.banks.vectors import VectorBlocks
 from exdd_ray.config.base import identity
 from exdd_ray.config.keys import list_keys
@@ -23,7 +24,6 @@ from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.stored import trial_recipe
 from exdd_ray.features.backbone import weights_file
 from exdd_ray.features.slices import plan_slices
-from exdd_ray.methods.patch_bank.memory_bank import Points, make_bank
 from exdd_ray.progress import silent
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesizers.inpaint.config import InpaintConfig, MaskConfig

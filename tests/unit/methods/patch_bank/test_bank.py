@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from exdd_ray.banks.config import CoresetConfig
+from exdd_ray.banks.edit_bank import add_to_bank, merge_banks, remove_batch
+from exdd_ray.banks.memory_bank import Points, bank_size, make_bank, open_bank
 from exdd_ray.banks.options import patchcore_released_order, random_order
 from exdd_ray.banks.vectors import VectorBlocks
 from exdd_ray.errors import DataError
-from exdd_ray.methods.patch_bank.edit_bank import add_to_bank, merge_banks, remove_batch
-from exdd_ray.methods.patch_bank.memory_bank import Points, bank_size, make_bank, open_bank
 from exdd_ray.progress import silent
 from exdd_ray.store.artifact import Store
 

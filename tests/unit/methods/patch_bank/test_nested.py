@@ -6,6 +6,7 @@ import pytest
 from test_bank import points_of
 
 from exdd_ray.banks.config import CoresetConfig
+from exdd_ray.banks.memory_bank import make_bank, make_banks
 from exdd_ray.data.catalog import select_rows
 from exdd_ray.data.config import DatasetConfig, ProceduralConfig
 from exdd_ray.data.split import split_catalog
@@ -18,7 +19,6 @@ from exdd_ray.experiment.session import Session
 from exdd_ray.features.embedder import Embedder
 from exdd_ray.methods.patch_bank.config import PatchBankConfig
 from exdd_ray.methods.patch_bank.detector import fit_patch_bank
-from exdd_ray.methods.patch_bank.memory_bank import make_bank, make_banks
 from exdd_ray.methods.patch_bank.nearest import search_nested
 from exdd_ray.methods.patch_bank.nested import prepare_patch_banks
 from exdd_ray.progress import silent

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from exdd_ray.banks.memory_bank import FILE, MemoryBank, check_finite, open_bank
 from exdd_ray.errors import DataError
-from exdd_ray.methods.patch_bank.memory_bank import FILE, MemoryBank, check_finite, open_bank
 from exdd_ray.store.arrays import write_arrays
 from exdd_ray.store.artifact import Recipe, Store
 from exdd_ray.store.hashes import digest

@@ -40,7 +40,7 @@ class Points:
         inputs: keys that name them.
         space: names the features (backbone, weights, layers, aggregator): distances exist within one space only.
         batch: the name under which they can be removed from the bank again.
-        order: makes their greedy order remote; None is in this process.
+        order: makes their greedy order elsewhere; None is in this process.
     """
 
     read: Callable[[], VectorBlocks]

@@ -1,0 +1,48 @@
+"""Config of PaDiM (Defard et al., 2021) and its presets."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from exdd_ray.config.base import merge
+from exdd_ray.features.config import FeaturesConfig
+from exdd_ray.methods.config import DetectorConfig
+
+PadimPreset = Literal["paper", "best"]
+
+PRESETS: Mapping[PadimPreset, Mapping[str, Any]] = {
+    "paper": {"features": {"backbone": "resnet18", "resize": 256, "crop": (224, 224)}},
+    "best": {},
+}
+_FEATURES: Mapping[str, Any] = {"layers": ("layer1", "layer2", "layer3"), "aggregator": "nearest", "channels": 100}
+
+
+class PadimConfig(DetectorConfig):
+    """A Gaussian a patch position. The preset fills what is not given.
+
+    Attributes:
+        preset: `paper` as published, with ResNet-18 and 100 of its channels; `best` on the bundled backbone.
+        features: backbone, its layers and the number of channels that are kept, chosen at random.
+        regularisation: added to the diagonal of every covariance.
+        blur_radius: standard deviation of the anomaly map's Gaussian blur in pixels; 0 for none.
+    """
+
+    kind: Literal["padim"] = "padim"
+    preset: PadimPreset = "best"
+    features: FeaturesConfig = FeaturesConfig(**_FEATURES)
+    regularisation: float = Field(0.01, gt=0)
+    blur_radius: float = Field(4.0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        preset = PRESETS.get(given.get("preset", "best"), {})
+        return merge(merge({"features": _FEATURES}, preset), given)
+
+    @property
+    def geometry(self) -> FeaturesConfig:
+        """How images and masks are laid over the anomaly maps."""
+        return self.features
