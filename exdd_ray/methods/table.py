@@ -23,7 +23,7 @@ def methods() -> Mapping[str, Method[Any]]:
 
     Raises ConfigError for an entry point that is no method, or one that takes the name of another.
     """
-    table = {name: import_module(f"exdd_ray.methods.{name}.method").METHOD for name in BUILT_IN}
+    table = {name: _built_in(name) for name in BUILT_IN}
     for entry in entry_points(group=GROUP):
         method = entry.load()
         if not isinstance(method, Method):
@@ -37,3 +37,10 @@ def methods() -> Mapping[str, Method[Any]]:
 def method_of(config: DetectorConfig) -> Method[Any]:
     """The method that a config is of."""
     return methods()[config.kind]
+
+
+def _built_in(name: str) -> Method[Any]:
+    """That of a folder's `method`, or of a module alone."""
+    module = import_module(f"exdd_ray.methods.{name}")
+    method: Method[Any] = (import_module(f"{module.__name__}.method") if hasattr(module, "__path__") else module).METHOD
+    return method
