@@ -41,8 +41,8 @@ def image_auroc(features: FeaturesConfig) -> tuple[float, float, float]:
     )
     labels = np.array([row.label for row in predictions.rows])
     found = image_metrics(labels, predictions.scores, resamples=1000, seed=0)
-    assert found.auroc_interval is not None
-    return found.detection.auroc, found.auroc_interval.low, found.auroc_interval.high
+    interval = found.intervals["image_auroc"]
+    return found.detection.auroc, interval.low, interval.high
 
 
 def main() -> int:

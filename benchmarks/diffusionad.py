@@ -80,7 +80,7 @@ def measure(fitted: FittedDiffusionAD, test: pa.Table) -> Measured:
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - computed
     labels = np.array([row.label for row in predictions.rows])
     image = image_metrics(labels, predictions.scores, resamples=0, seed=0)
-    pixel = pixel_metrics(maps_and_masks(predictions, fitted.config), fpr_limit=0.3)
+    pixel = pixel_metrics(maps_and_masks(predictions, fitted.config))
     count = len(predictions.rows)
     return Measured(image.detection.auroc, pixel.detection.auroc, seconds / count, cpu_seconds / count)
 

@@ -245,13 +245,13 @@ def _print_traces(results: "SweepResults", *, shown: bool) -> None:
 
 
 def _cell(metric: str, mean: Any) -> str:
-    from exdd_ray.experiment.sweep_config import LESS_IS_BETTER
+    from exdd_ray.metrics.table import known_metric
 
     if mean is None:
         return "-"
-    if metric in LESS_IS_BETTER:  # a count, or milliseconds
-        return f"{mean.value:.1f}"
-    return f"{100 * mean.value:.2f}" + (f" ± {100 * mean.half:.2f}" if mean.half is not None else "")
+    known = known_metric(metric)
+    spread = "" if mean.half is None or known.level == "cost" else f" ± {known.text(mean.half)}"
+    return f"{known.text(mean.value)}{spread}"
 
 
 def _difference(apart: "Difference | None") -> str:

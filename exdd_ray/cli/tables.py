@@ -2,15 +2,17 @@
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from exdd_ray.experiment.result import TrialResult, results_table
+from exdd_ray.metrics.table import COMPARED, METRICS
 from exdd_ray.metrics.threshold import OperatingPoint
 
-_METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro")
+_SHOWN = [metric.key for metric in COMPARED if metric.shown == "everywhere"]
 
 
 def console() -> Console:
@@ -23,12 +25,12 @@ def print_results(results: Sequence[TrialResult]) -> None:
     spread = ", ± standard deviation over seeds" if len({result.trial.config.seed for result in results}) > 1 else ""
     table = Table(title=f"percent; mean over categories{spread}")
     table.add_column("trial", no_wrap=True)
-    for name in _METRICS:
+    for name in _SHOWN:
         table.add_column(name.replace("_", " "), justify="right")
     records = results_table(results).to_pylist()
     for name in dict.fromkeys(record["name"] for record in records):
         mine = [record for record in records if record["name"] == name]
-        table.add_row(name, *(_cell(mine, metric) for metric in _METRICS))
+        table.add_row(name, *(_cell(mine, metric) for metric in _SHOWN))
     console().print(table)
     for name in dict.fromkeys(record["name"] for record in records):
         mine = [record for record in records if record["name"] == name]
@@ -51,10 +53,11 @@ def _held_out(point: OperatingPoint) -> str:
     return f"{reached}, at the F1-max threshold of held-out training images"
 
 
-def _cell(records: list[dict[str, object]], metric: str) -> str:
+def _cell(records: list[dict[str, Any]], metric: str) -> str:
     if any(record[metric] is None for record in records):
         return "-"
     seeds = list(dict.fromkeys(record["seed"] for record in records))
-    by_seed = [np.mean([100 * float(str(r[metric])) for r in records if r["seed"] == seed]) for seed in seeds]
-    mean = f"{np.mean(by_seed):.2f}"
-    return mean if len(seeds) == 1 else f"{mean} ± {np.std(by_seed, ddof=1):.2f}"
+    by_seed = [float(np.mean([r[metric] for r in records if r["seed"] == seed])) for seed in seeds]
+    text = METRICS[metric].text
+    mean = text(float(np.mean(by_seed)))
+    return mean if len(seeds) == 1 else f"{mean} ± {text(float(np.std(by_seed, ddof=1)))}"

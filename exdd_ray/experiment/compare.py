@@ -6,22 +6,23 @@ from collections.abc import Sequence
 import numpy as np
 
 from exdd_ray.data.catalog import CatalogRow
-from exdd_ray.experiment.result import TrialResult, result_record
+from exdd_ray.experiment.result import TrialResult
 from exdd_ray.methods.predictions import Predictions
 from exdd_ray.metrics.difference import Measured, Run
-from exdd_ray.metrics.influence import Scored, influence_on
+from exdd_ray.metrics.influence import Scored
+from exdd_ray.metrics.table import influence_on
 from exdd_ray.store.contents import telling_apart
 
 
 def measured(results: Sequence[TrialResult], metric: str) -> dict[Run, Measured]:
-    """A metric, by its column in the table of results, of each seed and category that has it."""
+    """A metric of each seed and category that has it."""
     found = {}
     for result in results:
-        value = result_record(result)[metric]
+        value = result.metrics[metric]
         if value is not None:
             config, images = result.trial.config, scored(result.predictions)
             run = Run(config.seed, json.dumps([config.dataset.name, result.category]), images.key)
-            found[run] = Measured(float(str(value)), influence_on(metric, images))
+            found[run] = Measured(value, influence_on(metric, images))
     return found
 
 

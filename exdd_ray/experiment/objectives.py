@@ -22,5 +22,5 @@ def objective_means(loaded: LoadedSweep, point: Point, session: Session) -> dict
     errors = {one.key: run_planned(one, session) for one in planned if one.assigned}
     outcomes = [outcome_of(one, session, errors) for one in planned]
     table = trials_table(outcomes, milliseconds(loaded.sweep, outcomes, session))
-    columns = {str(metric): table[judged_by(metric, loaded.sweep)].to_pylist() for metric in loaded.sweep.objectives}
+    columns = {metric: table[judged_by(metric, loaded.sweep)].to_pylist() for metric in loaded.sweep.objectives}
     return {metric: math.nan if None in values else float(np.mean(values)) for metric, values in columns.items()}

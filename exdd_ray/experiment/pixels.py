@@ -17,7 +17,7 @@ from exdd_ray.store.artifact import Artifact, Recipe, Store
 from exdd_ray.store.code import code_digest
 from exdd_ray.store.contents import content_digests
 
-VERSION = 2
+VERSION = 3
 _CURVES = ("roc", "pr", "pro")
 
 
@@ -46,9 +46,9 @@ def _write(folder: Path, metrics: PixelMetrics) -> dict[str, Any]:
     for name, curve in zip(_CURVES, (found.roc, found.pr, metrics.pro), strict=True):
         write_arrays(folder / f"{name}.arrow", {"x": np.asarray(curve.x, float), "y": np.asarray(curve.y, float)})
     numbers = ("auroc", "ap", "f1", "threshold", "precision", "recall")
-    return {"aupro": metrics.aupro, "detection": {name: getattr(found, name) for name in numbers}}
+    return {"values": dict(metrics.values), "detection": {name: getattr(found, name) for name in numbers}}
 
 
 def _read(artifact: Artifact) -> PixelMetrics:
     roc, pr, pro = (Curve(**read_arrays(artifact.file(f"{name}.arrow"))) for name in _CURVES)
-    return PixelMetrics(Detection(**artifact.metadata["detection"], roc=roc, pr=pr), artifact.metadata["aupro"], pro)
+    return PixelMetrics(Detection(**artifact.metadata["detection"], roc=roc, pr=pr), artifact.metadata["values"], pro)

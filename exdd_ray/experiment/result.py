@@ -1,6 +1,6 @@
 """What a trial gives, and the table of several."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,8 +8,9 @@ import pyarrow as pa
 
 from exdd_ray.experiment.load import Trial
 from exdd_ray.methods.predictions import Predictions
+from exdd_ray.metrics.bootstrap import RESAMPLED
 from exdd_ray.metrics.curves import Detection
-from exdd_ray.metrics.evaluate import ImageMetrics, PixelMetrics
+from exdd_ray.metrics.evaluate import ImageMetrics, PixelMetrics, all_values
 from exdd_ray.metrics.threshold import OperatingPoint, f1_max_point
 from exdd_ray.synthesizers.synthesize import Synthesis
 
@@ -21,6 +22,11 @@ class Evaluation:
     predictions: Predictions
     image: ImageMetrics | None
     pixel: PixelMetrics | None
+
+    @property
+    def metrics(self) -> Mapping[str, float | None]:
+        """Every metric by key; None where it could not be measured."""
+        return all_values(self.image, self.pixel)
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,11 @@ class TrialResult:
     validation: Evaluation | None = None
 
     @property
+    def metrics(self) -> Mapping[str, float | None]:
+        """Every metric of the test images by key; None where it could not be measured."""
+        return all_values(self.image, self.pixel)
+
+    @property
     def detection(self) -> Detection | None:
         """Metrics of the image scores without their intervals."""
         return None if self.image is None else self.image.detection
@@ -84,9 +95,7 @@ def results_table(results: Sequence[TrialResult]) -> pa.Table:
 
 def result_record(result: TrialResult) -> dict[str, object]:
     """The row of a result in `results_table`."""
-    image, pixel, config = result.image, result.pixel, result.trial.config
-    auroc, ap = (image.auroc_interval, image.ap_interval) if image else (None, None)
-    found, chosen, held_out = result.detection, result.chosen_on_test, result.held_out
+    config, chosen, held_out = result.trial.config, result.chosen_on_test, result.held_out
     return {
         "name": result.trial.name,
         "dataset": config.dataset.name,
@@ -94,23 +103,12 @@ def result_record(result: TrialResult) -> dict[str, object]:
         "detector": config.detector.kind,
         "preset": config.detector.preset,
         "seed": config.seed,
-        "image_auroc": found.auroc if found else None,
-        "image_auroc_low": auroc.low if auroc else None,
-        "image_auroc_high": auroc.high if auroc else None,
-        "image_ap": found.ap if found else None,
-        "image_ap_low": ap.low if ap else None,
-        "image_ap_high": ap.high if ap else None,
-        "image_f1": found.f1 if found else None,
-        "image_precision": chosen.precision if chosen else None,
-        "image_recall": chosen.recall if chosen else None,
+        **result.metrics,
+        **_interval_ends(result.image),
         "image_threshold": chosen.threshold if chosen else None,
         "held_out_threshold": held_out.threshold if held_out else None,
         "held_out_precision": held_out.precision if held_out else None,
         "held_out_recall": held_out.recall if held_out else None,
-        "pixel_auroc": pixel.detection.auroc if pixel else None,
-        "pixel_ap": pixel.detection.ap if pixel else None,
-        "pixel_f1": pixel.detection.f1 if pixel else None,
-        "aupro": pixel.aupro if pixel else None,
         "train_normal": result.train[0],
         "train_defects": result.train[1],
         "train_synthetic": result.train[2],
@@ -121,3 +119,10 @@ def result_record(result: TrialResult) -> dict[str, object]:
         "remarks": "\n".join(result.remarks),
         "seconds": result.seconds,
     }
+
+
+def _interval_ends(image: ImageMetrics | None) -> dict[str, float | None]:
+    """`image_auroc_low`, `image_auroc_high` and so on: the ends of the bootstrap intervals."""
+    found = image.intervals if image else {}
+    ends = [(key, end) for key in RESAMPLED for end in ("low", "high")]
+    return {f"{key}_{end}": getattr(found[key], end) if key in found else None for key, end in ends}

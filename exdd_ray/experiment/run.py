@@ -18,6 +18,7 @@ from exdd_ray.experiment.share import AssignedTrial, share
 from exdd_ray.experiment.synth import pinned_trial
 from exdd_ray.experiment.trial import prepare_trial, run_trial
 from exdd_ray.methods.table import method_of
+from exdd_ray.metrics.table import MEASURED
 from exdd_ray.report.page import write_report
 from exdd_ray.runs import write_whole
 
@@ -112,6 +113,6 @@ def summary(results: Sequence[TrialResult]) -> dict[str, object]:
 
 def _mean(results: Sequence[TrialResult]) -> dict[str, object]:
     table = results_table(results)
-    names = ("image_auroc", "image_ap", "image_precision", "image_recall", "pixel_auroc", "pixel_ap", "aupro")
+    names = [metric.key for metric in MEASURED]
     means = {name: None if table[name].null_count else pa.compute.mean(table[name]).as_py() for name in names}
     return {**means, "runs": table.num_rows, "seconds": round(sum(table["seconds"].to_pylist()), 3)}

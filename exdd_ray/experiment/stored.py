@@ -23,6 +23,8 @@ from exdd_ray.methods.config import DetectorConfig
 from exdd_ray.methods.predictions import Predictions
 from exdd_ray.methods.table import method_of
 from exdd_ray.metrics.curves import Curve
+from exdd_ray.metrics.evaluate import all_values
+from exdd_ray.metrics.table import COMPARED, on_validation
 from exdd_ray.store.arrays import write_arrays
 from exdd_ray.store.artifact import Artifact, Recipe
 from exdd_ray.store.code import code_digest
@@ -179,15 +181,10 @@ def _maps(predictions: Predictions) -> dict[str, np.ndarray]:
 
 
 def _validation(evaluation: Evaluation | None) -> dict[str, Any]:
-    image = evaluation.image.detection if evaluation and evaluation.image else None
-    pixel = None if evaluation is None else evaluation.pixel
+    values = all_values(None, None) if evaluation is None else evaluation.metrics
     labels = [] if evaluation is None else [row.label for row in evaluation.predictions.rows]
     return {
-        "validation_image_auroc": image.auroc if image else None,
-        "validation_image_ap": image.ap if image else None,
-        "validation_pixel_auroc": pixel.detection.auroc if pixel else None,
-        "validation_pixel_ap": pixel.detection.ap if pixel else None,
-        "validation_aupro": pixel.aupro if pixel else None,
+        **{on_validation(metric): values[metric.key] for metric in COMPARED},
         "validation_normal": labels.count(0),
         "validation_defects": labels.count(1),
     }

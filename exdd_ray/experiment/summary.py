@@ -10,28 +10,15 @@ import pyarrow as pa
 
 from exdd_ray.config.keys import resolve_key
 from exdd_ray.experiment.config import ExperimentConfig
-from exdd_ray.experiment.sweep_config import LESS_IS_BETTER, Metric, SweepConfig
+from exdd_ray.experiment.sweep_config import SweepConfig
 from exdd_ray.experiment.tables import Row
 from exdd_ray.metrics.difference import Difference, Measured, Run, difference, holm
-from exdd_ray.metrics.influence import Scored, influence_on
+from exdd_ray.metrics.influence import Scored
+from exdd_ray.metrics.metric import VALIDATION
 from exdd_ray.metrics.seeds import Mean, mean_by_seed, mean_of
+from exdd_ray.metrics.table import COMPARED, COSTS, METRICS, influence_on, known_metric, on_validation
 
-MEANS = (
-    "image_auroc",
-    "image_ap",
-    "pixel_auroc",
-    "pixel_ap",
-    "aupro",
-    "validation_image_auroc",
-    "validation_image_ap",
-    "validation_pixel_auroc",
-    "validation_pixel_ap",
-    "validation_aupro",
-    "bank_vectors",
-    "milliseconds",
-)
-_SPLITLESS = frozenset({"bank_vectors", "milliseconds"})
-_VALIDATION = "validation_"
+MEANS = tuple(metric.key for metric in COMPARED) + tuple(map(on_validation, (*COMPARED, *COSTS)))
 # Key of a trial's artifact -> its scored images, by split.
 ScoredTrials = Callable[[str], Mapping[str, Scored]]
 
@@ -60,9 +47,9 @@ class PointSummary:
     pareto: bool
 
 
-def judged_by(metric: Metric, sweep: SweepConfig) -> str:
+def judged_by(metric: str, sweep: SweepConfig) -> str:
     """The column of an objective on the images that the sweep selects by."""
-    return metric if metric in _SPLITLESS or sweep.select == "test" else f"validation_{metric}"
+    return metric if sweep.select == "test" else on_validation(METRICS[metric])
 
 
 def summarize(trials: pa.Table, sweep: SweepConfig, baseline: str, scored: ScoredTrials) -> list[PointSummary]:
@@ -82,7 +69,7 @@ def summarize(trials: pa.Table, sweep: SweepConfig, baseline: str, scored: Score
     level = [name for name, members in by_point.items() if rung(members[0], sweep) == last]
     compared = _differences({name: by_point[name] for name in level}, baseline, scored)
     columns = [judged_by(metric, sweep) for metric in sweep.objectives]
-    signs = [-1 if metric in LESS_IS_BETTER else 1 for metric in sweep.objectives]
+    signs = [-1 if METRICS[metric].less else 1 for metric in sweep.objectives]
     complete = [
         name
         for name in level
@@ -146,7 +133,7 @@ def _differences(
         for name, rows in by_point.items():
             mine = {run: value for run, value in _values(rows, metric, scored).items() if run in theirs}
             if mine and name != baseline:
-                compared[name] = difference(mine, theirs, of_images=metric not in _SPLITLESS)
+                compared[name] = difference(mine, theirs, of_images=known_metric(metric).level != "cost")
         for name, corrected in zip(compared, holm(list(compared.values())), strict=True):
             found[name][metric] = corrected
     return found
@@ -162,11 +149,11 @@ def _measured(rows: Sequence[Row], metric: str) -> list[tuple[Run, Row]]:
 
 
 def _values(rows: Sequence[Row], metric: str, scored: ScoredTrials) -> dict[Run, Measured]:
-    split = "validation" if metric.startswith(_VALIDATION) else "test"
+    split = "validation" if metric.startswith(VALIDATION) else "test"
     found = {}
     for run, row in _measured(rows, metric):
         images = scored(row["artifact"]).get(split)
-        influence = influence_on(metric.removeprefix(_VALIDATION), images) if images else None
+        influence = influence_on(metric, images) if images else None
         measured_on = run._replace(tested=images.key) if images else run  # points may differ in one split alone
         found[measured_on] = Measured(float(row[metric]), influence)
     return found

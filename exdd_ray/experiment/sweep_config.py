@@ -1,16 +1,25 @@
 """A sweep: an experiment, the space of its variations, how they are searched, compared and chosen."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from exdd_ray.config.base import Frozen
 from exdd_ray.experiment.config import RunConfig
+from exdd_ray.metrics.table import COMPARED, COSTS
 
 VARIANT = "variant"
-Metric = Literal["image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro", "bank_vectors", "milliseconds"]
-LESS_IS_BETTER: frozenset[Metric] = frozenset({"bank_vectors", "milliseconds"})
+
+
+def _comparable(key: str) -> str:
+    known = [metric.key for metric in (*COMPARED, *COSTS)]
+    if key not in known:
+        raise ValueError(f"no objective is called {key!r}; there are {', '.join(known)}")
+    return key
+
+
+Objective = Annotated[str, AfterValidator(_comparable)]
 
 
 class RangeConfig(Frozen):
@@ -101,7 +110,8 @@ class SweepConfig(RunConfig):
         datasets: name -> dotted keys and values; every point is run on each, and compared dataset by dataset. None is
             the base's own.
         searcher: which points are tried.
-        objectives: metrics; the best trial is chosen by the first, several make a Pareto front.
+        objectives: metrics by key (image_auroc, image_ap, pixel_auroc, pixel_ap, aupro, bank_vectors, milliseconds and
+            so on); the best trial is chosen by the first, several make a Pareto front.
         select: on which images the best trial is chosen: the `validation` ones, held out of training, or (what the
             report then says in red) the `test` ones.
         baseline: what distinguishes the trial that the others are compared with: values of keys of the space, and
@@ -113,7 +123,7 @@ class SweepConfig(RunConfig):
     space: dict[str, RangeConfig | tuple[Any, ...]] = Field(default_factory=dict)
     datasets: dict[str, dict[str, Any]] = Field(default_factory=dict)
     searcher: SearcherConfig = SearcherConfig()
-    objectives: tuple[Metric, ...] = Field(("image_auroc",), min_length=1)
+    objectives: tuple[Objective, ...] = Field(("image_auroc",), min_length=1)
     select: Literal["validation", "test"] = "validation"
     baseline: dict[str, Any] | None = None
     tracking: TrackingConfig = TrackingConfig()

@@ -7,24 +7,13 @@ from typing import Any
 import pyarrow as pa
 
 from exdd_ray.experiment.run_plan import Outcome
+from exdd_ray.metrics.bootstrap import RESAMPLED
+from exdd_ray.metrics.table import COMPARED, MEASURED, on_validation
 
 METRICS = (
-    "image_auroc",
-    "image_auroc_low",
-    "image_auroc_high",
-    "image_ap",
-    "image_f1",
-    "image_precision",
-    "image_recall",
-    "pixel_auroc",
-    "pixel_ap",
-    "pixel_f1",
-    "aupro",
-    "validation_image_auroc",
-    "validation_image_ap",
-    "validation_pixel_auroc",
-    "validation_pixel_ap",
-    "validation_aupro",
+    *(metric.key for metric in MEASURED),
+    *(f"{key}_{end}" for key in RESAMPLED for end in ("low", "high")),
+    *(on_validation(metric) for metric in COMPARED),
     "milliseconds",
 )
 COUNTS = (

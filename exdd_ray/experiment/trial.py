@@ -68,7 +68,11 @@ def _evaluate(
     predictions = fitted.predict(images)
     labels = np.array([row.label for row in predictions.rows])
     measured = {0, 1} <= set(labels.tolist())
-    image = image_metrics(labels, predictions.scores, resamples=resamples, seed=config.seed) if measured else None
+    image = (
+        image_metrics(labels, predictions.scores, config.evaluation, resamples=resamples, seed=config.seed)
+        if measured
+        else None
+    )
     return Evaluation(predictions, image, _pixel_metrics(predictions, config, session))
 
 
@@ -166,7 +170,7 @@ def _pixel_metrics(predictions: Predictions, config: ExperimentConfig, session: 
         raise ConfigError("evaluation.resolution=native needs maps of the whole image: unset detector.features.crop")
 
     def measure() -> PixelMetrics:
-        return pixel_metrics(_maps_and_masks(predictions, config, session), fpr_limit=config.evaluation.fpr_limit)
+        return pixel_metrics(_maps_and_masks(predictions, config, session), config.evaluation)
 
     if config.evaluation.resolution == "native":
         return measure()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+RESAMPLED = ("image_auroc", "image_ap")
 _BLOCK = 250
 
 
@@ -15,8 +16,8 @@ class Interval:
     high: float
 
 
-def bootstrap_intervals(labels: np.ndarray, scores: np.ndarray, resamples: int, seed: int) -> tuple[Interval, Interval]:
-    """95 % percentile intervals of AUROC and AP over resampled images, each class resampled for itself.
+def bootstrap_intervals(labels: np.ndarray, scores: np.ndarray, resamples: int, seed: int) -> dict[str, Interval]:
+    """95 % percentile intervals of the metrics RESAMPLED over resampled images, each class resampled for itself.
 
     Args:
         labels: [N] 0 or 1, both present.
@@ -31,7 +32,7 @@ def bootstrap_intervals(labels: np.ndarray, scores: np.ndarray, resamples: int, 
         for done in range(0, resamples, _BLOCK)
     ]
     auroc, ap = (np.concatenate(values) for values in zip(*drawn, strict=True))
-    return _interval(auroc), _interval(ap)
+    return dict(zip(RESAMPLED, (_interval(auroc), _interval(ap)), strict=True))
 
 
 def _resample(labels: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:

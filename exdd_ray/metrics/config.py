@@ -28,3 +28,6 @@ class EvaluationConfig(Frozen):
         """What the resolution does not use."""
         if self.resolution == "native":
             yield "mask_resize"
+
+
+STANDARD = EvaluationConfig()

@@ -19,6 +19,19 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Rates:
+    """What falling thresholds give.
+
+    Attributes:
+        false: false positive rates [P], ascending from 0 to 1.
+        true: the rates [P] that come with them.
+    """
+
+    false: np.ndarray
+    true: np.ndarray
+
+
+@dataclass(frozen=True)
 class Detection:
     """How well scores tell defective from normal.
 
@@ -69,21 +82,36 @@ def pixel_detection(counts: ScoreCounts) -> Detection:
     return detection(*_both_classes(counts, counts.positives))
 
 
-def aupro(counts: ScoreCounts, fpr_limit: float) -> tuple[float, Curve]:
-    """Area under the per-region overlap against the false positive rate up to the limit, divided by it, and the curve.
+def overlap_rates(counts: ScoreCounts) -> Rates:
+    """The per-region overlap by false positive rate.
 
     The overlap at a threshold is the mean over connected defect regions of the share of the region at or above it
     (Bergmann et al., 2021). Raises DataError without a defective or a normal pixel.
     """
-    from sklearn.metrics import auc, roc_curve
+    from sklearn.metrics import roc_curve
 
     labels, scores, weights = _both_classes(counts, counts.overlap)
     _require_both(labels, weights)
-    fpr, overlap, _ = roc_curve(labels, scores, sample_weight=weights)
-    inside = fpr < fpr_limit
-    x = np.append(fpr[inside], fpr_limit)
-    y = np.append(overlap[inside], np.interp(fpr_limit, fpr, overlap))
-    return float(auc(x, y) / fpr_limit), _thinned(x, y)
+    false, overlap, _ = roc_curve(labels, scores, sample_weight=weights)
+    return Rates(false, overlap)
+
+
+def curve_up_to(rates: Rates, limit: float) -> Curve:
+    """The true by the false positive rates up to a limit, which is between 0 and 1."""
+    return _thinned(*_up_to(rates, limit))
+
+
+def area_up_to(rates: Rates, limit: float) -> float:
+    """Area under the true by the false positive rates up to a limit, divided by it: the AUPRO of overlap_rates."""
+    from sklearn.metrics import auc
+
+    return float(auc(*_up_to(rates, limit)) / limit)
+
+
+def _up_to(rates: Rates, limit: float) -> tuple[np.ndarray, np.ndarray]:
+    inside = rates.false < limit
+    x = np.append(rates.false[inside], limit)
+    return x, np.append(rates.true[inside], np.interp(limit, rates.false, rates.true))
 
 
 def _both_classes(counts: ScoreCounts, positives: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

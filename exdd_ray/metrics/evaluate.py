@@ -1,50 +1,78 @@
 """Metrics of a detector's predictions: image scores at once, anomaly maps one after another."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from exdd_ray.errors import DataError
 from exdd_ray.metrics.bootstrap import Interval, bootstrap_intervals
-from exdd_ray.metrics.curves import Curve, Detection, aupro, detection, pixel_detection
-from exdd_ray.metrics.histogram import ScoreHistogram
+from exdd_ray.metrics.config import STANDARD, EvaluationConfig
+from exdd_ray.metrics.curves import Curve, Detection, curve_up_to
+from exdd_ray.metrics.histogram import ScoreCounts, ScoreHistogram
+from exdd_ray.metrics.metric import ImageScores, PixelScores
+from exdd_ray.metrics.table import MEASURED, measure_images, measure_pixels
 
 
 @dataclass(frozen=True)
 class ImageMetrics:
-    """Image-level detection with 95 % bootstrap intervals; the intervals are None where no resample was asked for."""
+    """What image scores are worth.
+
+    Attributes:
+        values: by key of the metric; None where one is undefined.
+        intervals: 95 % bootstrap intervals by key, of some; none where no resample was asked for.
+    """
 
     detection: Detection
-    auroc_interval: Interval | None
-    ap_interval: Interval | None
+    values: Mapping[str, float | None]
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class PixelMetrics:
-    """Pixel-level detection and the area under the per-region overlap."""
+    """What anomaly maps are worth.
+
+    Attributes:
+        values: by key of the metric; None where one is undefined.
+        pro: the per-region overlap against the false positive rate, up to the limit of the AUPRO.
+    """
 
     detection: Detection
-    aupro: float
+    values: Mapping[str, float | None]
     pro: Curve
 
 
-def image_metrics(labels: np.ndarray, scores: np.ndarray, *, resamples: int, seed: int) -> ImageMetrics:
+def image_metrics(
+    labels: np.ndarray, scores: np.ndarray, config: EvaluationConfig = STANDARD, *, resamples: int, seed: int
+) -> ImageMetrics:
     """Metrics of image scores [N] against labels [N]. Raises DataError for a test set of one class."""
     if not np.all(np.isfinite(scores)):
         raise DataError(f"{int((~np.isfinite(scores)).sum())} image scores are not finite numbers")
-    found = detection(labels, scores)
-    if not resamples:
-        return ImageMetrics(found, None, None)
-    return ImageMetrics(found, *bootstrap_intervals(labels, scores, resamples, seed))
+    images = ImageScores(labels, scores, config)
+    values = measure_images(images)
+    intervals = bootstrap_intervals(labels, scores, resamples, seed) if resamples else {}
+    return ImageMetrics(images.detection, values, intervals)
 
 
-def pixel_metrics(maps_and_masks: Iterable[tuple[np.ndarray, np.ndarray]], *, fpr_limit: float) -> PixelMetrics:
+def pixel_metrics(
+    maps_and_masks: Iterable[tuple[np.ndarray, np.ndarray]], config: EvaluationConfig = STANDARD
+) -> PixelMetrics:
     """Metrics over a stream of (anomaly map float32 [H x W], mask bool [H x W]) pairs; sizes may differ between pairs.
 
     Defect regions are 8-connected. Raises DataError for a map of another size than its mask, or that is not finite, and
     where no pixel, or every pixel, is defective.
     """
+    pixels = PixelScores(_count(maps_and_masks), config)
+    return PixelMetrics(pixels.detection, measure_pixels(pixels), curve_up_to(pixels.overlap, config.fpr_limit))
+
+
+def all_values(image: ImageMetrics | None, pixel: PixelMetrics | None) -> dict[str, float | None]:
+    """Every metric by key, in the table's order; None where one is undefined, or nothing could be measured."""
+    known = {**(image.values if image else {}), **(pixel.values if pixel else {})}
+    return {metric.key: known.get(metric.key) for metric in MEASURED}
+
+
+def _count(maps_and_masks: Iterable[tuple[np.ndarray, np.ndarray]]) -> ScoreCounts:
     histogram = ScoreHistogram()
     for anomaly_map, mask in maps_and_masks:
         if anomaly_map.shape != mask.shape:
@@ -52,9 +80,7 @@ def pixel_metrics(maps_and_masks: Iterable[tuple[np.ndarray, np.ndarray]], *, fp
         if not np.all(np.isfinite(anomaly_map)):
             raise DataError("an anomaly map has values that are not finite numbers")
         histogram.add(anomaly_map.reshape(-1), mask.reshape(-1), _overlap_weights(mask))
-    counts = histogram.counts()
-    found = pixel_detection(counts)
-    return PixelMetrics(found, *aupro(counts, fpr_limit))
+    return histogram.counts()
 
 
 def _overlap_weights(mask: np.ndarray) -> np.ndarray:

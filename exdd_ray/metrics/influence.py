@@ -45,16 +45,9 @@ class Influence:
     defective: dict[str, float]
 
 
-def influence_on(metric: str, tested: Scored) -> Influence | None:
-    """Of the images on `image_auroc` or `image_ap`; None for other metrics.
-
-    Byte-identical images, which are one draw, are one image.
-    """
-    kinds = {"image_auroc": auroc_influence, "image_ap": ap_influence}
-    if metric not in kinds:
-        return None
+def by_image(tested: Scored, values: np.ndarray) -> Influence:
+    """Influences [N] by what is in the images: byte-identical ones, which are one draw, are one image."""
     found: tuple[dict[str, float], dict[str, float]] = ({}, {})
-    values = kinds[metric](tested.labels, tested.scores)
     for image, label, value in sorted(zip(tested.images, tested.labels.tolist(), values.tolist(), strict=True)):
         found[label][image] = found[label].get(image, 0.0) + value
     return Influence(*found)

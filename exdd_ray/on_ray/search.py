@@ -15,7 +15,8 @@ from exdd_ray.errors import ConfigError
 from exdd_ray.experiment.objectives import objective_means
 from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.space import LoadedSweep, Point, baseline, points_ahead, rounded
-from exdd_ray.experiment.sweep_config import LESS_IS_BETTER, RangeConfig
+from exdd_ray.experiment.sweep_config import RangeConfig
+from exdd_ray.metrics.table import METRICS
 from exdd_ray.on_ray.tune import Place, fit, place_of, tune_storage
 from exdd_ray.progress import Advance
 from exdd_ray.store.hashes import digest
@@ -87,7 +88,7 @@ def _storage(loaded: LoadedSweep, folder: Path) -> tuple["BaseStorage", str]:
 
 
 def _mode(metric: str) -> str:
-    return "min" if metric in LESS_IS_BETTER else "max"
+    return "min" if METRICS[metric].less else "max"
 
 
 def _distributions(loaded: LoadedSweep) -> dict[str, Any]:

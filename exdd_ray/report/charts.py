@@ -119,8 +119,12 @@ def _pro(results: Sequence[tuple[int, TrialResult]]) -> Plot:
     limit = max(result.trial.config.evaluation.fpr_limit for _, result in results)
     frame = Frame(x=(0.0, limit))
     axes = ("False positive rate", "Per-region overlap")
-    lines = _lines(results, lambda r: (r.pixel.aupro, r.pixel.pro) if r.pixel else None, frame, steps=False)
-    return _plot("Per-region overlap", "AUPRO", axes, frame, lines)
+    return _plot("Per-region overlap", "AUPRO", axes, frame, _lines(results, _overlap, frame, steps=False))
+
+
+def _overlap(result: TrialResult) -> tuple[float, Curve] | None:
+    area = result.metrics["aupro"]
+    return None if area is None or result.pixel is None else (area, result.pixel.pro)
 
 
 def _plot(

@@ -9,13 +9,15 @@ import numpy as np
 
 from exdd_ray.errors import UserError
 from exdd_ray.metrics.difference import Difference, difference, holm
+from exdd_ray.metrics.metric import MISSING, Metric
 from exdd_ray.metrics.seeds import mean_by_seed, mean_of
+from exdd_ray.metrics.table import COMPARED
 from exdd_ray.report.environment import page_environment
 from exdd_ray.report.page import versions
 from exdd_ray.report.run_folder import Entry, read_runs
-from exdd_ray.report.sweep_data import MISSING, Metric, Point, Value, known_metric, setting_text
+from exdd_ray.report.sweep_data import Point, Value, setting_text
 from exdd_ray.report.sweep_tables import metric_cell
-from exdd_ray.report.tables import METRICS, Flag, is_leakage
+from exdd_ray.report.tables import Flag, is_leakage
 
 _UNSAID = frozenset({"name", "seed"})  # of an experiment: the table says them
 
@@ -70,12 +72,13 @@ def write_comparison(path: Path, folders: Sequence[Path]) -> Comparison:
 
 def compare(entries: Sequence[Entry]) -> Comparison:
     """Trials beside the first of them; differences are corrected for being several (Holm)."""
-    metrics = [metric.key for metric in METRICS if any(row[metric.key] is not None for e in entries for row in e.rows)]
+    rows = [row for entry in entries for row in entry.rows]
+    metrics = [metric for metric in COMPARED if any(row.get(metric.key) is not None for row in rows)]
     values: list[dict[str, Value]] = [{} for _ in entries]
     for metric in metrics:
-        for own, value in zip(values, _values(entries, metric), strict=True):
+        for own, value in zip(values, _values(entries, metric.key), strict=True):
             if value is not None:
-                own[metric] = value
+                own[metric.key] = value
     points = [
         Point(number, entry.name, {}, len(entry.rows), 0, number == 0, False, False, own)
         for number, (entry, own) in enumerate(zip(entries, values, strict=True))
@@ -83,7 +86,7 @@ def compare(entries: Sequence[Entry]) -> Comparison:
     return Comparison(
         tuple(entries),
         _differing(entries),
-        tuple(map(known_metric, metrics)),
+        tuple(metrics),
         tuple(points),
         tuple(_images(entry, entries[0]) for entry in entries),
         _flags(entries),

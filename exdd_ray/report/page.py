@@ -19,11 +19,11 @@ from exdd_ray.report.gallery import Gallery, make_gallery
 from exdd_ray.report.synthetic import ROOM, synthetic_sets
 from exdd_ray.report.tables import (
     DECIMALS,
-    METRICS,
     Errors,
     Group,
     Summary,
     best_of,
+    columns,
     errors,
     first_seed,
     flags,
@@ -74,7 +74,7 @@ def render_report(run: RunConfig, results: Sequence[TrialResult], overrides: Seq
         written=datetime.now().astimezone(),
         versions=versions(),
         flags=flags(results),
-        metrics=METRICS,
+        metrics=columns(summaries),
         summaries=summaries,
         best=best_of(summaries),
         results=results,

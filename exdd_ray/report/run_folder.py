@@ -14,7 +14,8 @@ import yaml
 
 from exdd_ray.errors import ArtifactError, ConfigError
 from exdd_ray.metrics.difference import Measured, Run
-from exdd_ray.metrics.influence import Scored, influence_on
+from exdd_ray.metrics.influence import Scored
+from exdd_ray.metrics.table import influence_on
 
 RESULTS, PREDICTIONS, RESOLVED = "results.parquet", "predictions.parquet", "resolved.yaml"
 _TIME = re.compile(r"^[\d-]+_[\d-]+_(?=.)")  # before the overrides
@@ -58,7 +59,7 @@ class Entry:
         """A metric of each seed and category that has it; what was tested on the same images goes together."""
         found = {}
         for row, images in zip(self.rows, self.images, strict=True):
-            if row[metric] is not None:
+            if row.get(metric) is not None:  # runs of older versions have fewer
                 influence = influence_on(metric, images) if images else None
                 found[self._run(row, images)] = Measured(row[metric], influence)
         return found

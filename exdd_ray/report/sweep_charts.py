@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from exdd_ray.metrics.metric import Metric
 from exdd_ray.metrics.seeds import mean_of
 from exdd_ray.report.charts import Frame, Tick, polyline
 from exdd_ray.report.sweep_axes import marks, marks_at, spread_scale, value_scale
-from exdd_ray.report.sweep_data import Metric, Point, SweepFolder, number_of, numeric_keys, setting_of
+from exdd_ray.report.sweep_data import Point, SweepFolder, number_of, numeric_keys, setting_of
 
 MAX_LINES = 8
 _LEAST = 0.5  # points of percent that an axis reaches over at least
@@ -191,7 +192,7 @@ def _dot_text(name: str, x: float, measured: Measured, metric: Metric) -> str:
 def pareto_figures(sweep: SweepFolder) -> tuple[Figure, ...]:
     """Every two objectives against each other, a cost across; members of the front marked."""
     pairs = itertools.combinations(sweep.objectives(), 2)
-    figures = [_pareto(sweep, *sorted(pair, key=lambda metric: not metric.less)) for pair in pairs]
+    figures = [_pareto(sweep, *sorted(pair, key=lambda metric: metric.level != "cost")) for pair in pairs]
     return tuple(figure for figure in figures if figure)
 
 

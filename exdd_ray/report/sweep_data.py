@@ -18,51 +18,13 @@ from exdd_ray.errors import ArtifactError, ConfigError
 from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.load import read_raw
 from exdd_ray.experiment.summary import judged_by
-from exdd_ray.experiment.sweep_config import LESS_IS_BETTER, SweepConfig
+from exdd_ray.experiment.sweep_config import SweepConfig
 from exdd_ray.experiment.sweep_results import CONFIG, DIGEST, PLAN, RESOLVED, SUMMARY, TRIALS
+from exdd_ray.metrics.metric import MISSING, Metric
+from exdd_ray.metrics.table import METRICS, known_metric
 
 FILES = (CONFIG, RESOLVED, PLAN, TRIALS, SUMMARY, DIGEST)
-MISSING = "–"
-VALIDATION = "validation_"
-_TITLES = {
-    "image_auroc": "Image AUROC",
-    "pixel_auroc": "Pixel AUROC",
-    "image_ap": "Image AP",
-    "pixel_ap": "Pixel AP",
-    "aupro": "AUPRO",
-    "image_f1": "Image F1",
-    "pixel_f1": "Pixel F1",
-    "bank_vectors": "Bank vectors",
-    "milliseconds": "Milliseconds an image",
-}
-
 Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A metric: its column in the tables, its title, and whether less of it is better."""
-
-    key: str
-    title: str
-    less: bool = False
-
-    @property
-    def percent(self) -> bool:
-        """Whether it is a share, shown in percent."""
-        return not self.less
-
-    def scaled(self, value: float) -> float:
-        """The value in the unit that it is shown in."""
-        return 100 * value if self.percent else value
-
-    def text(self, value: float | None, *, unit: bool = False) -> str:
-        """The value as it is printed; a dash where there is none."""
-        if value is None:
-            return MISSING
-        if not self.percent:
-            return f"{value:.3g}" if self.key == "milliseconds" and value < 100 else f"{value:,.0f}"
-        return f"{100 * value:.2f}{' %' if unit else ''}"
 
 
 @dataclass(frozen=True)
@@ -159,7 +121,7 @@ class SweepFolder:
     def metrics(self) -> tuple[Metric, ...]:
         """Metrics on the test images that any point has; the objectives first, and in any case."""
         found = {key for point in self.points for key in point.values}
-        others = [key for key in _TITLES if key in found]
+        others = [key for key in METRICS if key in found]
         return tuple(map(known_metric, dict.fromkeys([*self.config.objectives, *others])))
 
     def title(self, key: str) -> str:
@@ -173,13 +135,6 @@ class SweepFolder:
         fidelity = self.config.searcher.fidelity
         keys = [*self.config.space, *([fidelity.key] if fidelity else [])]
         return tuple(resolve_key(key, ExperimentConfig) for key in keys)
-
-
-def known_metric(column: str) -> Metric:
-    """The metric of a table's column, on the test images or the validation ones."""
-    key = column.removeprefix(VALIDATION)
-    images = "" if key == column else ", validation"
-    return Metric(column, f"{_TITLES.get(key, key)}{images}", key in LESS_IS_BETTER)
 
 
 def read_sweep(folder: Path) -> SweepFolder:

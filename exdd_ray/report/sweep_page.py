@@ -7,10 +7,11 @@ import yaml
 
 from exdd_ray.errors import ArtifactError, UserError
 from exdd_ray.experiment.sweep_results import REPORT, RESOLVED
+from exdd_ray.metrics.table import known_metric
 from exdd_ray.report.environment import page_environment
 from exdd_ray.report.page import versions
 from exdd_ray.report.sweep_charts import curves, pareto_figures
-from exdd_ray.report.sweep_data import SweepFolder, known_metric, read_sweep
+from exdd_ray.report.sweep_data import SweepFolder, read_sweep
 from exdd_ray.report.sweep_gallery import mistakes
 from exdd_ray.report.sweep_parallel import BOTTOM, TOP, parallel
 from exdd_ray.report.sweep_tables import (
@@ -46,7 +47,7 @@ def render_sweep_report(sweep: SweepFolder) -> str:
     environment = page_environment()
     environment.filters["share"] = known_metric("image_auroc").text  # which the figures of a run know
     categories, heat_tables = heats(sweep)
-    validation = [] if sweep.on_test else [metric for metric in sweep.objectives() if not metric.less]
+    validation = [] if sweep.on_test else [metric for metric in sweep.objectives() if metric.level != "cost"]
     return environment.get_template("sweep.html.jinja").render(
         sweep=sweep,
         headline=headline(sweep),

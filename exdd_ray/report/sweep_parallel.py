@@ -4,9 +4,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from exdd_ray.metrics.metric import Metric
 from exdd_ray.report.charts import Tick
 from exdd_ray.report.sweep_axes import marks, marks_at, spread_scale, value_scale
-from exdd_ray.report.sweep_data import Metric, Point, SweepFolder, number_of, setting_of
+from exdd_ray.report.sweep_data import Point, SweepFolder, number_of, setting_of
 
 TOP, BOTTOM, LEFT, RIGHT = 52.0, 300.0, 118.0, 1064.0
 _STEPS = (120.0, 200.0)  # between axes: at least, as labels need it, and at most, as two axes fit a phone

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from exdd_ray.metrics.metric import MISSING, Metric
 from exdd_ray.metrics.seeds import CONFIDENCE
+from exdd_ray.metrics.table import known_metric
 from exdd_ray.report.page import count_of
-from exdd_ray.report.sweep_data import MISSING, Metric, Point, SweepFolder, Value, known_metric, number_of, setting_of
+from exdd_ray.report.sweep_data import Point, SweepFolder, Value, number_of, setting_of
 from exdd_ray.report.tables import Flag, is_leakage
 
 _SAID = {
@@ -94,12 +96,12 @@ def headline(sweep: SweepFolder) -> str:
 def verdict(sweep: SweepFolder) -> Verdict:
     """What was chosen and how good it is on the test images, and how it compares with the baseline."""
     metric, chosen, baseline = known_metric(sweep.config.objectives[0]), sweep.chosen, sweep.baseline
-    images = "" if metric.less else f" on the {sweep.config.select} images"
+    images = "" if metric.level == "cost" else f" on the {sweep.config.select} images"
     if chosen is None:
         done = any(point.runs for point in sweep.points)
         why = f"no point has {metric.title}{images} from all of its trials" if done else "every trial failed"
         return Verdict(f"No point could be chosen: {why}.")
-    tested = "" if metric.less else " on the test images"
+    tested = "" if metric.level == "cost" else " on the test images"
     first = f"{metric.title} {_with_interval(sweep, chosen, metric)}{tested}. Chosen as the best{images}{_ties(sweep)}."
     if baseline is None or baseline.name == chosen.name:
         return Verdict(first, "It is the baseline itself." if len(sweep.points) > 1 else "")
@@ -162,17 +164,18 @@ def metric_cell(point: Point, metric: Metric) -> Cell:
 
 def _judged(value: Value, metric: Metric) -> tuple[str, str]:
     """A difference in words, and whether they mean right or wrong: where all noise was measured, and Holm corrected."""
-    if value.difference == 0 and (metric.less or value.difference_half == 0):
+    cost = metric.level == "cost"
+    if value.difference == 0 and (cost or value.difference_half == 0):
         return "the same", ""
-    if metric.less and not value.difference_half and value.difference:  # a count, as it is in every run
+    if cost and not value.difference_half and value.difference:  # a count, as it is in every run
         return ("less" if value.difference < 0 else "more"), ""
     if value.difference is None or value.difference_half is None or value.p is None:
         return "one run", ""
     if abs(value.difference) <= value.difference_half:
         return "within noise", ""
-    if metric.less:
+    if cost:
         return ("less" if value.difference < 0 else "more"), ""
-    word = "better" if value.difference > 0 else "worse"
+    word = "better" if (value.difference < 0) == metric.less else "worse"
     if value.p >= 1 - CONFIDENCE:
         return f"perhaps {word}", ""
     if value.unmeasured is not None:

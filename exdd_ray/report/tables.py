@@ -1,6 +1,6 @@
 """The numbers of a report: metrics aggregated over categories and seeds, counts, and what to warn a reader of."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,28 +9,11 @@ from exdd_ray.experiment.compare import measured
 from exdd_ray.experiment.result import TrialResult
 from exdd_ray.metrics.bootstrap import Interval
 from exdd_ray.metrics.difference import difference, holm
+from exdd_ray.metrics.metric import Metric
+from exdd_ray.metrics.table import COMPARED, METRICS
 
 DECIMALS = 3
 _NAMED = 4  # trials or categories of a flag
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A column of the tables: its title, its name in the results, how it is read from one (None where undefined)."""
-
-    title: str
-    key: str
-    read: Callable[[TrialResult], float | None]
-
-
-METRICS = (
-    Metric("Image AUROC", "image_auroc", lambda result: result.detection.auroc if result.detection else None),
-    Metric("Image AP", "image_ap", lambda result: result.detection.ap if result.detection else None),
-    Metric("Pixel AUROC", "pixel_auroc", lambda result: result.pixel.detection.auroc if result.pixel else None),
-    Metric("Pixel AP", "pixel_ap", lambda result: result.pixel.detection.ap if result.pixel else None),
-    Metric("AUPRO", "aupro", lambda result: result.pixel.aupro if result.pixel else None),
-    Metric("Image F1", "image_f1", lambda result: result.detection.f1 if result.detection else None),
-)
 
 
 @dataclass(frozen=True)
@@ -49,16 +32,16 @@ class Summary:
         name: of the trial.
         results: over categories and seeds.
         seeds: in ascending order.
-        metrics: aligned with METRICS; None where no result has the metric.
-        interval: 95 % interval of the image AUROC, where there is a single result.
+        metrics: those compared, by key; None where no result has the metric.
+        intervals: 95 % bootstrap intervals by key of the metric, where there is a single result.
         leakage: whether a result has such a remark.
     """
 
     name: str
     results: tuple[TrialResult, ...]
     seeds: tuple[int, ...]
-    metrics: tuple[Spread | None, ...]
-    interval: Interval | None
+    metrics: Mapping[str, Spread | None]
+    intervals: Mapping[str, Interval]
     leakage: bool
 
 
@@ -109,33 +92,42 @@ def _summary(name: str, results: Sequence[TrialResult]) -> Summary:
         name=name,
         results=tuple(results),
         seeds=tuple(sorted({result.trial.config.seed for result in results})),
-        metrics=tuple(_metric_spread(metric, results) for metric in METRICS),
-        interval=results[0].image.auroc_interval if len(results) == 1 and results[0].image else None,
+        metrics={metric.key: _metric_spread(metric.key, results) for metric in COMPARED},
+        intervals=results[0].image.intervals if len(results) == 1 and results[0].image else {},
         leakage=any(is_leakage(remark) for result in results for remark in result.remarks),
     )
 
 
-def _metric_spread(metric: Metric, results: Sequence[TrialResult]) -> Spread | None:
-    read = [(result.trial.config.seed, metric.read(result)) for result in results]
+def _metric_spread(metric: str, results: Sequence[TrialResult]) -> Spread | None:
+    read = [(result.trial.config.seed, result.metrics[metric]) for result in results]
     return spread([(seed, value) for seed, value in read if value is not None])
 
 
-def best_of(summaries: Sequence[Summary]) -> tuple[str | None, ...]:
+def columns(summaries: Sequence[Summary]) -> tuple[Metric, ...]:
+    """The metrics of the tables: those that are shown everywhere, and what else could be measured."""
+    return tuple(
+        metric
+        for metric in COMPARED
+        if metric.shown == "everywhere" or any(summary.metrics[metric.key] for summary in summaries)
+    )
+
+
+def best_of(summaries: Sequence[Summary]) -> dict[str, str | None]:
     """For each metric the trial that is better than every other one by more than noise; None where there is none.
 
-    The differences of the largest mean from the others are paired over seeds, categories and test images, and corrected
+    The differences of the best mean from the others are paired over seeds, categories and test images, and corrected
     for being several (Holm).
     """
-    return tuple(_best(summaries, column) for column in range(len(METRICS)))
+    return {metric.key: _best(summaries, metric.key) for metric in COMPARED}
 
 
-def _best(summaries: Sequence[Summary], column: int) -> str | None:
-    known = [(cell.mean, summary) for summary in summaries if (cell := summary.metrics[column])]
+def _best(summaries: Sequence[Summary], metric: str) -> str | None:
+    known = [(cell.mean, summary) for summary in summaries if (cell := summary.metrics[metric])]
     if len(summaries) < 2 or len(known) < len(summaries):
         return None
-    best = max(known, key=lambda pair: pair[0])[1]
-    mine = measured(best.results, METRICS[column].key)
-    others = [measured(summary.results, METRICS[column].key) for summary in summaries if summary is not best]
+    best = (min if METRICS[metric].less else max)(known, key=lambda pair: pair[0])[1]
+    mine = measured(best.results, metric)
+    others = [measured(summary.results, metric) for summary in summaries if summary is not best]
     if any(not mine.keys() & other.keys() for other in others):
         return None  # tested on other images
     apart = holm([difference(mine, other, of_images=True) for other in others])
@@ -150,7 +142,7 @@ def strongest(summaries: Sequence[Summary], count: int, always: Sequence[int]) -
 
 
 def _image_auroc(summary: Summary) -> float:
-    cell = summary.metrics[0]
+    cell = summary.metrics["image_auroc"]
     return -1.0 if cell is None else cell.mean
 
 

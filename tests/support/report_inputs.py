@@ -91,7 +91,7 @@ def make_result(run: RunConfig, detector: Detector, rows: list[CatalogRow], seed
         category=rows[0].category,
         predictions=Predictions(tuple(rows), maps.max(axis=1), maps, draw),
         image=image_metrics(labels, maps.max(axis=1), resamples=200, seed=seed),
-        pixel=pixel_metrics(drawn, fpr_limit=run.evaluation.fpr_limit) if labels.any() else None,
+        pixel=pixel_metrics(drawn, run.evaluation) if labels.any() else None,
         bank_sizes=(len(rows) * 70 + seed, 310 * dual),
         train=(40, 4 * dual, 0),
         test=(int((labels == 0).sum()), int(labels.sum())),

@@ -18,7 +18,8 @@ from exdd_ray.experiment.result import TrialResult
 from exdd_ray.experiment.run import predictions_table, write_results
 from exdd_ray.metrics.difference import Measured, Run, difference
 from exdd_ray.metrics.evaluate import image_metrics
-from exdd_ray.metrics.influence import Scored, influence_on
+from exdd_ray.metrics.influence import Scored
+from exdd_ray.metrics.table import influence_on
 from exdd_ray.report.compare_page import compare, write_comparison
 from exdd_ray.report.run_folder import read_runs
 

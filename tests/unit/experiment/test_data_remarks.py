@@ -126,7 +126,7 @@ def test_the_mask_threshold_reaches_the_pixel_metrics(root: Path) -> None:
     assert "1 of 1 masks have more than two values" in high.remarks[0]
     assert high.pixel is not None
     assert low.pixel is not None
-    assert high.pixel.aupro != low.pixel.aupro
+    assert high.metrics["aupro"] != low.metrics["aupro"]
     assert low.remarks == ()
 
 

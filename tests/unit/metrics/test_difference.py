@@ -7,7 +7,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from exdd_ray.errors import DataError
 from exdd_ray.metrics.difference import Difference, Measured, Run, difference, holm
-from exdd_ray.metrics.influence import Influence, Scored, ap_influence, auroc_influence, influence_on
+from exdd_ray.metrics.influence import Influence, Scored, ap_influence, auroc_influence
+from exdd_ray.metrics.table import influence_on
 
 METRICS = {"image_auroc": roc_auc_score, "image_ap": average_precision_score}
 

@@ -23,7 +23,7 @@ def make_pairs(count, scale, offset, seed=0, size=(96, 120)):
 @pytest.mark.parametrize(("scale", "offset"), [(1, 0), (1e-4, 1), (1, 1000), (1e6, -3e5), (1e-30, 0)])
 def test_streamed_pixel_metrics_match_scikit_learn(scale, offset):
     pairs = list(make_pairs(40, scale, offset))
-    found = pixel_metrics(pairs, fpr_limit=0.3).detection
+    found = pixel_metrics(pairs).detection
     scores = np.concatenate([s.ravel() for s, _ in pairs])
     labels = np.concatenate([m.ravel() for _, m in pairs])
     assert found.auroc == pytest.approx(roc_auc_score(labels, scores), abs=1e-4)
@@ -34,7 +34,7 @@ def test_skewed_scores_over_many_magnitudes():
     rng = np.random.default_rng(1)
     labels = rng.random((400, 500)) < 0.01
     scores = np.exp(rng.standard_normal(labels.shape) * 8 + 6 * labels).astype(np.float32)
-    found = pixel_metrics([(scores, labels)], fpr_limit=0.3).detection
+    found = pixel_metrics([(scores, labels)]).detection
     assert found.auroc == pytest.approx(roc_auc_score(labels.ravel(), scores.ravel()), abs=1e-4)
     assert found.ap == pytest.approx(average_precision_score(labels.ravel(), scores.ravel()), abs=1e-4)
 
@@ -62,14 +62,14 @@ def plain_aupro(pairs, limit):
 
 def test_aupro_matches_the_definition():
     pairs = [(np.round(s, 1), m) for s, m in make_pairs(6, 1, 0, size=(65, 78))]
-    assert pixel_metrics(pairs, fpr_limit=0.3).aupro == pytest.approx(plain_aupro(pairs, 0.3), abs=1e-6)
+    assert pixel_metrics(pairs).values["aupro"] == pytest.approx(plain_aupro(pairs, 0.3), abs=1e-6)
 
 
 def test_aupro_of_a_perfect_map_is_one_and_of_an_inverted_one_zero():
     pairs = [(m.astype(np.float32), m) for _, m in make_pairs(4, 1, 0)]
-    assert pixel_metrics(pairs, fpr_limit=0.3).aupro == pytest.approx(1.0)
+    assert pixel_metrics(pairs).values["aupro"] == pytest.approx(1.0)
     inverted = [(1 - s, m) for s, m in pairs]
-    assert pixel_metrics(inverted, fpr_limit=0.3).detection.auroc == pytest.approx(0.0)
+    assert pixel_metrics(inverted).detection.auroc == pytest.approx(0.0)
 
 
 def test_histogram_is_bounded_and_independent_of_the_order():
@@ -103,7 +103,7 @@ def test_bootstrap_agrees_with_a_plain_loop():
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1], [80, 60])
     scores = np.round(rng.standard_normal(140) + labels, 1)
-    auroc, ap = bootstrap_intervals(labels, scores, 600, seed=0)
+    auroc, ap = bootstrap_intervals(labels, scores, 600, seed=0).values()
     normal, defective = np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)
     drawn = [np.concatenate([rng.choice(normal, 80), rng.choice(defective, 60)]) for _ in range(600)]
     for interval, metric in ((auroc, roc_auc_score), (ap, average_precision_score)):
@@ -133,6 +133,6 @@ def test_one_class_is_refused_with_the_class_that_is_missing():
 def test_bad_maps_are_refused():
     mask = np.zeros((4, 4), dtype=bool)
     with pytest.raises(DataError, match="not finite"):
-        pixel_metrics([(np.full((4, 4), np.nan, dtype=np.float32), mask)], fpr_limit=0.3)
+        pixel_metrics([(np.full((4, 4), np.nan, dtype=np.float32), mask)])
     with pytest.raises(DataError, match="meets a mask"):
-        pixel_metrics([(np.zeros((4, 5), dtype=np.float32), mask)], fpr_limit=0.3)
+        pixel_metrics([(np.zeros((4, 5), dtype=np.float32), mask)])

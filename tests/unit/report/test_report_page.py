@@ -11,7 +11,7 @@ from report_inputs import DETECTORS, Run, make_run
 from exdd_ray.errors import DataError
 from exdd_ray.experiment.config import RunConfig
 from exdd_ray.report.page import headline, render_report, write_report
-from exdd_ray.report.tables import group_by_category, summarize
+from exdd_ray.report.tables import columns, group_by_category, summarize
 
 made = report_inputs.made
 
@@ -37,8 +37,10 @@ def test_page_escapes_names_of_files_and_trials(page: str) -> None:
 
 
 def test_page_prints_the_table_the_flags_and_the_configs(made: Run, page: str) -> None:
-    for summary in summarize(made[1]):
-        for cell in summary.metrics:
+    summaries = summarize(made[1])
+    for summary in summaries:
+        for metric in columns(summaries):
+            cell = summary.metrics[metric.key]
             assert cell is not None
             assert f"{cell.mean:.3f}<span" in page
     assert '<li class="leakage">' in page
@@ -53,7 +55,7 @@ def test_report_of_one_result_without_masks(tmp_path: Path) -> None:
     bare = replace(result, pixel=None, predictions=replace(result.predictions, rows=rows))
     write_report(tmp_path / "report.html", run, [bare])
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    interval = bare.image.auroc_interval
+    interval = bare.image.intervals["image_auroc"]
     assert interval is not None
     assert f"{interval.low:.3f} – {interval.high:.3f}" in page
     assert "No test defect has a mask" in page

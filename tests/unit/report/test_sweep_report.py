@@ -17,9 +17,10 @@ from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.stored import stored_trial
+from exdd_ray.metrics.table import METRICS
 from exdd_ray.report.sweep_axes import round_numbers, spread_scale, value_scale
 from exdd_ray.report.sweep_charts import curves, pareto_figures
-from exdd_ray.report.sweep_data import Metric, Point, SweepFolder, Value, read_sweep, setting_text
+from exdd_ray.report.sweep_data import Point, SweepFolder, Value, read_sweep, setting_text
 from exdd_ray.report.sweep_gallery import mistakes
 from exdd_ray.report.sweep_maps import stored_result
 from exdd_ray.report.sweep_page import render_sweep_report, write_sweep_report
@@ -27,7 +28,7 @@ from exdd_ray.report.sweep_parallel import parallel
 from exdd_ray.report.sweep_tables import headline, heats, metric_cell, ranked, verdict
 from exdd_ray.store.artifact import Store
 
-AUROC = Metric("image_auroc", "Image AUROC")
+AUROC = METRICS["image_auroc"]
 ONE = {"space": {}, "seeds": (0,), "categories": ("ceramic",), "objectives": ("image_auroc",)}
 BARE = {**ONE, "stored": False}
 
@@ -92,7 +93,7 @@ def test_table_prints_the_summary_best_first(sweep: SweepFolder, page: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("value", "less", "words"),
+    ("value", "cost", "words"),
     [
         (Value(0.9, 0.01, 0.02, 0.03, 0.4, True), False, "within noise"),
         (Value(0.9, 0.01, 0.02, 0.01, 0.01, False), False, "better"),
@@ -110,9 +111,9 @@ def test_table_prints_the_summary_best_first(sweep: SweepFolder, page: str) -> N
         (Value(0.9, None, 0.02, None, None, True), False, "one run"),
     ],
 )
-def test_difference_in_words(value: Value, less: bool, words: str) -> None:
-    point = Point(1, "a", {}, 3, 0, False, False, False, {"image_auroc": value})
-    cell = metric_cell(point, Metric("image_auroc", "", less))
+def test_difference_in_words(value: Value, cost: bool, words: str) -> None:
+    metric = METRICS["bank_vectors"] if cost else AUROC
+    cell = metric_cell(Point(1, "a", {}, 3, 0, False, False, False, {metric.key: value}), metric)
     assert cell.verdict == words
     assert cell.meaning == {"better": "right", "worse": "wrong"}.get(words, "")
 

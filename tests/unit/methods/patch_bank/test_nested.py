@@ -140,6 +140,6 @@ def test_trials_of_a_run_share_one_order_and_one_search(tmp_path):
         np.testing.assert_array_equal(alone.predictions.scores, result.predictions.scores)
         assert alone.pixel is not None
         assert result.pixel is not None
-        assert alone.pixel.aupro == result.pixel.aupro
+        assert alone.metrics["aupro"] == result.metrics["aupro"]
         assert alone.pixel.detection.ap == result.pixel.detection.ap
         assert alone.bank_sizes == result.bank_sizes
