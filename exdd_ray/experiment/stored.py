@@ -42,6 +42,7 @@ _CODE = (
     "exdd_ray.experiment.assign",
     "exdd_ray.experiment.dataset",
     "exdd_ray.experiment.pixels",
+    "exdd_ray.experiment.result",
     "exdd_ray.experiment.stored",
     "exdd_ray.experiment.trial",
     "exdd_ray.features",

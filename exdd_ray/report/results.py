@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from exdd_ray.errors import ArtifactError, ConfigError
+from exdd_ray.metrics.table import COMPARED
 
 _TABLES = ("results.parquet", "trials.parquet")  # of a run, of a sweep
-_SHOWN = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro")
+_SHOWN = tuple(metric.key for metric in COMPARED if metric.shown == "everywhere")
 
 
 @dataclass(frozen=True)
