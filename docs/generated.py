@@ -1,5 +1,6 @@
 """Pages made of the code: all keys of a config, every package's API, and the READMEs of methods and synthesizers."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,11 +27,15 @@ def write_pages(root: Path, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     pages = {"keys": "\n".join(_keys()), **{f"api/{name}": _api(root, name) for name in PACKAGES}}
     readmes = {f"{path.parent.parent.name}/{path.parent.name}": path for path in root.glob("exdd_ray/*/*/README.md")}
-    pages |= {name: f"```{{include}} {path}\n```\n" for name, path in readmes.items()}
+    pages |= {name: _included(path, folder / name) for name, path in readmes.items()}
     pages["systems"] = "\n".join(["# Methods and synthesizers\n", "```{toctree}", *sorted(readmes), "```\n"])
     for name, text in pages.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
+
+
+def _included(path: Path, page: Path) -> str:
+    return f"```{{include}} {os.path.relpath(path, page.parent)}\n```\n"
 
 
 def _api(root: Path, name: str) -> str:
