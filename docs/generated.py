@@ -66,5 +66,6 @@ def _keys() -> Iterator[str]:
 
 
 def _row(path: str, default: str, type_name: str, meaning: str) -> str:
-    cells = [f"`{path}`", f"`{default}`" if default else "", f"{meaning} (`{type_name}`)"]
+    said = meaning.replace("<", "&lt;")
+    cells = [f"`{path}`", f"`{default}`" if default else "", f"{said} (`{type_name}`)"]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
