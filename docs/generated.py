@@ -1,6 +1,8 @@
-"""Pages made of the code: all keys of a config, every package's API, and the READMEs of methods and synthesizers."""
+"""Pages made of the code: all keys, datasets, every package's API, and the READMEs of methods and synthesizers."""
 
+import inspect
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +27,11 @@ PACKAGES = (
 def write_pages(root: Path, folder: Path) -> None:
     """Write all of them into a folder, anew."""
     shutil.rmtree(folder, ignore_errors=True)
-    pages = {"keys": "\n".join(_keys()), **{f"api/{name}": _api(root, name) for name in PACKAGES}}
+    pages = {
+        "keys": "\n".join(_keys()),
+        "datasets": "\n".join(_datasets()),
+        **{f"api/{name}": _api(root, name) for name in PACKAGES},
+    }
     readmes = {f"{path.parent.parent.name}/{path.parent.name}": path for path in root.glob("exdd_ray/*/*/README.md")}
     pages |= {name: _included(path, folder / name) for name, path in readmes.items()}
     pages["systems"] = "\n".join(["# Methods and synthesizers\n", "```{toctree}", *sorted(readmes), "```\n"])
@@ -63,6 +69,28 @@ def _keys() -> Iterator[str]:
     for title, keys in groups.items():
         yield f"\n## {title}\n\n| key | default | what |\n|---|---|---|"
         yield from (_row(key.path, key.default, key.type, key.meaning) for key in keys)
+
+
+def _datasets() -> Iterator[str]:
+    """Every dataset with its layout, licence and home, as its spec and the docstring of its loader have them."""
+    from exdd_ray.data.datasets import DATASETS
+
+    yield (
+        "# Datasets\n\nEach is read as its publishers ship and split it: `exdd data list` shows them, "
+        "`exdd data get NAME` downloads those that may be downloaded, `exdd data check DIR` reads every file and "
+        "compares the counts. `dataset.name=NAME dataset.root=DIR` runs on one, "
+        "`dataset.category=C` on one of its categories.\n\n"
+        "Validation images that a dataset publishes are neither trained on nor tested. Where they are all normal, "
+        "`dataset.split.validation_defects` adds defects of the test to choose by."
+    )
+    for spec in DATASETS.values():
+        text = inspect.getdoc(getattr(spec.load, "func", spec.load)) or ""
+        layout = re.split(r"\n\n(?:Args|Raises):", text)[0]
+        facts = [f"Categories: {', '.join(spec.categories)}." if len(spec.categories) > 1 else "", spec.note]
+        facts += [f"A random split leaks: {spec.related}." if spec.related else ""]
+        home = f" [Homepage]({spec.homepage})." if spec.homepage else ""
+        yield f"\n## `{spec.name}`: {spec.title}\n\n{layout}\n\n{' '.join(filter(None, facts))}\n"
+        yield f"Licence: {spec.licence}.{home}"
 
 
 def _row(path: str, default: str, type_name: str, meaning: str) -> str:
