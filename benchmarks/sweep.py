@@ -104,7 +104,7 @@ def run_alone(folder: Path, point: Point) -> float:
 
 def difference(folder: Path, point: Point, swept: dict[str, dict[str, float]]) -> float:
     """Largest difference of a metric between the run of a point alone and the sweep's trial."""
-    (row,) = pq.read_table(folder / "alone/results.parquet").to_pylist()
+    (row,) = pq.read_table(folder / "alone/trials.parquet").to_pylist()
     return max(abs(row[name] - swept[point.name][name]) for name in METRICS)
 
 

@@ -14,20 +14,20 @@ from exdd_ray.cli.progress import terminal_progress
 from exdd_ray.config.bundled import EXPERIMENTS, SWEEPS, SYNTHESIZERS, find_config
 from exdd_ray.errors import ConfigError
 from exdd_ray.experiment.config import ExperimentConfig
-from exdd_ray.experiment.load import LoadedRun, Raw, load_raw, load_run, validate
-from exdd_ray.experiment.run import run_trials, write_results
+from exdd_ray.experiment.load import Raw, validate
 from exdd_ray.experiment.session import Session
-from exdd_ray.experiment.space import LoadedSweep, load_raw_sweep
+from exdd_ray.experiment.space import LoadedSweep, load_raw_run, load_raw_sweep, load_run
 from exdd_ray.experiment.space import load_sweep as load_sweep_file
 from exdd_ray.experiment.sweep import plan_sweep, run_sweep
-from exdd_ray.experiment.sweep_results import results_folder, write_sweep
+from exdd_ray.experiment.sweep_results import require_a_result, results_folder, write_results
 from exdd_ray.experiment.trial import prepare_trial
 from exdd_ray.methods.config import DetectorConfig
 from exdd_ray.methods.method import Fitted
 from exdd_ray.methods.table import method_of
+from exdd_ray.report.page import write_run_report
 from exdd_ray.report.results import Results, read_results
 from exdd_ray.report.sweep_page import write_sweep_report
-from exdd_ray.runs import mark_latest, new_folder, require_free
+from exdd_ray.runs import mark_latest, new_folder, require_free, write_whole
 from exdd_ray.store.artifact import open_store
 from exdd_ray.synthesizers.union import SynthesizerConfig
 
@@ -64,7 +64,7 @@ def synthesizer(kind: str, **settings: Any) -> SynthesizerConfig:
     return made
 
 
-def load_config(config: str | Path, *overrides: str) -> LoadedRun:
+def load_config(config: str | Path, *overrides: str) -> LoadedSweep:
     """An experiment's file, or the bundled one of a name, as `exdd run` reads it.
 
         >>> [trial.name for trial in load_config("demo", "seed=1").trials][0]
@@ -90,7 +90,7 @@ def load_sweep(config: str | Path, *overrides: str) -> LoadedSweep:
 
 
 def run(
-    experiments: Experiments | LoadedRun,
+    experiments: Experiments | LoadedSweep,
     *,
     name: str = "experiment",
     seeds: Sequence[int] | None = None,
@@ -111,15 +111,22 @@ def run(
 
     Raises UserError for data, settings and places that cannot be used.
     """
-    if isinstance(experiments, LoadedRun):
+    if isinstance(experiments, LoadedSweep):
         loaded = experiments
     else:
         places = {"name": name, "store": store, **({"output": str(output)} if output else {})}
-        loaded = load_raw({**_raw(experiments, seeds), **places}, _HERE)
-    folder = new_folder(loaded.run.name, loaded.overrides, loaded.run.output)
+        loaded = load_raw_run({**_raw(experiments, seeds), **places}, _HERE)
+    folder = new_folder(loaded.sweep.name, loaded.overrides, loaded.sweep.output)
     require_free(folder)
-    results = run_trials(loaded.trials, _session(loaded.run.store), lambda _: None)
-    folder = write_results(folder, loaded, results)
+    session = _session(loaded.sweep.store)
+    results = run_sweep(loaded, plan_sweep(loaded, session), session)
+    require_a_result(results)
+
+    def write(into: Path) -> None:
+        write_results(into, results)
+        write_run_report(into)
+
+    folder = write_whole(folder, write)
     mark_latest(folder)
     return read_results(folder)
 
@@ -148,7 +155,7 @@ def sweep(experiments: Experiments | LoadedSweep, space: Mapping[str, Any] | Non
     session = _session(loaded.sweep.store)
     plan = plan_sweep(loaded, session)
     folder = results_folder(loaded)
-    write_sweep(folder, run_sweep(loaded, plan, session))
+    write_results(folder, run_sweep(loaded, plan, session))
     write_sweep_report(folder)
     mark_latest(folder)
     return read_results(folder)

@@ -37,9 +37,9 @@ def add_init_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentPar
 
 def print_config(arguments: argparse.Namespace) -> int:
     """Print every trial of the config as YAML: what a run of it would use, presets filled in."""
-    from exdd_ray.experiment.load import load_run, resolved_yaml
+    from exdd_ray.experiment.space import load_run, resolved_yaml
 
-    print(resolved_yaml(load_run(*config_and_overrides(arguments))), end="")
+    print(resolved_yaml(load_run(*config_and_overrides(arguments)).trials), end="")
     return 0
 
 

@@ -12,8 +12,9 @@ from exdd_ray.cli.help import add_help
 from exdd_ray.config.bundled import EXPERIMENTS, SYNTHESIZERS, find_config
 
 if TYPE_CHECKING:
-    from exdd_ray.experiment.result import TrialResult
+    from exdd_ray.experiment.run_plan import Outcome
     from exdd_ray.experiment.session import Session
+    from exdd_ray.experiment.sweep_results import SweepResults
     from exdd_ray.store.artifact import Store
 
 
@@ -34,6 +35,7 @@ def add_run_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentPars
     """Add `run` to the command line."""
     parser = subparsers.add_parser("run", help="run an experiment and write its report", add_help=False)
     add_experiment(parser)
+    parser.add_argument("--plan", action="store_true", help="print what would be made and what the store has, and stop")
     parser.add_argument(
         "--ray",
         nargs="?",
@@ -57,76 +59,84 @@ def config_and_overrides(arguments: argparse.Namespace, kinds: Sequence[str] = K
 
 
 def run_experiment(arguments: argparse.Namespace) -> int:
-    """Run all trials, print the table, write the results' folder."""
-    from exdd_ray.experiment.load import load_run
-    from exdd_ray.runs import mark_latest, new_folder, require_free, require_lasting
+    """Plan a run, run what the store lacks of it, print the table, write the results' folder."""
+    from exdd_ray.experiment.space import load_run
+    from exdd_ray.runs import new_folder, require_free, require_lasting
 
     started = time.perf_counter()
     loaded = load_run(*config_and_overrides(arguments))
-    require_lasting(loaded.run.store, loaded.run.output)
-    folder = new_folder(loaded.run.name, loaded.overrides, loaded.run.output)
+    require_lasting(loaded.sweep.store, loaded.sweep.output)
+    folder = new_folder(loaded.sweep.name, loaded.overrides, loaded.sweep.output)
     require_free(folder)
 
-    from exdd_ray.cli.progress import show_log, terminal_progress
-    from exdd_ray.cli.tables import print_results
-    from exdd_ray.experiment.run import run_trials, summary, write_results
+    from exdd_ray.cli.progress import show_log
+    from exdd_ray.cli.tables import print_failures, print_plan, print_run
+    from exdd_ray.experiment.sweep import plan_sweep, run_sweep
+    from exdd_ray.experiment.sweep_results import digest_of
     from exdd_ray.store.artifact import open_store
 
-    store = open_store(loaded.run.store)
+    store = open_store(loaded.sweep.store)
     show_log("exdd_ray.training")
-    results = run_trials(loaded.trials, _workshop(store, arguments.ray, arguments.at_once), _say_progress)
-    with terminal_progress("writing the report", 1) as advance:
-        folder = write_results(folder, loaded, results)
-        advance(1)
-    mark_latest(folder)
+    session = _session(store, arguments.ray, arguments.at_once)
+    plan = plan_sweep(loaded, session)
+    if arguments.plan:
+        print_plan(plan, loaded)
+        return 0
+    results = run_sweep(loaded, plan, session, told=_say)
+    folder = _write(folder, results)
     seconds = time.perf_counter() - started
-    print_results(results)
+    print_run(results)
+    print_failures(results, traces=arguments.debug)
     print(f"{len(store.made)} artifacts made, {len(store.reused)} read from {store.root}; {seconds:.1f} s")
     print(f"report: {folder / 'report.html'}")
     if arguments.json:
-        print(json.dumps({**summary(results), "seconds": round(seconds, 3)}))
-    return 0
+        print(json.dumps({**digest_of(results), "seconds": round(seconds, 3)}))
+    return 1 if results.reasons else 0
 
 
-def _workshop(store: "Store", address: str | None, at_once: int | None) -> "Session":
-    """A session whose work is done on a Ray cluster, or in this process where there is no address."""
+def _write(folder: Path, results: "SweepResults") -> Path:
+    """Write results and report; the folder that holds them. Raises UserError where every trial failed."""
+    from exdd_ray.cli.progress import terminal_progress
+    from exdd_ray.experiment.sweep_results import require_a_result, write_results
+    from exdd_ray.report.page import write_run_report
+    from exdd_ray.runs import mark_latest, write_whole
+
+    require_a_result(results)
+
+    def write(into: Path) -> None:
+        write_results(into, results)
+        write_run_report(into)
+
+    with terminal_progress("writing the report", 1) as advance:
+        written = write_whole(folder, write)
+        advance(1)
+    mark_latest(written)
+    return written
+
+
+def _session(store: "Store", address: str | None, at_once: int | None) -> "Session":
+    """A session whose work is done in this process, or on a Ray cluster where there is an address."""
     from exdd_ray.cli.progress import terminal_progress
     from exdd_ray.errors import ConfigError
     from exdd_ray.experiment.session import Session
 
-    if address is None:
-        if at_once is not None:
-            raise ConfigError("--at-once needs a Ray cluster: --ray")
-        return Session(store, terminal_progress)
-    from exdd_ray.on_ray.cluster import connect
-    from exdd_ray.on_ray.trials import RayTrials
+    session = Session(store, terminal_progress)
+    if address is not None:
+        from exdd_ray.on_ray.backend import run_backend
 
-    connect(address)
-    session = cluster_workshop(store)
-    session.ahead = None if at_once is None else RayTrials(at_once)
+        session.backend = run_backend(address, at_once)
+    elif at_once is not None:
+        raise ConfigError("--at-once needs a Ray cluster: --ray")
     return session
 
 
-def cluster_workshop(store: "Store") -> "Session":
-    """A session whose work is done on the connected Ray cluster."""
-    from exdd_ray.cli.progress import terminal_progress
-    from exdd_ray.device import CPU, compute_device
-    from exdd_ray.experiment.session import Session
-    from exdd_ray.on_ray.bank import RaySearch
-    from exdd_ray.on_ray.cluster import cluster_device
-    from exdd_ray.on_ray.embed import RaySlices
-    from exdd_ray.on_ray.orders import RayOrders
-    from exdd_ray.on_ray.synthesis import RayChunks
-    from exdd_ray.on_ray.train import train_on_ray
-
-    session = Session(store, terminal_progress, run=RaySlices(), paint=RayChunks(), train=train_on_ray)
-    session.device = cluster_device()
-    if compute_device() == CPU:  # banks on Ray are the CPUs' work: this process's GPU is not to wait for them
-        session.order, session.search = RayOrders(), RaySearch()
-    return session
-
-
-def _say_progress(result: "TrialResult") -> None:
-    found, images = result.detection, len(result.predictions.rows)
-    told = f"image AUROC {found.auroc:.4f}" if found else f"scores of {images} images"
-    print(f"{result.trial.name}, {result.category}: {told}", file=sys.stderr, flush=True)
+def _say(outcome: "Outcome") -> None:
+    """Print what a trial gave as soon as it has ended."""
+    planned, artifact = outcome.planned, outcome.artifact
+    if artifact is None:
+        told = f"failed: {outcome.error}"
+    elif (auroc := artifact.metadata["image_auroc"]) is not None:
+        told = f"image AUROC {auroc:.4f}"
+    else:
+        told = f"scores of {sum(artifact.metadata[name] for name in ('test_normal', 'test_defects'))} images"
+    print(f"{planned.trial.name}, {planned.category}: {told}", file=sys.stderr, flush=True)

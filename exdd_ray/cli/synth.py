@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from exdd_ray.cli.run import KINDS, add_experiment, config_and_overrides
 
 if TYPE_CHECKING:
+    from exdd_ray.experiment.backend import Backend
     from exdd_ray.experiment.synth import SynthesisResult
     from exdd_ray.metrics.quality.config import QualityConfig
     from exdd_ray.metrics.quality.evaluate import QualityReport
     from exdd_ray.report.contact_sheet import SynthesisSet
-    from exdd_ray.synthesizers.chunk import ChunkRunner
 
 
 def add_synth_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -41,12 +41,12 @@ def add_synth_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentPa
 
 def run_synth(arguments: argparse.Namespace) -> int:
     """Make what is missing, print the counts, write `synthesis.html` and `samples.parquet`."""
-    from exdd_ray.experiment.load import load_run
+    from exdd_ray.experiment.space import load_run
     from exdd_ray.runs import mark_latest, new_folder, require_free, require_lasting, write_whole
 
     loaded = load_run(*config_and_overrides(arguments, KINDS[::-1]))
-    require_lasting(loaded.run.store, loaded.run.output)
-    folder = new_folder(f"{loaded.run.name}-synthesis", loaded.overrides, loaded.run.output)
+    require_lasting(loaded.sweep.store, loaded.sweep.output)
+    folder = new_folder(f"{loaded.sweep.name}-synthesis", loaded.overrides, loaded.sweep.output)
     require_free(folder)
 
     from exdd_ray.cli.progress import terminal_progress
@@ -60,24 +60,24 @@ def run_synth(arguments: argparse.Namespace) -> int:
     from exdd_ray.tracking.wandb_runs import tracking_mode
 
     mode = tracking_mode() if arguments.wandb else None
-    quality = loaded.run.quality or (QualityConfig() if arguments.quality else None)
+    quality = loaded.sweep.quality or (QualityConfig() if arguments.quality else None)
     if quality is not None:
         check_quality(quality)
-    store = open_store(loaded.run.store)
-    session = Session(store, terminal_progress, paint=_chunk_runner(arguments.ray))
+    store = open_store(loaded.sweep.store)
+    session = Session(store, terminal_progress, _backend(arguments.ray))
     results = run_syntheses(loaded.trials, session)
     sets = [_shown(result, quality) for result in results]
 
     def write(into: Path) -> None:
         write_samples(into / "samples.parquet", results)
-        write_contact_sheet(into / "synthesis.html", loaded.run.name, sets)
+        write_contact_sheet(into / "synthesis.html", loaded.sweep.name, sets)
 
     folder = write_whole(folder, write)
     mark_latest(folder)
     for result, shown in zip(results, sets, strict=True):
         _print(result, shown.remarks)
     if arguments.wandb:
-        for place in log_synthesis(arguments.wandb, loaded.run.name, sets, folder, mode):
+        for place in log_synthesis(arguments.wandb, loaded.sweep.name, sets, folder, mode):
             print(f"W&B: {place}")
     print(f"contact sheet: {folder / 'synthesis.html'}")
     if arguments.json:
@@ -85,14 +85,14 @@ def run_synth(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _chunk_runner(address: str | None) -> "ChunkRunner | None":
-    if address is None:
-        return None
-    from exdd_ray.on_ray.cluster import connect
-    from exdd_ray.on_ray.synthesis import RayChunks
+def _backend(address: str | None) -> "Backend":
+    from exdd_ray.experiment.backend import LOCAL
 
-    connect(address)
-    return RayChunks()
+    if address is None:
+        return LOCAL
+    from exdd_ray.on_ray.backend import run_backend
+
+    return run_backend(address)
 
 
 def _shown(result: "SynthesisResult", quality: "QualityConfig | None") -> "SynthesisSet":

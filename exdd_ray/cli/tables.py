@@ -1,18 +1,23 @@
-"""Results as a table on the terminal."""
+"""Plans and results as tables on the terminal."""
 
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from exdd_ray.experiment.result import TrialResult, results_table
-from exdd_ray.metrics.table import COMPARED, METRICS
-from exdd_ray.metrics.threshold import OperatingPoint
+from exdd_ray.experiment.plan import Plan
+from exdd_ray.experiment.space import LoadedSweep
+from exdd_ray.experiment.summary import judged_by
+from exdd_ray.experiment.sweep_results import SweepResults
+from exdd_ray.experiment.tables import Row
+from exdd_ray.metrics.difference import Difference
+from exdd_ray.metrics.metric import Metric
+from exdd_ray.metrics.seeds import Mean
+from exdd_ray.metrics.table import COMPARED, METRICS, known_metric
 
-_SHOWN = [metric.key for metric in COMPARED if metric.shown == "everywhere"]
+_SHOWN = [metric for metric in COMPARED if metric.shown == "everywhere"]
 
 
 def console() -> Console:
@@ -20,44 +25,113 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 120)
 
 
-def print_results(results: Sequence[TrialResult]) -> None:
-    """One line a trial: the mean over categories and seeds, in percent, with the deviation over seeds."""
-    spread = ", ± standard deviation over seeds" if len({result.trial.config.seed for result in results}) > 1 else ""
+def print_plan(plan: Plan, loaded: LoadedSweep) -> None:
+    """One line a stage: what is distinct, what the store has, how long the rest takes; then what a reader must know."""
+    table = Table(title=f"{loaded.sweep.name}: {plan.headline}")
+    for name in ("stage", "distinct", "in the store", "asked for", "about"):
+        table.add_column(name, justify="left" if name == "stage" else "right")
+    for stage in plan.stages:
+        about = "" if stage.seconds is None else f"{stage.seconds:.0f} s"
+        table.add_row(f"{stage.stage} ({stage.what})", str(stage.distinct), str(stage.in_store), str(stage.uses), about)
+    console().print(table)
+    if any(stage.seconds is None for stage in plan.stages):
+        print("(stages without a time were not timed on this machine yet, or are part of the trials)")
+    if loaded.sweep.searcher.kind in ("tpe", "asha"):
+        print(f"(the baseline alone: {loaded.sweep.searcher.kind} chooses the other points as it goes)")
+    assigned = [planned.assigned for planned in plan.trials if planned.assigned]
+    for remark in dict.fromkeys(remark for one in assigned for remark in one.assignment.remarks):
+        print(f"note: {remark}", file=sys.stderr)
+    for reason in dict.fromkeys(planned.error for planned in plan.trials if planned.error):
+        print(f"note: some trials cannot be run: {reason}", file=sys.stderr)
+
+
+def print_run(results: SweepResults) -> None:
+    """One line a point: the mean over categories and seeds, in percent, with the deviation over seeds."""
+    rows = [row for row in results.trials.to_pylist() if row["state"] == "done"]
+    spread = ", ± standard deviation over seeds" if len({row["seed"] for row in rows}) > 1 else ""
     table = Table(title=f"percent; mean over categories{spread}")
     table.add_column("trial", no_wrap=True)
-    for name in _SHOWN:
-        table.add_column(name.replace("_", " "), justify="right")
-    records = results_table(results).to_pylist()
-    for name in dict.fromkeys(record["name"] for record in records):
-        mine = [record for record in records if record["name"] == name]
-        table.add_row(name, *(_cell(mine, metric) for metric in _SHOWN))
+    for metric in _SHOWN:
+        table.add_column(metric.key.replace("_", " "), justify="right")
+    if len(results.points) > 1:
+        table.add_column("image auroc against the first", justify="right")
+    by_point = {point.name: [row for row in rows if row["name"] == point.name] for point in results.points}
+    for point in results.points:
+        cells = [_mean_cell(by_point[point.name], metric) for metric in _SHOWN]
+        table.add_row(point.name, *cells, *([_difference(point.differences.get("image_auroc"))] * (len(by_point) > 1)))
     console().print(table)
-    for name in dict.fromkeys(record["name"] for record in records):
-        mine = [record for record in records if record["name"] == name]
-        if all(record["image_precision"] is None for record in mine):
-            print(f"{name}: scores only, in predictions.parquet")
-            continue
-        at = " and ".join(f"{metric} {_cell(mine, f'image_{metric}')}" for metric in ("precision", "recall"))
-        print(f"{name}: {at}, at the F1-max threshold chosen on the test images")
-    for result in results:
-        if result.held_out is not None:
-            print(
-                f"{result.trial.name}, {result.category}, seed {result.trial.config.seed}: {_held_out(result.held_out)}"
-            )
-    for remark in dict.fromkeys(remark for result in results for remark in result.remarks):
+    for name, mine in by_point.items():
+        _print_thresholds(name, mine)
+    for remark in dict.fromkeys(remark for row in rows for remark in row["remarks"].splitlines()):
         print(f"note: {remark}")
 
 
-def _held_out(point: OperatingPoint) -> str:
-    reached = f"precision {100 * point.precision:.2f} and recall {100 * point.recall:.2f}"
-    return f"{reached}, at the F1-max threshold of held-out training images"
+def _print_thresholds(name: str, rows: Sequence[Row]) -> None:
+    """What thresholds chosen on the test images and on held-out training images give."""
+    if rows and all(row["image_precision"] is None for row in rows):
+        print(f"{name}: scores only, in predictions.parquet")
+        return
+    at = " and ".join(f"{what} {_mean_cell(rows, METRICS[f'image_{what}'])}" for what in ("precision", "recall"))
+    print(f"{name}: {at}, at the F1-max threshold chosen on the test images")
+    for row in rows:
+        if row["held_out_threshold"] is not None:
+            precision, recall = 100 * row["held_out_precision"], 100 * row["held_out_recall"]
+            reached = f"precision {precision:.2f} and recall {recall:.2f}"
+            where = f"{name}, {row['category']}, seed {row['seed']}"
+            print(f"{where}: {reached}, at the F1-max threshold of held-out training images")
 
 
-def _cell(records: list[dict[str, Any]], metric: str) -> str:
-    if any(record[metric] is None for record in records):
+def _mean_cell(rows: Sequence[Row], metric: Metric) -> str:
+    if not rows or any(row[metric.key] is None for row in rows):
         return "-"
-    seeds = list(dict.fromkeys(record["seed"] for record in records))
-    by_seed = [float(np.mean([r[metric] for r in records if r["seed"] == seed])) for seed in seeds]
-    text = METRICS[metric].text
-    mean = text(float(np.mean(by_seed)))
-    return mean if len(seeds) == 1 else f"{mean} ± {text(float(np.std(by_seed, ddof=1)))}"
+    seeds = list(dict.fromkeys(row["seed"] for row in rows))
+    by_seed = [float(np.mean([row[metric.key] for row in rows if row["seed"] == seed])) for seed in seeds]
+    mean = metric.text(float(np.mean(by_seed)))
+    return mean if len(seeds) == 1 else f"{mean} ± {metric.text(float(np.std(by_seed, ddof=1)))}"
+
+
+def print_sweep(results: SweepResults) -> None:
+    """One line a point: means with intervals in percent, and what differs from the baseline."""
+    sweep = results.loaded.sweep
+    shown = dict.fromkeys([judged_by(sweep.objectives[0], sweep), "image_auroc", "pixel_auroc", "pixel_ap"])
+    several = any(mean.half is not None for point in results.points for mean in point.means.values())
+    spread = " ± half of the 95 % interval over seeds" if several else ""
+    table = Table(title=f"percent: mean{spread}; difference from the baseline in image AUROC")
+    for name in ("point", "runs", *(name.replace("_", " ") for name in shown), "difference", ""):
+        table.add_column(name, justify="left" if name in ("point", "") else "right")
+    for point in results.points:
+        marks = ", ".join(filter(None, ["baseline" * point.baseline, "chosen" * point.chosen]))
+        runs = f"{point.runs}" + f" ({point.failed} failed)" * bool(point.failed)
+        cells = (_cell(name, point.means.get(name)) for name in shown)
+        table.add_row(point.name, runs, *cells, _difference(point.differences.get("image_auroc")), marks)
+    console().print(table)
+    if results.chosen is None and not results.reasons:
+        print(f"no point can be chosen: {judged_by(sweep.objectives[0], sweep)} could not be measured")
+    if sweep.select == "test":
+        print("warning: the best trial was chosen on the test images (select=test)")
+
+
+def print_failures(results: SweepResults, *, traces: bool) -> None:
+    """Why trials failed, with the tracebacks of programming errors, or where these are to be found."""
+    for reason, count in results.reasons.items():
+        print(f"{count} failed: {reason}")
+    if results.traces and not traces:
+        print("(--debug shows the tracebacks; trials.parquet keeps them)", file=sys.stderr)
+    for reason, trace in results.traces.items() if traces else ():
+        print(f"{reason}\n{trace}", file=sys.stderr)
+
+
+def _cell(metric: str, mean: Mean | None) -> str:
+    if mean is None:
+        return "-"
+    known = known_metric(metric)
+    spread = "" if mean.half is None or known.level == "cost" else f" ± {known.text(mean.half)}"
+    return f"{known.text(mean.value)}{spread}"
+
+
+def _difference(apart: Difference | None) -> str:
+    if apart is None:
+        return ""
+    alone = {"seeds": ", one seed", "images": ", seeds alone", None: ""}[apart.unmeasured]
+    tested = "untested" if apart.p is None else f"p {apart.p:.3f}{alone}" if apart.clear else "noise"
+    return f"{100 * apart.mean.value:+.2f} ({tested})"

@@ -1,29 +1,13 @@
-"""Results as what differences are tested on: which runs go together, and what each test image adds to a metric."""
+"""What differences are tested on: test images, known by their contents, with their scores."""
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
 
 from exdd_ray.data.catalog import CatalogRow
-from exdd_ray.experiment.result import TrialResult
 from exdd_ray.methods.predictions import Predictions
-from exdd_ray.metrics.difference import Measured, Run
 from exdd_ray.metrics.influence import Scored
-from exdd_ray.metrics.table import influence_on
 from exdd_ray.store.contents import telling_apart
-
-
-def measured(results: Sequence[TrialResult], metric: str) -> dict[Run, Measured]:
-    """A metric of each seed and category that has it."""
-    found = {}
-    for result in results:
-        value = result.metrics[metric]
-        if value is not None:
-            config, images = result.trial.config, scored(result.predictions)
-            run = Run(config.seed, json.dumps([config.dataset.name, result.category]), images.key)
-            found[run] = Measured(value, influence_on(metric, images))
-    return found
 
 
 def scored(predictions: Predictions) -> Scored:

@@ -1,9 +1,8 @@
-"""From a YAML file and overrides to a validated run, and from a run to the experiments that it compares."""
+"""YAML files, their bases and overrides, merged and validated."""
 
-import itertools
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,20 +28,10 @@ Config = TypeVar("Config", bound=ExperimentConfig)
 
 @dataclass(frozen=True)
 class Trial:
-    """One experiment of a run, under the name that tells it from the others."""
+    """An experiment, under the name of the point that it is of."""
 
     name: str
     config: ExperimentConfig
-
-
-@dataclass(frozen=True)
-class LoadedRun:
-    """A run as validated, its trials, and the merged raw config that gives both again; the overrides are among it."""
-
-    run: RunConfig
-    trials: tuple[Trial, ...]
-    raw: Raw
-    overrides: tuple[str, ...] = ()
 
 
 def read_raw(path: Path, above: tuple[Path, ...] = ()) -> Raw:
@@ -103,46 +92,6 @@ def parse_overrides(arguments: Iterable[str], model: type[RunConfig] = RunConfig
         except yaml.YAMLError as error:
             raise ConfigError(f"{argument!r}: the value is not valid YAML") from error
     return overrides
-
-
-def load_run(path: Path, overrides: Sequence[str] = ()) -> LoadedRun:
-    """The validated run and its trials; an override replaces the file's value, its variants' and its grid's.
-
-    Raises ConfigError for a file or override that is not a valid config, naming file, key and reason.
-    """
-    wanted = parse_overrides(overrides)
-    if "seed" in wanted:
-        wanted.setdefault("seeds", None)
-    return load_raw(apply_changes(without(read_raw(path), wanted, path), wanted), path, overrides)
-
-
-def load_raw(raw: Raw, path: Path, overrides: Sequence[str] = ()) -> LoadedRun:
-    """The validated run of a raw config, the overrides among it; `path` is for messages. Raises ConfigError."""
-    run = validate(RunConfig, raw, path)
-    return LoadedRun(run, tuple(expand_run(raw, run, path)), raw, tuple(overrides))
-
-
-def resolved_yaml(loaded: LoadedRun) -> str:
-    """Every trial as a YAML document with all values filled in; a single one can be run as it is."""
-    documents = []
-    for trial in loaded.trials:
-        values = {"name": trial.name, **trial.config.model_dump(mode="json")}
-        documents.append(yaml.safe_dump(values, sort_keys=False))
-    return "---\n".join(documents)
-
-
-def expand_run(raw: Raw, run: RunConfig, path: Path) -> list[Trial]:
-    """The product of variants, grid points and seeds as experiments; equal ones are kept once."""
-    common = experiment_part(raw)
-    axes = [[(key, value) for value in values] for key, values in run.grid.items()]
-    trials: dict[str, Trial] = {}
-    for (variant, patch), point in itertools.product((run.variants or {"": {}}).items(), itertools.product(*axes)):
-        changes = {**full_keys(patch), **full_keys(dict(point))}
-        label = ", ".join(filter(None, [variant, *(f"{key.rsplit('.')[-1]}={value}" for key, value in point)]))
-        for seed in run.seeds or (run.seed,):
-            config = validate(ExperimentConfig, apply_changes({**common, "seed": seed}, changes), path)
-            trials.setdefault(config.model_dump_json(), Trial(label or run.name, config))
-    return list(trials.values())
 
 
 def experiment_part(raw: Raw) -> Raw:

@@ -80,8 +80,11 @@ class Plan:
         return f"{len(self.trials)} trials: {parts}; {there} of {total} in the store"
 
 
-def lay_out(points: Iterable[Point], session: Session) -> tuple[PlannedTrial, ...]:
+def lay_out(points: Iterable[Point], session: Session, *, measured: bool = True) -> tuple[PlannedTrial, ...]:
     """Every experiment of the points on every category of its dataset; one that cannot be run says why.
+
+    Args:
+        measured: one whose test images allow no metrics cannot be run.
 
     Raises UserError where no image of a sweep's dataset is there at all.
     """
@@ -90,16 +93,19 @@ def lay_out(points: Iterable[Point], session: Session) -> tuple[PlannedTrial, ..
         for dataset, given in point.trials:
             trial = pinned_trial(given)
             for category, universe in session.categories(trial.config.dataset).items():
-                error, assigned, key = _assigned(trial, universe, session)
+                error, assigned, key = _assigned(trial, universe, session, measured)
                 planned.append(PlannedTrial(point, dataset, trial, category, assigned, key, error))
     return tuple(planned)
 
 
-def _assigned(trial: Trial, universe: pa.Table, session: Session) -> tuple[str, AssignedTrial | None, str]:
+def _assigned(
+    trial: Trial, universe: pa.Table, session: Session, measured: bool
+) -> tuple[str, AssignedTrial | None, str]:
     """Why a trial cannot be run, or its images and the key of its result."""
     try:
         assigned = AssignedTrial(trial, universe, assign(trial.config, universe))
-        require_both_labels(assigned.assignment.test)
+        if measured:
+            require_both_labels(assigned.assignment.test)
         return "", assigned, trial_recipe(trial.config, universe, assigned.assignment.train, session).key
     except UserError as error:
         return str(error), None, ""

@@ -1,10 +1,9 @@
-"""What a trial gives, and the table of several."""
+"""What a trial gives."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import pyarrow as pa
 
 from exdd_ray.experiment.load import Trial
 from exdd_ray.methods.predictions import Predictions
@@ -84,17 +83,12 @@ class TrialResult:
         return f1_max_point(labels, self.predictions.scores, rule)
 
 
-def results_table(results: Sequence[TrialResult]) -> pa.Table:
-    """One row a trial and category: its name, seed, counts and metrics (shares between 0 and 1).
+def result_record(result: TrialResult) -> dict[str, object]:
+    """A result as a row of a table: name, seed, counts and metrics (shares between 0 and 1).
 
     `image_f1`, `image_precision`, `image_recall` and `image_threshold` are chosen on the test images, `held_out_...` on
     held-out training images. Each of the `remarks` has a line.
     """
-    return pa.Table.from_pylist([result_record(result) for result in results])
-
-
-def result_record(result: TrialResult) -> dict[str, object]:
-    """The row of a result in `results_table`."""
     config, chosen, held_out = result.trial.config, result.chosen_on_test, result.held_out
     return {
         "name": result.trial.name,

@@ -1,25 +1,22 @@
-"""Running a sweep's trials: what they share first, then each for itself; one that fails does so alone."""
+"""Running trials: what they share first, then each for itself; one that fails does so alone."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from exdd_ray.errors import Fault, fault_of
+from exdd_ray.experiment.backend import Done
 from exdd_ray.experiment.plan import TRIALS, Plan, PlannedTrial
 from exdd_ray.experiment.rates import keep_rates
 from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.shared_stages import make_shared
 from exdd_ray.experiment.stored import stored_trial
-from exdd_ray.progress import Advance
 from exdd_ray.store.artifact import Artifact
-
-# Puts the results of trials into the store; tells why those failed that did, by key.
-TrialRunner = Callable[[Sequence[PlannedTrial], Session, Advance], Mapping[str, Fault]]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial of a sweep gave: its artifact, or why there is none, with the traceback of a programming error."""
+    """What a trial gave: its artifact, or why there is none, with the traceback of a programming error."""
 
     planned: PlannedTrial
     artifact: Artifact | None
@@ -27,33 +24,40 @@ class Outcome:
     trace: str = ""
 
 
-def run_plan(plan: Plan, session: Session, run: TrialRunner | None = None) -> list[Outcome]:
-    """Run the trials of a plan that the store has no result of.
+def _ignore(outcome: object) -> None:
+    del outcome
+
+
+def run_plan(plan: Plan, session: Session, told: Callable[[Outcome], None] = _ignore) -> list[Outcome]:
+    """Run the trials of a plan that the store has no result of, where the session's backend does.
 
     Args:
-        run: runs them side by side; None is one after another in this process.
+        told: of each that was run, as it ends.
     """
     store = session.store
     measured = make_shared(plan, session)
     waiting = list({one.key: one for one in plan.trials if one.assigned and store.find(one.key) is None}.values())
     started = time.perf_counter()
-    errors: Mapping[str, Fault] = {}
+    errors: dict[str, Fault] = {}
     if waiting:
         with session.progress("trials", len(waiting)) as advance:
-            errors = (run or run_here)(waiting, session, advance)
+
+            def done(planned: PlannedTrial, fault: Fault | None) -> None:
+                if fault:
+                    errors[planned.key] = fault
+                advance(1)
+                told(outcome_of(planned, session, errors))
+
+            (session.backend.trials or run_here)(waiting, session, done)
         measured[TRIALS] = (time.perf_counter() - started) / len(waiting)
         keep_rates(store.root, measured)
     return [outcome_of(one, session, errors) for one in plan.trials]
 
 
-def run_here(trials: Sequence[PlannedTrial], session: Session, advance: Advance) -> dict[str, Fault]:
+def run_here(trials: Sequence[PlannedTrial], session: Session, done: Done) -> None:
     """Run trials one after another in this process; a TrialRunner."""
-    errors = {}
     for planned in trials:
-        if error := run_planned(planned, session):
-            errors[planned.key] = error
-        advance(1)
-    return errors
+        done(planned, run_planned(planned, session))
 
 
 def run_planned(planned: PlannedTrial, session: Session) -> Fault | None:

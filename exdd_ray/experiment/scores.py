@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from exdd_ray.experiment.stored import PREDICTIONS
+from exdd_ray.experiment.trial_files import PREDICTIONS
 from exdd_ray.metrics.influence import Scored
 from exdd_ray.store.artifact import Artifact
 

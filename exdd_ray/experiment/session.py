@@ -1,10 +1,9 @@
-"""What the trials of a run share: the store, and what they have opened from it."""
+"""What one run has opened: the store, its backend, and what its trials have read."""
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -14,29 +13,20 @@ from exdd_ray.data.config import DatasetConfig
 from exdd_ray.data.images import read_pair, read_row_levels, read_row_mask
 from exdd_ray.device import compute_device
 from exdd_ray.errors import ConfigError, ImageError
+from exdd_ray.experiment.backend import LOCAL, Backend
 from exdd_ray.experiment.dataset import by_category, load_catalog
 from exdd_ray.experiment.inspect import file_notes, value_notes
 from exdd_ray.features.backbone import weights_digest
 from exdd_ray.features.config import FeaturesConfig
-from exdd_ray.features.embedder import Embedder, ImageOrderer, Searcher
+from exdd_ray.features.embedder import Embedder
 from exdd_ray.features.prepare import full_pixels, prepare_mask
-from exdd_ray.features.slices import SliceRunner, plan_slices
+from exdd_ray.features.slices import plan_slices
 from exdd_ray.metrics.config import EvaluationConfig
 from exdd_ray.progress import Progress, silent
 from exdd_ray.store.artifact import Store
 from exdd_ray.store.contents import content_digests
 from exdd_ray.store.hashes import digest
-from exdd_ray.synthesizers.chunk import ChunkRunner
-from exdd_ray.synthesizers.synthesize import PlacedRunner
 from exdd_ray.training.config import TrainConfig
-
-if TYPE_CHECKING:
-    from exdd_ray.experiment.share import AssignedTrial
-
-# Runs a fit in all the processes that its training config asks for; its artifacts are then in the store.
-Trainer = Callable[[Callable[[], object], TrainConfig, Store], None]
-# Runs trials side by side and tells how many have ended; their artifacts are then in the store.
-Ahead = Callable[[Sequence["AssignedTrial"], Store, Callable[[int], None]], None]
 
 _KEPT_MASKS = 4096
 _READERS = 8
@@ -47,24 +37,13 @@ class Session:
     """What the trials of a run share.
 
     Attributes:
-        run: computes embedding slices; None takes this process's threads.
-        paint: makes chunks of synthetic samples; None takes this process's threads.
-        order, search: make coresets and search banks; None is this process.
-        train: trains networks; None is this process.
-        device: where the cluster embeds; None is this process's device.
-        ahead: runs the trials that train networks beforehand, side by side; None is one after another.
+        backend: where its work is done.
         token: of this run; names results that no other run would get.
     """
 
     store: Store
     progress: Progress = silent
-    run: SliceRunner | None = None
-    paint: ChunkRunner | None = None
-    order: ImageOrderer | None = None
-    search: Searcher | None = None
-    train: Trainer | None = None
-    device: str | None = None
-    ahead: Ahead | None = None
+    backend: Backend = LOCAL
     token: str = field(default_factory=lambda: secrets.token_hex(8))
     _embedders: dict[tuple[str, str], Embedder] = field(default_factory=dict)
     _masks: dict[tuple[CatalogRow, str, str, str], np.ndarray] = field(default_factory=dict)
@@ -73,13 +52,6 @@ class Session:
     _contents: dict[str, str] = field(default_factory=dict)
     _categories: dict[str, dict[str, pa.Table]] = field(default_factory=dict)
     _unread: dict[str, tuple[str, ...]] = field(default_factory=dict)
-
-    @property
-    def paints_on(self) -> str | None:
-        """What `synthesizer.run.device=auto` is here: of the workers that paint, or that trials run on; None is this
-        process's.
-        """
-        return self.paint.device if isinstance(self.paint, PlacedRunner) else self.device
 
     def categories(self, config: DatasetConfig) -> dict[str, pa.Table]:
         """The images of a dataset, category by category. Raises DataError as load_catalog."""
@@ -109,7 +81,7 @@ class Session:
         """Keys of the embedding slices of a dataset's category; nothing is computed, images are hashed."""
         key = (features.model_dump_json(), weights_digest(features), _named(universe))
         if key not in self._slices:
-            jobs = plan_slices(universe, features, self.device or compute_device())
+            jobs = plan_slices(universe, features, self.backend.device or compute_device())
             self._slices[key] = [job.recipe.key for job in jobs]
         return self._slices[key]
 
@@ -117,8 +89,9 @@ class Session:
         """The embedder of a dataset's category; embeds all of it once."""
         key = (features.model_dump_json(), catalog_digest(universe))
         if key not in self._embedders:
+            done = self.backend
             self._embedders[key] = Embedder(
-                self.store, features, universe, self.run, self.progress, self.order, self.search, self.device
+                self.store, features, universe, done.embed, self.progress, done.order, done.search, done.device
             )
         return self._embedders[key]
 
@@ -142,8 +115,8 @@ class Session:
 
         Raises ConfigError where the config needs a cluster.
         """
-        trainer = self.train
-        if trainer is not None and (config.workers > 1 or self.ahead is None):
+        trainer = self.backend.train
+        if trainer is not None:
             return lambda: trainer(train, config, self.store)
         if config.workers > 1:
             raise ConfigError(f"training.workers={config.workers} needs a Ray cluster: --ray")

@@ -1,20 +1,21 @@
-"""From a sweep's file to its points: each the settings that distinguish it, and the experiments, one a seed."""
+"""From the file of a run or a sweep to its points: each the settings that distinguish it, and an experiment a seed."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from math import exp, log
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import yaml
 
 from exdd_ray.config.base import merge
 from exdd_ray.config.keys import resolve_key
 from exdd_ray.errors import ConfigError
-from exdd_ray.experiment.config import ExperimentConfig
+from exdd_ray.experiment.config import ExperimentConfig, RunConfig
 from exdd_ray.experiment.load import (
     Raw,
     Trial,
@@ -28,6 +29,7 @@ from exdd_ray.experiment.load import (
 )
 from exdd_ray.experiment.sweep_config import VARIANT, RangeConfig, SweepConfig
 
+Command = Literal["run", "sweep"]
 _DRAWS = 1000
 
 
@@ -52,13 +54,22 @@ class Point:
 class LoadedSweep:
     """A sweep as validated, and the raw config from which its points are made, the overrides among it.
 
-    `path` is for messages.
+    Attributes:
+        sweep: its config; of a run, a sweep over the run's variants and grid that chooses no point.
+        path: for messages.
+        command: that runs its file, `run` or `sweep`.
     """
 
     sweep: SweepConfig
     raw: Raw
     path: Path
     overrides: tuple[str, ...] = ()
+    command: Command = "sweep"
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """The experiments of all points that are known before anything runs."""
+        return tuple(trial for point in points_ahead(self) for _, trial in point.trials)
 
     @cached_property
     def keys(self) -> dict[str, str]:
@@ -95,6 +106,42 @@ class LoadedSweep:
                 raw = apply_changes({**common, "seed": seed}, {**full_keys(patch or {}), **changes})
                 config = validate(ExperimentConfig, raw, self.path)
                 yield dataset or config.dataset.name, Trial(name, config)
+
+
+def load_run(path: Path, overrides: Sequence[str] = ()) -> LoadedSweep:
+    """The validated run of a file, all of its experiments too; an override replaces what the file, its variants and its
+    grid say.
+
+    Raises ConfigError for a file or override that is not a valid config, naming file, key and reason.
+    """
+    wanted = parse_overrides(overrides)
+    if "seed" in wanted:
+        wanted.setdefault("seeds", None)
+    return load_raw_run(apply_changes(without(read_raw(path), wanted, path), wanted), path, overrides)
+
+
+def load_raw_run(raw: Raw, path: Path, overrides: Sequence[str] = ()) -> LoadedSweep:
+    """The validated run of a raw config, the overrides among it; `path` is for messages. Raises ConfigError."""
+    loaded = LoadedSweep(run_as_sweep(raw, path), raw, path, tuple(overrides), command="run")
+    points_ahead(loaded)
+    return loaded
+
+
+def run_as_sweep(raw: Raw, path: Path) -> SweepConfig:
+    """The sweep that a run is: over its variants and its grid, and no point of it is chosen.
+
+    Raises ConfigError for what is not a valid run.
+    """
+    run = validate(RunConfig, raw, path)
+    given = {name: getattr(run, name) for name in RunConfig.model_fields if name != "grid"}
+    sweep = validate(SweepConfig, {**given, "space": run.grid, "select": "test"}, path)
+    return sweep.model_copy(update={"objectives": ()})
+
+
+def resolved_yaml(trials: Iterable[Trial]) -> str:
+    """Every experiment as a YAML document with all values filled in; a single one can be run as it is."""
+    documents = ({"name": trial.name, **trial.config.model_dump(mode="json")} for trial in trials)
+    return "---\n".join(yaml.safe_dump(values, sort_keys=False) for values in documents)
 
 
 def load_sweep(path: Path, overrides: Sequence[str] = (), over: Raw | None = None) -> LoadedSweep:

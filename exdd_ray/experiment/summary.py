@@ -76,8 +76,9 @@ def summarize(trials: pa.Table, sweep: SweepConfig, baseline: str, scored: Score
         if all(row["state"] == "done" for row in by_point[name]) and all(column in means[name] for column in columns)
     ]
     values = np.array([[sign * means[n][c].value for c, sign in zip(columns, signs, strict=True)] for n in complete])
-    best = complete[int(np.argmax(values[:, 0]))] if complete else None
-    front = {name for name, on in zip(complete, pareto_front(values), strict=True) if on} if complete else set()
+    judged = bool(complete and columns)  # a run chooses none
+    best = complete[int(np.argmax(values[:, 0]))] if judged else None
+    front = {name for name, on in zip(complete, pareto_front(values), strict=True) if on} if judged else set()
     return [
         PointSummary(
             number=members[0]["number"],

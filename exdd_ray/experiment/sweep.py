@@ -1,23 +1,20 @@
-"""A sweep from its points to its results."""
+"""A run or a sweep from its points to its results."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from pathlib import Path
 
 from exdd_ray.errors import ConfigError
 from exdd_ray.experiment.plan import Plan, lay_out, make_plan
 from exdd_ray.experiment.rates import read_rates
-from exdd_ray.experiment.run_plan import TrialRunner, run_plan
+from exdd_ray.experiment.run_plan import Outcome, run_plan
 from exdd_ray.experiment.scores import scored_trials
 from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.space import LoadedSweep, Point, baseline, points_ahead
 from exdd_ray.experiment.speed import milliseconds
 from exdd_ray.experiment.sweep_results import SweepResults, results_of
-from exdd_ray.experiment.tables import trials_table
+from exdd_ray.experiment.tables import predictions_table, trials_table
 from exdd_ray.extras import require
-from exdd_ray.progress import Advance
-
-# Chooses points as it goes; their trials are in the store then, and their results told of as they come.
-Search = Callable[[LoadedSweep, Session, Advance], Sequence[Point]]
 
 
 def plan_sweep(loaded: LoadedSweep, session: Session) -> Plan:
@@ -26,45 +23,47 @@ def plan_sweep(loaded: LoadedSweep, session: Session) -> Plan:
     Raises UserError where a dataset is not there.
     """
     first = points_ahead(loaded) if loaded.sweep.searcher.kind in ("grid", "random") else [_baseline(loaded)]
-    return make_plan(lay_out(first, session), session, read_rates(session.store.root))
+    planned = lay_out(first, session, measured=loaded.command == "sweep")
+    return make_plan(planned, session, read_rates(session.store.root))
 
 
 def run_sweep(
     loaded: LoadedSweep,
     plan: Plan,
     session: Session,
-    *,
-    run: TrialRunner | None = None,
-    search: Search | None = None,
+    folder: Path | None = None,
+    told: Callable[[Outcome], None] = lambda _: None,
 ) -> SweepResults:
     """Run what the store lacks of a planned sweep, and compare all of it.
 
     Args:
-        run: runs trials side by side; None is one after another in this process.
-        search: chooses the points of an adaptive searcher after the baseline.
+        folder: of the results, where an adaptive search keeps its state.
+        told: of each trial that was run, as it ends.
 
-    Raises ConfigError for an adaptive searcher without a `search`, or whose package is not installed.
+    Raises ConfigError for an adaptive search that the session's backend does not do, or whose package is not installed.
     """
     started = time.perf_counter()
     searcher = loaded.sweep.searcher
     if searcher.kind == "tpe":
         require("optuna", "searcher.kind=tpe")
-    outcomes = run_plan(plan, session, run)
+    outcomes = run_plan(plan, session, told)
     if searcher.kind in ("tpe", "asha"):
-        if search is None:
+        if session.backend.tune is None or folder is None:
             raise ConfigError(f"searcher.kind={searcher.kind} needs Ray (not --here)")
         with session.progress(f"{searcher.kind} search", (searcher.points or 1) - 1) as advance:
-            points = search(loaded, session, advance)
+            points = session.backend.tune(loaded, session, folder, advance)
         # a search may come to a point twice
         trials = {(one.point.name, one.dataset, one.category, one.trial.config.seed): one for one in plan.trials}
         for one in lay_out(points, session):
             trials.setdefault((one.point.name, one.dataset, one.category, one.trial.config.seed), one)
         plan = make_plan(tuple(trials.values()), session, read_rates(session.store.root))
-        outcomes = run_plan(plan, session, run)
+        outcomes = run_plan(plan, session, told)
     table = trials_table(outcomes, milliseconds(loaded.sweep, outcomes, session))
     seconds = time.perf_counter() - started
+    predictions = predictions_table(outcomes)
     scored = scored_trials(one.artifact for one in outcomes if one.artifact)
-    return results_of(loaded, plan, table, outcomes[0].planned.point.name, seconds, lambda key: scored.get(key, {}))
+    baseline = outcomes[0].planned.point.name
+    return results_of(loaded, plan, table, baseline, seconds, lambda key: scored.get(key, {}), predictions)
 
 
 def _baseline(loaded: LoadedSweep) -> Point:

@@ -1,42 +1,48 @@
-"""The results' folder of a sweep: tables, plan, summary, written whole."""
+"""The results of a run or a sweep, and the folder that they are written into."""
 
 import json
-import shutil
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
 from exdd_ray.errors import UserError
+from exdd_ray.experiment.load import Raw
 from exdd_ray.experiment.plan import Plan
 from exdd_ray.experiment.rates import machine
-from exdd_ray.experiment.space import LoadedSweep
+from exdd_ray.experiment.space import Command, LoadedSweep, resolved_yaml
 from exdd_ray.experiment.summary import PointSummary, ScoredTrials, rung, summarize, summary_table
+from exdd_ray.experiment.tables import NO_PREDICTIONS, Row
+from exdd_ray.metrics.table import MEASURED
 from exdd_ray.runs import claim, earlier_folders, new_folder
 from exdd_ray.store.artifact import open_store
 
-CONFIG, RESOLVED, PLAN = "sweep.yaml", "resolved.yaml", "plan.json"
-TRIALS, SUMMARY, DIGEST = "trials.parquet", "summary.parquet", "summary.json"
+CONFIGS: Mapping[Command, str] = {"run": "config.yaml", "sweep": "sweep.yaml"}  # named by what runs it again
+RESOLVED, PLAN = "resolved.yaml", "plan.json"
+TRIALS, SUMMARY, DIGEST, PREDICTIONS = "trials.parquet", "summary.parquet", "summary.json", "predictions.parquet"
 REPORT = "report.html"
 # What a folder of results may hold: files and folders of trackers and of the search beside the tables.
 _TRACKERS = ("wandb", "tensorboard", "mlflow", "mlflow.db")
-RESULTS = (CONFIG, RESOLVED, PLAN, TRIALS, SUMMARY, DIGEST, REPORT)
+RESULTS = (CONFIGS["sweep"], RESOLVED, PLAN, TRIALS, SUMMARY, DIGEST, PREDICTIONS, REPORT)
 MARKER = ".exdd-sweep"
-KNOWN = frozenset({MARKER, *RESULTS, *(f".{name}" for name in RESULTS), "tune", "optuna.log", *_TRACKERS})
+KNOWN = frozenset({MARKER, *RESULTS, *(f".{name}" for name in RESULTS), "optuna.log", *_TRACKERS})
 
 
 @dataclass(frozen=True)
 class SweepResults:
-    """A finished sweep.
+    """A finished run or sweep.
 
     Attributes:
         trials: as `trials_table` gives them.
-        seconds: that the sweep took.
+        seconds: that it took.
+        predictions: as `predictions_table` gives them.
     """
 
     loaded: LoadedSweep
@@ -44,6 +50,7 @@ class SweepResults:
     trials: pa.Table
     points: tuple[PointSummary, ...]
     seconds: float
+    predictions: pa.Table
 
     @property
     def baseline(self) -> PointSummary:
@@ -68,10 +75,28 @@ class SweepResults:
 
 
 def results_of(
-    loaded: LoadedSweep, plan: Plan, trials: pa.Table, baseline: str, seconds: float, scored: ScoredTrials
+    loaded: LoadedSweep,
+    plan: Plan,
+    trials: pa.Table,
+    baseline: str,
+    seconds: float,
+    scored: ScoredTrials,
+    predictions: pa.Table = NO_PREDICTIONS,
 ) -> SweepResults:
     """The results of a table of trials, and of the images that they scored."""
-    return SweepResults(loaded, plan, trials, tuple(summarize(trials, loaded.sweep, baseline, scored)), seconds)
+    points = tuple(summarize(trials, loaded.sweep, baseline, scored))
+    return SweepResults(loaded, plan, trials, points, seconds, predictions)
+
+
+def require_a_result(results: SweepResults) -> None:
+    """Raise UserError, with the first trial's reason, where all of them failed."""
+    failed = [row for row in results.trials.to_pylist() if row["state"] != "done"]
+    if len(failed) == results.trials.num_rows:
+        others = len(results.reasons) - 1
+        more = f" (and for {others} other reasons)" * (others > 0)
+        error = UserError(f"{failed[0]['error']}{more}")
+        error.trace = failed[0]["traceback"]
+        raise error
 
 
 def results_folder(loaded: LoadedSweep, *, resume: bool = False) -> Path:
@@ -105,17 +130,15 @@ def check_folder(folder: Path) -> None:
         raise UserError(f"{folder}: holds {others[0]!r}, which is no sweep's result: choose another (output=...)")
 
 
-def write_sweep(folder: Path, results: SweepResults) -> None:
+def write_results(folder: Path, results: SweepResults) -> None:
     """Write the tables, each whole, over those of an earlier sweep. Raises UserError where that cannot be done."""
-    loaded = results.loaded
     try:
-        store = open_store(loaded.sweep.store)
-        place = str(store.root) if store.mirror is None else store.mirror.uri
-        raw = {**loaded.raw, "store": place}  # as it is found from other folders too
-        _write(folder / CONFIG, yaml.safe_dump(raw, sort_keys=False))
-        _write(folder / RESOLVED, _resolved(results))
+        _write(folder / CONFIGS[results.loaded.command], yaml.safe_dump(_config(results.loaded), sort_keys=False))
+        trials = {id(one.trial): one.trial for one in results.plan.trials}.values()
+        _write(folder / RESOLVED, resolved_yaml(trials))
         _write(folder / PLAN, json.dumps(_plan(results), indent=1))
-        for name, table in ((TRIALS, results.trials), (SUMMARY, summary_table(results.points))):
+        tables = {TRIALS: results.trials, SUMMARY: summary_table(results.points), PREDICTIONS: results.predictions}
+        for name, table in tables.items():
             pq.write_table(table, folder / f".{name}")
             (folder / f".{name}").replace(folder / name)
         _write(folder / DIGEST, json.dumps(digest_of(results), indent=1))
@@ -129,14 +152,17 @@ def _write(path: Path, text: str) -> None:
     unfinished.replace(path)
 
 
-def _resolved(results: SweepResults) -> str:
-    trials = {id(one.trial): one.trial for one in results.plan.trials}.values()
-    documents = ({"name": trial.name, **trial.config.model_dump(mode="json")} for trial in trials)
-    return "---\n".join(yaml.safe_dump(values, sort_keys=False) for values in documents)
+def _config(loaded: LoadedSweep) -> Raw:
+    """What gives the same results again; a run's has no `output`, as it would go into a folder that is taken."""
+    store = open_store(loaded.sweep.store)
+    place = str(store.root) if store.mirror is None else store.mirror.uri
+    raw = {**loaded.raw, "store": place}  # as it is found from other folders too
+    return {key: value for key, value in raw.items() if key != "output" or loaded.command == "sweep"}
 
 
 def _plan(results: SweepResults) -> dict[str, Any]:
     return {
+        "overrides": list(results.loaded.overrides),
         "trials": len(results.plan.trials),
         "stages": [asdict(stage) for stage in results.plan.stages],
         "seconds": round(results.seconds, 3),
@@ -146,7 +172,31 @@ def _plan(results: SweepResults) -> dict[str, Any]:
 
 
 def digest_of(results: SweepResults) -> dict[str, Any]:
-    """The sweep in a few JSON values."""
+    """The results in a few JSON values: of a run the metrics of its only point, or of each by name."""
+    return _digest_of_run(results) if results.loaded.command == "run" else _digest_of_sweep(results)
+
+
+def _digest_of_run(results: SweepResults) -> dict[str, Any]:
+    rows = [row for row in results.trials.to_pylist() if row["state"] == "done"]
+    names = dict.fromkeys(row["name"] for row in results.trials.to_pylist())
+    means = {name: _means_of_run([row for row in rows if row["name"] == name]) for name in names}
+    found = next(iter(means.values())) if len(means) == 1 else {"trials": means}
+    return {
+        **found,
+        **({"failed": sum(results.reasons.values()), "reasons": results.reasons} if results.reasons else {}),
+    }
+
+
+def _means_of_run(rows: Sequence[Row]) -> dict[str, Any]:
+    """Means over categories and seeds; None where a trial has none."""
+    found: dict[str, Any] = {}
+    for name in (metric.key for metric in MEASURED):
+        values = [row[name] for row in rows]
+        found[name] = None if not values or None in values else float(np.mean(values))
+    return {**found, "runs": len(rows), "seconds": round(sum(row["seconds"] for row in rows), 3)}
+
+
+def _digest_of_sweep(results: SweepResults) -> dict[str, Any]:
     sweep, chosen = results.loaded.sweep, results.chosen
     metric = sweep.objectives[0]
     of_trials = [remark for text in results.trials["remarks"].to_pylist() for remark in (text or "").splitlines()]
@@ -186,8 +236,6 @@ def _noise(chosen: PointSummary | None, metric: str) -> bool | None:
     return chosen.differences[metric].within_noise if chosen and metric in chosen.differences else None
 
 
-def remove_unfinished(folder: Path, *, keep_search: bool) -> None:
-    """Remove what Tune left of an earlier sweep; and, unless it is gone on with, the state of an adaptive search."""
-    shutil.rmtree(folder / "tune", ignore_errors=True)
-    if not keep_search:
-        (folder / "optuna.log").unlink(missing_ok=True)
+def forget_search(folder: Path) -> None:
+    """Remove the state of an earlier adaptive search."""
+    (folder / "optuna.log").unlink(missing_ok=True)

@@ -137,12 +137,12 @@ def run_synthesis(config: ExperimentConfig, universe: pa.Table, train: pa.Table,
     """
     assert config.synthesizer is not None
     return synthesize(
-        on_device(config.synthesizer, session.paints_on),
+        on_device(config.synthesizer, session.backend.device),
         select_rows(train, label=0),
         mask_donors(config, universe, train),
         config.seed,
         session.store,
-        run=session.paint,
+        run=session.backend.paint,
         progress=session.progress,
     )
 

@@ -57,8 +57,8 @@ def search_tpe(loaded: LoadedSweep, session: Session, folder: Path, advance: Adv
     if left > 0:
         work = tune.with_parameters(_run_settings, loaded=loaded, place=place_of(session))
         config = tune.TuneConfig(search_alg=algorithm, num_samples=left)
-        place = tune_storage(session, folder)
-        fit(work, {}, config, place, searcher.at_once, lambda _: advance(1), device=session.device)
+        with tune_storage(session.store) as place:
+            fit(work, {}, config, place, searcher.at_once, lambda _: advance(1), device=session.backend.device)
     points = []
     for number, settings in enumerate(_chosen(loaded, storage, study), start=1):
         try:
@@ -137,7 +137,7 @@ def _run_settings(config: Mapping[str, Any], loaded: LoadedSweep, place: Place) 
     tune.report(found)
 
 
-def search_asha(loaded: LoadedSweep, session: Session, folder: Path, advance: Advance) -> list[Point]:
+def search_asha(loaded: LoadedSweep, session: Session, advance: Advance) -> list[Point]:
     """Points at the rung that each has reached; their trials are in the store."""
     searcher, metric = loaded.sweep.searcher, loaded.sweep.objectives[0]
     assert searcher.fidelity is not None
@@ -150,11 +150,11 @@ def search_asha(loaded: LoadedSweep, session: Session, folder: Path, advance: Ad
     )
     config = tune.TuneConfig(metric=metric, mode=_mode(metric), scheduler=scheduler)
     space = {"job": tune.grid_search(list(range(len(points))))}
-    reached = []
-    storage = tune_storage(session, folder)
-    for one in fit(work, space, config, storage, searcher.at_once, lambda _: advance(1), device=session.device):
-        rung = rungs[round(math.log(one.metrics.get(_EFFORT, 1), _FACTOR))]
-        reached.append(at_rung(loaded, points[one.config["job"]], rung))
+    device = session.backend.device
+    with tune_storage(session.store) as place:
+        ended = fit(work, space, config, place, searcher.at_once, lambda _: advance(1), device=device)
+    rung_of = {one.config["job"]: round(math.log(one.metrics.get(_EFFORT, 1), _FACTOR)) for one in ended}
+    reached = [at_rung(loaded, points[job], rungs[rung]) for job, rung in rung_of.items()]
     return sorted(reached, key=lambda point: point.number)
 
 

@@ -1,93 +1,80 @@
-"""Trials side by side on a Ray cluster: what they train and make is then in the store, for whoever reads them."""
+"""Trials on Ray Tune: light readers of what was made before them, and fits of networks, several at a time."""
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-import ray
-import torch
+from ray import tune
 from ray.util.queue import Queue
 
-from exdd_ray.device import CUDA, compute_device
-from exdd_ray.errors import Fault, fault_of
+from exdd_ray.errors import Fault
+from exdd_ray.experiment.backend import Done
+from exdd_ray.experiment.batches import in_batches
+from exdd_ray.experiment.plan import PlannedTrial
+from exdd_ray.experiment.run_plan import run_here, run_planned
 from exdd_ray.experiment.session import Session
-from exdd_ray.experiment.share import AssignedTrial
-from exdd_ray.experiment.trial import run_trial
-from exdd_ray.on_ray.cluster import one_line_errors, one_thread_workers, require_gpu
+from exdd_ray.methods.table import method_of
 from exdd_ray.on_ray.log import told_to, workers_log
-from exdd_ray.store.artifact import Store
+from exdd_ray.on_ray.shares import trial_share
+from exdd_ray.on_ray.tune import Ended, Place, fit, place_of, tune_storage
 
 
 @dataclass(frozen=True)
-class TrialShare:
-    """What each of `count` trials at the same time has of the cluster: reserved CPUs and GPUs, and threads."""
-
-    count: int
-    cpus: float
-    gpus: float
-    threads: int
-
-
-def trial_share(at_once: int | None = None, device: str | None = None) -> TrialShare:
-    """Equal shares of the connected cluster for so many trials, by default one a CPU; of its GPUs too for `cuda`.
-
-    Args:
-        device: that trials compute on; None is this process's.
-
-    Raises UserError where trials are to run on a GPU and there is none, ConfigError for more than the cluster holds.
-    """
-    device = device or compute_device()
-    require_gpu(device)
-    count, cpus = one_thread_workers(at_once)
-    return TrialShare(
-        count, cpus, _gpus(count) if device == CUDA else 0.0, max(1, int(ray.cluster_resources()["CPU"]) // count)
-    )
-
-
-def _gpus(count: int) -> float:
-    """Of a trial, where so many are to find a GPU, or a share of one, at the same time."""
-    return 1 / math.ceil(count / ray.cluster_resources()["GPU"])
-
-
-@dataclass(frozen=True)
-class RayTrials:
-    """Runs trials on the connected cluster, several at a time; an `Ahead` for a session.
+class TuneTrials:
+    """Runs trials on the connected cluster; a TrialRunner.
 
     Attributes:
-        at_once: trials that run at the same time, each on an equal share of the CPUs and of the GPUs.
+        at_once: trials at the same time; None is one a CPU.
     """
 
-    at_once: int
+    at_once: int | None = None
 
-    def __call__(self, trials: Sequence[AssignedTrial], store: Store, advance: Callable[[int], None]) -> None:
-        """Run every trial in a worker that reaches the store by its path; one whose worker dies is run again.
+    def __call__(self, trials: Sequence[PlannedTrial], session: Session, done: Done) -> None:
+        """Run every trial in a worker that reaches the store by its path.
 
-        Raises UserError for the first trial that failed, after the others have ended.
+        Light trials come to a worker several at a time. Those that are lost with a worker are run again one by one, so
+        that one that kills its worker each time fails alone. A trial that trains in several workers has the cluster to
+        itself, after the others.
         """
-        share = trial_share(min(self.at_once, max(len(trials), 1)))
-        task = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus)(_run)
-        waiting, faults = list(trials), []
-        running: list[ray.ObjectRef[tuple[str, Fault] | None]] = []
-        with one_line_errors("a worker cannot run a trial"), workers_log() as log:
-            while waiting or running:
-                while waiting and len(running) < share.count:
-                    running.append(task.remote(waiting.pop(0), store.again(), share.threads, log))
-                done, running = ray.wait(running)
-                faults += [fault for fault in ray.get(done) if fault]
-                advance(len(done))
-        if faults:
-            name, first = faults[0]
-            more = f" (and {len(faults) - 1} more trials failed)" * (len(faults) > 1)
-            raise replace(first, line=f"{first.line}{more}").told(name)
+        wide = [one for one in trials if _trains_in_several(one)]
+        others = [one for one in trials if not _trains_in_several(one)]
+        if others:
+            batches = in_batches(others, trial_share(self.at_once, session.backend.device).count)
+            if lost := self._run(batches, session, done):
+                self._run([[one] for one in lost], session, done)
+        run_here(wide, session, done)
+
+    def _run(self, batches: Sequence[Sequence[PlannedTrial]], session: Session, done: Done) -> list[PlannedTrial]:
+        """The trials that were lost with others of their batch."""
+        space = {"batch": tune.grid_search(list(range(len(batches))))}
+        lost: list[PlannedTrial] = []
+
+        def note(one: Ended) -> None:
+            batch = batches[one.config["batch"]]
+            if one.error and len(batch) > 1:
+                lost.extend(batch)
+                return
+            errors = {batch[0].key: Fault(one.error)} if one.error else one.metrics["errors"]
+            for planned in batch:
+                done(planned, errors.get(planned.key))
+
+        with workers_log() as log, tune_storage(session.store) as storage:
+            work = tune.with_parameters(_run, batches=list(batches), place=place_of(session), log=log)
+            config = tune.TuneConfig(num_samples=1)
+            fit(work, space, config, storage, self.at_once, note, device=session.backend.device)
+        return lost
 
 
-def _run(trial: AssignedTrial, store: Store, threads: int, log: Queue) -> tuple[str, Fault] | None:
-    """Run a trial: its name and why it failed, or nothing."""
-    torch.set_num_threads(threads)
-    name = f"{trial.trial.name}, seed {trial.trial.config.seed}"
-    try:
-        with told_to(log, f"{name}: "):
-            run_trial(trial.trial, trial.universe, Session(store))
-    except Exception as error:
-        return name, fault_of(error)
-    return None
+def _trains_in_several(one: PlannedTrial) -> bool:
+    detector = one.trial.config.detector
+    training = method_of(detector).training(detector)
+    return training is not None and training.workers > 1
+
+
+def _run(config: Mapping[str, Any], batches: Sequence[Sequence[PlannedTrial]], place: Place, log: Queue) -> None:
+    session, errors = place.session(int(config["threads"])), {}
+    for planned in batches[config["batch"]]:
+        with told_to(log, f"{planned.trial.name}, seed {planned.trial.config.seed}: "):
+            if fault := run_planned(planned, session):
+                errors[planned.key] = fault
+    tune.report({"errors": errors})

@@ -1,9 +1,10 @@
-"""A sweep's trials on Ray Tune: light readers of what was made before them, several at a time on equal shares."""
+"""Ray Tune: functions of a config run side by side on equal shares of a cluster."""
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,20 +17,17 @@ import torch
 from ray import tune
 from ray.tune.experiment import Trial
 
-from exdd_ray.errors import Fault
-from exdd_ray.experiment.batches import in_batches
-from exdd_ray.experiment.plan import PlannedTrial
-from exdd_ray.experiment.run_plan import run_planned
+from exdd_ray.experiment.backend import Backend
 from exdd_ray.experiment.session import Session
 from exdd_ray.on_ray.cluster import one_line_errors, require_shared
-from exdd_ray.on_ray.trials import trial_share
-from exdd_ray.progress import Advance
+from exdd_ray.on_ray.shares import trial_share
 from exdd_ray.store.artifact import Store
+from exdd_ray.store.folders import UNFINISHED
 from exdd_ray.store.mirror import is_remote
 
 RETRIES = 3  # of a trial whose worker or node is lost
 FOLDER = "tune"
-_workshops: dict[str, Session] = {}
+_sessions: dict[str, Session] = {}
 
 
 @dataclass(frozen=True)
@@ -44,70 +42,27 @@ class Place:
         """This worker's own session, kept from trial to trial."""
         torch.set_num_threads(threads)
         known = f"{self.store.root} {self.device} {self.token}"
-        return _workshops.setdefault(known, Session(self.store, device=self.device, token=self.token))
+        session = Session(self.store, backend=Backend(device=self.device), token=self.token)
+        return _sessions.setdefault(known, session)
 
 
 def place_of(session: Session) -> Place:
     """What workers are given of a session."""
-    return Place(session.store.again(), session.device, session.token)
+    return Place(session.store.again(), session.backend.device, session.token)
 
 
-def tune_storage(session: Session, folder: Path) -> str:
-    """Where Tune keeps what it keeps: in the results' folder, or on the store's file system."""
-    mirror = session.store.mirror
-    return str(folder) if mirror is None else mirror.uri
-
-
-@dataclass(frozen=True)
-class TuneTrials:
-    """Runs trials on the connected cluster; a TrialRunner.
-
-    Attributes:
-        storage: folder or URI that every node reaches, for what Tune itself keeps.
-        at_once: trials at the same time; None is one a CPU.
-    """
-
-    storage: str
-    at_once: int | None = None
-
-    def __call__(self, trials: Sequence[PlannedTrial], session: Session, advance: Advance) -> Mapping[str, Fault]:
-        """Run every trial in a worker that reaches the store by its path; tells why those failed that did.
-
-        Light trials come to a worker several at a time. Those that are lost with a worker are run again one by one, so
-        that one that kills its worker each time fails alone.
-        """
-        batches = in_batches(trials, trial_share(self.at_once, session.device).count)
-        errors, lost = self._run(batches, session, advance)
-        if lost:
-            errors |= self._run([[one] for one in lost], session, advance)[0]
-        return errors
-
-    def _run(
-        self, batches: Sequence[Sequence[PlannedTrial]], session: Session, advance: Advance
-    ) -> tuple[dict[str, Fault], list[PlannedTrial]]:
-        """Errors by key, and the trials that were lost with others of their batch."""
-        work = tune.with_parameters(_run, batches=list(batches), place=place_of(session))
-        space = {"batch": tune.grid_search(list(range(len(batches))))}
-
-        errors: dict[str, Fault] = {}
-        lost: list[PlannedTrial] = []
-
-        def note(one: Ended) -> None:
-            batch = batches[one.config["batch"]]
-            if one.error and len(batch) > 1:
-                lost.extend(batch)
-                return
-            errors.update({batch[0].key: Fault(one.error)} if one.error else one.metrics["errors"])
-            advance(len(batch))
-
-        fit(work, space, tune.TuneConfig(num_samples=1), self.storage, self.at_once, note, device=session.device)
-        return errors, lost
-
-
-def _run(config: Mapping[str, Any], batches: Sequence[Sequence[PlannedTrial]], place: Place) -> None:
-    session = place.session(int(config["threads"]))
-    found = {planned.key: run_planned(planned, session) for planned in batches[config["batch"]]}
-    tune.report({"errors": {key: error for key, error in found.items() if error}})
+@contextmanager
+def tune_storage(store: Store) -> Iterator[str]:
+    """Where Tune keeps what it keeps while it runs: beside the store's artifacts, where every node reaches it."""
+    if store.mirror is not None:
+        yield store.mirror.uri
+        return
+    place = store.root.resolve() / UNFINISHED / f"tune-{os.getpid()}"
+    place.mkdir(parents=True, exist_ok=True)
+    try:
+        yield str(place)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 @dataclass(frozen=True)

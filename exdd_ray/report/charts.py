@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from exdd_ray.experiment.result import TrialResult
+from exdd_ray.experiment.stored_result import StoredResult
 from exdd_ray.metrics.curves import Curve
 
 _TOLERANCE = 0.3  # of a path, in units of the drawing
@@ -81,10 +81,10 @@ class Histogram:
     beyond: int
 
 
-Read = Callable[[TrialResult], tuple[float, Curve] | None]
+Read = Callable[[StoredResult], tuple[float, Curve] | None]
 
 
-def image_plots(results: Sequence[tuple[int, TrialResult]]) -> tuple[Plot, ...]:
+def image_plots(results: Sequence[tuple[int, StoredResult]]) -> tuple[Plot, ...]:
     """ROC and precision-recall curves of the image scores of (trial position, result) pairs; empty without metrics."""
     if not any(result.detection for _, result in results):
         return ()
@@ -94,7 +94,7 @@ def image_plots(results: Sequence[tuple[int, TrialResult]]) -> tuple[Plot, ...]:
     )
 
 
-def pixel_plots(results: Sequence[tuple[int, TrialResult]]) -> tuple[Plot, ...]:
+def pixel_plots(results: Sequence[tuple[int, StoredResult]]) -> tuple[Plot, ...]:
     """ROC, precision-recall and per-region-overlap curves of the anomaly maps; empty where no result has any."""
     measured = [(trial, result) for trial, result in results if result.pixel is not None]
     if not measured:
@@ -106,23 +106,23 @@ def pixel_plots(results: Sequence[tuple[int, TrialResult]]) -> tuple[Plot, ...]:
     )
 
 
-def _roc(results: Sequence[tuple[int, TrialResult]], read: Read) -> Plot:
+def _roc(results: Sequence[tuple[int, StoredResult]], read: Read) -> Plot:
     axes = ("False positive rate", "True positive rate")
     return _plot("ROC", "AUROC", axes, Frame(), _lines(results, read, Frame(), steps=False), chance=True)
 
 
-def _pr(results: Sequence[tuple[int, TrialResult]], read: Read) -> Plot:
+def _pr(results: Sequence[tuple[int, StoredResult]], read: Read) -> Plot:
     return _plot("Precision–recall", "AP", ("Recall", "Precision"), Frame(), _lines(results, read, Frame(), steps=True))
 
 
-def _pro(results: Sequence[tuple[int, TrialResult]]) -> Plot:
+def _pro(results: Sequence[tuple[int, StoredResult]]) -> Plot:
     limit = max(result.trial.config.evaluation.fpr_limit for _, result in results)
     frame = Frame(x=(0.0, limit))
     axes = ("False positive rate", "Per-region overlap")
     return _plot("Per-region overlap", "AUPRO", axes, frame, _lines(results, _overlap, frame, steps=False))
 
 
-def _overlap(result: TrialResult) -> tuple[float, Curve] | None:
+def _overlap(result: StoredResult) -> tuple[float, Curve] | None:
     area = result.metrics["aupro"]
     return None if area is None or result.pixel is None else (area, result.pixel.pro)
 
@@ -133,7 +133,7 @@ def _plot(
     return Plot(title, measure, axes, frame, _ticks(frame, 5), lines, chance)
 
 
-def _lines(results: Sequence[tuple[int, TrialResult]], read: Read, frame: Frame, *, steps: bool) -> tuple[Line, ...]:
+def _lines(results: Sequence[tuple[int, StoredResult]], read: Read, frame: Frame, *, steps: bool) -> tuple[Line, ...]:
     found = [(trial, result.trial.name, read(result)) for trial, result in results]
     return tuple(
         Line(trial, name, value[0], _curve_path(value[1], frame, steps)) for trial, name, value in found if value
@@ -176,10 +176,10 @@ def polyline(points: np.ndarray, *, closed: bool = False) -> str:
     return "M" + " ".join(f"{x:.4g},{y:.4g}" for x, y in points) + ("Z" if closed else "")
 
 
-def histogram(trial: int, result: TrialResult) -> Histogram:
+def histogram(trial: int, result: StoredResult) -> Histogram:
     """Score histograms of a result's normal (or unlabelled) and defective images, each class by itself."""
-    scores = np.asarray(result.predictions.scores, dtype=np.float64)
-    defective = np.array([row.label for row in result.predictions.rows]) == 1
+    scores = result.scores
+    defective = np.array([row.label for row in result.rows]) == 1
     threshold = result.detection.threshold if result.detection else None
     low, high = score_limits(scores, float(np.median(scores)) if threshold is None else threshold)
     bins = int(np.clip(2 * np.sqrt(len(scores)), 10, 40))

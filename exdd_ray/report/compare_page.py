@@ -12,8 +12,7 @@ from exdd_ray.metrics.difference import Difference, difference, holm
 from exdd_ray.metrics.metric import MISSING, Metric
 from exdd_ray.metrics.seeds import mean_by_seed, mean_of
 from exdd_ray.metrics.table import COMPARED
-from exdd_ray.report.environment import page_environment
-from exdd_ray.report.page import versions
+from exdd_ray.report.environment import page_environment, versions
 from exdd_ray.report.run_folder import Entry, read_runs
 from exdd_ray.report.sweep_data import Point, Value, setting_text
 from exdd_ray.report.sweep_tables import metric_cell
@@ -139,8 +138,6 @@ def _images(entry: Entry, first: Entry) -> str:
     if entry is first:
         return own
     mine, theirs = entry.contents, first.contents
-    if mine is None or theirs is None:
-        return f"{own}; which ones was not kept, so that nothing is tested"
     if not entry.runs & first.runs:
         under = "labels" if set(entry.seeds) & set(first.seeds) else "seeds"
         same = (
@@ -157,7 +154,7 @@ def _images(entry: Entry, first: Entry) -> str:
 def _counted(entry: Entry) -> str:
     normal, defects = entry.tested
     if not normal and not defects:
-        return f"{len(entry.contents or ()):,} unlabelled"
+        return f"{len(entry.contents):,} unlabelled"
     return f"{normal:,} normal, {defects:,} defective"
 
 

@@ -13,18 +13,17 @@ from PIL import Image
 from exdd_ray.config.base import Size
 from exdd_ray.data.catalog import CatalogRow
 from exdd_ray.data.images import read_pair
-from exdd_ray.experiment.result import TrialResult
+from exdd_ray.errors import UserError
+from exdd_ray.experiment.maps import EACH
+from exdd_ray.experiment.stored_result import StoredResult
 from exdd_ray.features.config import FeaturesConfig
-from exdd_ray.methods.predictions import Predictions
 from exdd_ray.report.charts import polyline, simplify
 
 SIDE = 200  # pixels of a picture's longer side
-MAP_SIDE = 48
 MAP_LEVELS = 48
 MASK_SIDE = 400
 MAX_PICTURES = 110
 MAX_TILES = 200
-MAX_OF_KIND = 6
 COLOURMAP = "inferno"
 
 
@@ -58,15 +57,13 @@ class Panel:
     Attributes:
         trial, group: positions of the trial and the category.
         threshold: F1-max threshold of the image scores.
-        scale: values of the first and the last colour of all anomaly maps of the panel.
         detected, weakest, alarms: the defects of the highest scores, those of the lowest, normals of the highest.
     """
 
     trial: int
     group: int
-    result: TrialResult
+    result: StoredResult
     threshold: float | None
-    scale: tuple[float, float]
     detected: tuple[Tile, ...]
     weakest: tuple[Tile, ...]
     alarms: tuple[Tile, ...]
@@ -74,11 +71,17 @@ class Panel:
 
 @dataclass(frozen=True)
 class Gallery:
-    """All panels and their pictures, each held once; `ramp` is the colour map as CSS colours, low to high."""
+    """All panels and their pictures, each held once.
+
+    Attributes:
+        ramp: the colour map as CSS colours, low to high.
+        notes: why something is not shown.
+    """
 
     pictures: tuple[Picture, ...]
     panels: tuple[Panel, ...]
     ramp: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,25 +98,28 @@ class Picks:
         return len(self.detected) + len(self.weakest) + len(self.alarms)
 
 
-def make_gallery(results: Sequence[tuple[int, int, TrialResult]]) -> Gallery:
+def make_gallery(results: Sequence[tuple[int, int, StoredResult]]) -> Gallery:
     """Panels of (trial position, category position, result); fewer images each where there are many of them.
 
-    Raises ImageError where an image or mask cannot be read any more.
+    Where an image or mask cannot be read any more, a note says so instead.
     """
-    for count in range(MAX_OF_KIND, 0, -1):
-        chosen = [pick(result.predictions, _threshold(result), count) for _, _, result in results]
+    for count in range(EACH, 0, -1):
+        chosen = [pick(result, count) for _, _, result in results]
         rows = _distinct_rows(results, chosen)
         if len(rows) <= MAX_PICTURES and sum(picks.tiles for picks in chosen) <= MAX_TILES:
             break
-    pictures = {row: _picture(row, f"p{number}") for number, row in enumerate(rows)}
+    try:
+        pictures = {row: _picture(row, f"p{number}") for number, row in enumerate(rows)}
+    except UserError as error:
+        return Gallery((), (), (), (f"Nothing to show: the images cannot be read any more ({error}).",))
     panels = [_panel(*place, picks, pictures) for place, picks in zip(results, chosen, strict=True)]
     return Gallery(tuple(pictures.values()), tuple(panels), _ramp())
 
 
-def pick(predictions: Predictions, threshold: float, count: int) -> Picks:
+def pick(result: StoredResult, count: int) -> Picks:
     """At most `count` positions of each kind; no defect is both among the strongest and the weakest."""
-    scores = np.asarray(predictions.scores)
-    labels = np.array([row.label for row in predictions.rows])
+    scores, threshold = result.scores, _threshold(result)
+    labels = np.array([row.label for row in result.rows])
     ascending = np.argsort(scores, kind="stable")
     defective, normal = ascending[labels[ascending] == 1], ascending[labels[ascending] != 1]
     weakest = defective[: min(count, (len(defective) + 1) // 2)]
@@ -122,10 +128,10 @@ def pick(predictions: Predictions, threshold: float, count: int) -> Picks:
     return Picks(detected, weakest, normal[::-1][:count])
 
 
-def _distinct_rows(results: Sequence[tuple[int, int, TrialResult]], chosen: Sequence[Picks]) -> list[CatalogRow]:
+def _distinct_rows(results: Sequence[tuple[int, int, StoredResult]], chosen: Sequence[Picks]) -> list[CatalogRow]:
     return list(
         dict.fromkeys(
-            result.predictions.rows[i]
+            result.rows[i]
             for (_, _, result), picks in zip(results, chosen, strict=True)
             for i in (*picks.detected, *picks.weakest, *picks.alarms)
         )
@@ -156,26 +162,22 @@ def outline(mask: np.ndarray, size: Size) -> str:
     return "".join(polyline(simplify(path, 0.2), closed=True) for path in paths)
 
 
-def _panel(trial: int, group: int, result: TrialResult, picks: Picks, pictures: dict[CatalogRow, Picture]) -> Panel:
-    scale = colour_scale(result.predictions)
+def _panel(trial: int, group: int, result: StoredResult, picks: Picks, pictures: dict[CatalogRow, Picture]) -> Panel:
     tiles = [
-        tuple(_tile(result, int(i), scale, pictures) for i in positions)
+        tuple(_tile(result, int(i), pictures) for i in positions)
         for positions in (picks.detected, picks.weakest, picks.alarms)
     ]
-    return Panel(trial, group, result, result.detection.threshold if result.detection else None, scale, *tiles)
+    return Panel(trial, group, result, result.detection.threshold if result.detection else None, *tiles)
 
 
-def _tile(result: TrialResult, at: int, scale: tuple[float, float], pictures: dict[CatalogRow, Picture]) -> Tile:
-    predictions, row = result.predictions, result.predictions.rows[at]
+def _tile(result: StoredResult, at: int, pictures: dict[CatalogRow, Picture]) -> Tile:
+    row, score = result.rows[at], float(result.scores[at])
     picture, geometry = pictures[row], result.trial.config.detector.geometry
-    left, top, width, height = map_box((picture.height, picture.width), geometry)
-    heat = _heat(predictions.draw(predictions.patch_maps[at], _map_size(geometry)), scale)
-    score = float(predictions.scores[at])
-    above = score >= _threshold(result)
-    return Tile(picture, heat, (left, top, width, height), row, score, above)
+    box = map_box((picture.height, picture.width), geometry)
+    return Tile(picture, _heat(result.maps[at], result.map_scale), box, row, score, score >= _threshold(result))
 
 
-def _threshold(result: TrialResult) -> float:
+def _threshold(result: StoredResult) -> float:
     """From where a score counts as defective; from none where nothing can be measured."""
     return result.detection.threshold if result.detection else math.inf
 
@@ -189,18 +191,6 @@ def map_box(size: Size, geometry: FeaturesConfig) -> tuple[float, float, float, 
     up, across = (resize / shorter,) * 2 if isinstance(resize, int) else (resize[0] / height, resize[1] / width)
     tall, wide = geometry.crop[0] / up, geometry.crop[1] / across
     return round((width - wide) / 2, 2), round((height - tall) / 2, 2), round(wide, 2), round(tall, 2)
-
-
-def colour_scale(predictions: Predictions) -> tuple[float, float]:
-    """Values of the first and last colour: the median patch of normal test images, the 99.5 % quantile of all."""
-    normal = np.array([row.label for row in predictions.rows]) == 0
-    maps = np.asarray(predictions.patch_maps, dtype=np.float64)
-    low, high = float(np.median(maps[normal] if normal.any() else maps)), float(np.quantile(maps, 0.995))
-    return low, high if high > low else low + max(abs(low), 1.0) * 1e-6
-
-
-def _map_size(geometry: FeaturesConfig) -> Size:
-    return _within(geometry.input_size, MAP_SIDE)
 
 
 def _heat(anomaly_map: np.ndarray, scale: tuple[float, float]) -> str:

@@ -1,21 +1,21 @@
 """The page: gathers tables, curves, gallery and configs of a run, and renders them into one HTML file."""
 
-import platform
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import yaml
 
-from exdd_ray import __version__
-from exdd_ray.errors import DataError
-from exdd_ray.experiment.config import RunConfig
-from exdd_ray.experiment.result import TrialResult
+from exdd_ray.errors import DataError, UserError
+from exdd_ray.experiment.stored_result import StoredResult
+from exdd_ray.experiment.sweep_results import REPORT
 from exdd_ray.report.charts import Histogram, Plot, histogram, image_plots, pixel_plots
-from exdd_ray.report.environment import page_environment
+from exdd_ray.report.environment import page_environment, versions
 from exdd_ray.report.gallery import Gallery, make_gallery
+from exdd_ray.report.sweep_data import SweepFolder, read_sweep, read_trials
+from exdd_ray.report.sweep_tables import metric_cell
 from exdd_ray.report.synthetic import ROOM, synthetic_sets
 from exdd_ray.report.tables import (
     DECIMALS,
@@ -24,6 +24,7 @@ from exdd_ray.report.tables import (
     Summary,
     best_of,
     columns,
+    count_of,
     errors,
     first_seed,
     flags,
@@ -48,28 +49,39 @@ class Charts:
     errors: tuple[tuple[int, str, Errors], ...]
 
 
-def write_report(path: Path, run: RunConfig, results: Sequence[TrialResult], overrides: Sequence[str] = ()) -> None:
-    """Write one HTML file that needs no other file and no network; the overrides tell it from its namesakes.
+def write_run_report(folder: Path) -> None:
+    """Write `report.html` into the folder of a run's results: one file that needs no other and no network.
 
     Raises:
-        DataError: no result.
-        ImageError: an image that is shown cannot be read any more.
-        ArtifactError: a synthetic sample without a mask.
+        ConfigError: the folder holds no run's results.
+        DataError: all trials failed.
+        ArtifactError: a file is damaged, or the store no longer has a trial or a synthetic sample with its mask.
+        ImageError: a synthetic sample or its background cannot be read any more.
+        UserError: the folder cannot be written.
     """
-    if not results:
-        raise DataError("no result to report")
-    path.write_text(render_report(run, results, overrides), encoding="utf-8")
+    run = read_sweep(folder)
+    done = [row for row in run.rows if row["state"] == "done"]
+    if not done:
+        raise DataError(f"{folder}: no result to report")
+    text = render_report(run, read_trials(run, done))
+    try:
+        (folder / REPORT).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{folder / REPORT}: cannot write the report: {error.strerror}") from error
 
 
-def render_report(run: RunConfig, results: Sequence[TrialResult], overrides: Sequence[str] = ()) -> str:
-    """The HTML of a run's results."""
+def render_report(run: SweepFolder, results: Sequence[StoredResult]) -> str:
+    """The HTML of a run's results, of all trials that are done."""
     environment = page_environment()
     environment.filters |= {"share": lambda value: f"{value:.{DECIMALS}f}", "span": span}
     summaries, groups = summarize(results), group_by_category(results)
     normal, defective = images_tested(results)
     return environment.get_template("report.html.jinja").render(
         run=run,
-        overrides=overrides,
+        overrides=run.overrides,
+        compared=[point for point in run.points if point.values],
+        failures=Counter(row["error"] for row in run.rows if row["state"] != "done"),
+        metric_cell=metric_cell,
         headline=headline(summaries, groups, (normal, defective)),
         written=datetime.now().astimezone(),
         versions=versions(),
@@ -102,11 +114,6 @@ def headline(summaries: Sequence[Summary], groups: Sequence[Group], tested: tupl
     return f"{trials}{repeated} on {where}, tested on {tested[0]} normal and {tested[1]} defective images."
 
 
-def count_of(number: int, one: str, many: str) -> str:
-    """A number with its noun."""
-    return f"{number} {one if number == 1 else many}"
-
-
 def _charts(group: Group, summaries: Sequence[Summary]) -> Charts:
     drawn = strongest(summaries, MAX_CURVES, always=(0, -1))
     results = _numbered(group, summaries, drawn)
@@ -133,7 +140,7 @@ def _gallery(groups: Sequence[Group], summaries: Sequence[Summary]) -> Gallery:
     )
 
 
-def _numbered(group: Group, summaries: Sequence[Summary], wanted: Sequence[int]) -> list[tuple[int, TrialResult]]:
+def _numbered(group: Group, summaries: Sequence[Summary], wanted: Sequence[int]) -> list[tuple[int, StoredResult]]:
     """The first seed's results of a group with their trials' positions, for the positions wanted."""
     position = {summary.name: number for number, summary in enumerate(summaries)}
     numbered = [(position[result.trial.name], result) for result in first_seed(group.results)]
@@ -142,9 +149,3 @@ def _numbered(group: Group, summaries: Sequence[Summary], wanted: Sequence[int])
 
 def _config_yaml(summary: Summary) -> str:
     return str(yaml.safe_dump(summary.results[0].trial.config.model_dump(mode="json"), sort_keys=False))
-
-
-def versions() -> str:
-    """Of what computed the results."""
-    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "scikit-learn"))
-    return f"exdd_ray {__version__}, Python {platform.python_version()}, {packages}"

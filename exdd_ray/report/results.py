@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from exdd_ray.errors import ArtifactError, ConfigError
 from exdd_ray.metrics.table import COMPARED
 
-_TABLES = ("results.parquet", "trials.parquet")  # of a run, of a sweep
+_TABLE = "trials.parquet"
 _SHOWN = tuple(metric.key for metric in COMPARED if metric.shown == "everywhere")
 
 
@@ -28,11 +28,11 @@ class Results:
 
         Raises ArtifactError where the file is damaged.
         """
-        return _read(next(self.folder / name for name in _TABLES if (self.folder / name).is_file()))
+        return _read(self.folder / _TABLE)
 
     @cached_property
     def predictions(self) -> pa.Table:
-        """Of a run, one row a trial and test image: its label and score. Raises ArtifactError as `table`."""
+        """One row a trial and test image: its label and score. Raises ArtifactError as `table`."""
         return _read(self.folder / "predictions.parquet")
 
     @cached_property
@@ -65,8 +65,8 @@ def read_results(folder: str | Path) -> Results:
     Raises ConfigError where it holds no finished run or sweep.
     """
     place = Path(folder).expanduser().resolve()
-    if not any((place / name).is_file() for name in _TABLES):
-        raise ConfigError(f"{folder}: not the results of a run or sweep (it has no {' or '.join(_TABLES)})")
+    if not (place / _TABLE).is_file():
+        raise ConfigError(f"{folder}: not the results of a run or a sweep (it has no {_TABLE})")
     return Results(place)
 
 

@@ -1,6 +1,5 @@
-"""Finished runs as their folders hold them: metrics, the scores of every test image, and resolved configs."""
+"""Finished runs and sweeps as their folders hold them: metrics, scores of every test image, and resolved configs."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +12,11 @@ import pyarrow.parquet as pq
 import yaml
 
 from exdd_ray.errors import ArtifactError, ConfigError
+from exdd_ray.experiment.sweep_results import PREDICTIONS, RESOLVED, TRIALS
 from exdd_ray.metrics.difference import Measured, Run
 from exdd_ray.metrics.influence import Scored
 from exdd_ray.metrics.table import influence_on
 
-RESULTS, PREDICTIONS, RESOLVED = "results.parquet", "predictions.parquet", "resolved.yaml"
 _TIME = re.compile(r"^[\d-]+_[\d-]+_(?=.)")  # before the overrides
 Row = Mapping[str, Any]
 
@@ -30,13 +29,13 @@ class Entry:
         name: tells it from the other trials that it is compared with.
         config: dotted key -> value, of the first seed.
         rows: of the table of results.
-        images: the scored test images of each row, known by their contents; None where the run did not keep these.
+        images: the scored test images of each row, known by their contents.
     """
 
     name: str
     config: Mapping[str, Any]
     rows: tuple[Row, ...]
-    images: tuple[Scored | None, ...]
+    images: tuple[Scored, ...]
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -50,34 +49,32 @@ class Entry:
         return sum(row["test_normal"] for row in first), sum(row["test_defects"] for row in first)
 
     @property
-    def contents(self) -> frozenset[str] | None:
-        """The test images of all seeds and categories; None where they are not known."""
-        known = [images for images in self.images if images is not None]
-        return frozenset(image for images in known for image in images.images) if len(known) == len(self.rows) else None
+    def contents(self) -> frozenset[str]:
+        """The test images of all seeds and categories."""
+        return frozenset(image for images in self.images for image in images.images)
 
     def measured(self, metric: str) -> dict[Run, Measured]:
         """A metric of each seed and category that has it; what was tested on the same images goes together."""
         found = {}
         for row, images in zip(self.rows, self.images, strict=True):
             if row.get(metric) is not None:  # runs of older versions have fewer
-                influence = influence_on(metric, images) if images else None
-                found[self._run(row, images)] = Measured(row[metric], influence)
+                found[_run(row, images)] = Measured(row[metric], influence_on(metric, images))
         return found
 
     @property
     def runs(self) -> frozenset[Run]:
         """What its metrics are paired by."""
-        return frozenset(self._run(row, images) for row, images in zip(self.rows, self.images, strict=True))
+        return frozenset(_run(row, images) for row, images in zip(self.rows, self.images, strict=True))
 
     @property
     def categories(self) -> dict[str, str]:
         """What a run's `tested` says -> the category that this is of."""
         rows = zip(self.rows, self.images, strict=True)
-        return {self._run(row, images).tested: row["category"] for row, images in rows}
+        return {_run(row, images).tested: row["category"] for row, images in rows}
 
-    def _run(self, row: Row, images: Scored | None) -> Run:
-        of = images.key if images else json.dumps([self.name, row["category"]])
-        return Run(row["seed"], of, of)
+
+def _run(row: Row, images: Scored) -> Run:
+    return Run(row["seed"], images.key, images.key)
 
 
 def read_runs(folders: Sequence[Path]) -> list[Entry]:
@@ -98,10 +95,10 @@ def read_runs(folders: Sequence[Path]) -> list[Entry]:
 
 
 def _entries(folder: Path, title: str) -> list[Entry]:
-    if missing := [name for name in (RESULTS, PREDICTIONS, RESOLVED) if not (folder / name).is_file()]:
-        raise ConfigError(f"{folder}: not the results of a run (it has no {missing[0]})")
+    if missing := [name for name in (TRIALS, PREDICTIONS, RESOLVED) if not (folder / name).is_file()]:
+        raise ConfigError(f"{folder}: not the results of a run or a sweep (it has no {missing[0]})")
     try:
-        rows = pq.read_table(folder / RESULTS).to_pylist()
+        rows = pq.read_table(folder / TRIALS, filters=[("state", "=", "done")]).to_pylist()
         images = _images(pq.read_table(folder / PREDICTIONS))
         documents = list(yaml.load_all((folder / RESOLVED).read_text(encoding="utf-8"), yaml.CSafeLoader))
         configs = {config["name"]: _flat(config) for config in reversed(documents)}
@@ -111,23 +108,25 @@ def _entries(folder: Path, title: str) -> list[Entry]:
             for name in names
         ]
     except (pa.ArrowInvalid, OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise ArtifactError(f"{folder}: damaged results of a run ({' '.join(str(error).split())})") from error
+        raise ArtifactError(f"{folder}: damaged results ({' '.join(str(error).split())})") from error
 
 
-_Key = tuple[str, str, int]  # name of a trial, category, seed
+_Key = tuple[str, str, str, int]  # name of a trial, dataset, category, seed
 
 
 def _entry(title: str, config: Row, name: str, rows: Sequence[Row], images: Mapping[_Key, Scored]) -> Entry:
     mine = tuple(row for row in rows if row["name"] == name)
-    return Entry(title, config, mine, tuple(images.get((name, row["category"], row["seed"])) for row in mine))
+    return Entry(title, config, mine, tuple(images[_key(row)] for row in mine))
+
+
+def _key(row: Row) -> _Key:
+    return row["name"], row["dataset"], row["category"], row["seed"]
 
 
 def _images(predictions: pa.Table) -> dict[_Key, Scored]:
-    if "content" not in predictions.column_names:
-        return {}
     groups: dict[_Key, list[Row]] = {}
     for row in predictions.to_pylist():
-        groups.setdefault((row["name"], row["category"], row["seed"]), []).append(row)
+        groups.setdefault(_key(row), []).append(row)
     return {
         key: Scored(
             tuple(row["content"] for row in rows),

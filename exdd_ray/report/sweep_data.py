@@ -1,4 +1,4 @@
-"""A sweep's results as its report reads them from their folder: points, their metrics, the rows of every trial."""
+"""Results as reports read them from their folder: points, their metrics, the rows of every trial."""
 
 import json
 import math
@@ -11,19 +11,21 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
-from pydantic import ValidationError
 
 from exdd_ray.config.keys import resolve_key
 from exdd_ray.errors import ArtifactError, ConfigError
 from exdd_ray.experiment.config import ExperimentConfig
-from exdd_ray.experiment.load import read_raw
+from exdd_ray.experiment.load import read_raw, validate
+from exdd_ray.experiment.space import Command, run_as_sweep
+from exdd_ray.experiment.stored_result import StoredResult, read_result
 from exdd_ray.experiment.summary import judged_by
 from exdd_ray.experiment.sweep_config import SweepConfig
-from exdd_ray.experiment.sweep_results import CONFIG, DIGEST, PLAN, RESOLVED, SUMMARY, TRIALS
+from exdd_ray.experiment.sweep_results import CONFIGS, DIGEST, PLAN, RESOLVED, SUMMARY, TRIALS
 from exdd_ray.metrics.metric import MISSING, Metric
 from exdd_ray.metrics.table import METRICS, known_metric
+from exdd_ray.store.artifact import open_store
 
-FILES = (CONFIG, RESOLVED, PLAN, TRIALS, SUMMARY, DIGEST)
+FILES = (RESOLVED, PLAN, SUMMARY, DIGEST)
 Row = Mapping[str, Any]
 
 
@@ -75,15 +77,18 @@ class Point:
 
 @dataclass(frozen=True)
 class SweepFolder:
-    """All of a sweep's results that the report shows.
+    """All of the results of a run or a sweep that its report shows.
 
     Attributes:
+        command: that they are of.
+        config: of a run, the sweep that it is.
         points: in the order that they were planned in.
         rows: of trials.parquet.
         summary, plan: of the JSON files.
     """
 
     folder: Path
+    command: Command
     config: SweepConfig
     points: tuple[Point, ...]
     rows: tuple[Row, ...]
@@ -99,6 +104,11 @@ class SweepFolder:
     def baseline(self) -> Point | None:
         """The point that the others are compared with."""
         return next((point for point in self.points if point.baseline), None)
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """As they were typed."""
+        return tuple(self.plan.get("overrides", ()))
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -138,22 +148,23 @@ class SweepFolder:
 
 
 def read_sweep(folder: Path) -> SweepFolder:
-    """Read a sweep's results.
+    """Read the results of a run or a sweep.
 
     Raises:
-        ConfigError: the folder holds no sweep's results, or its sweep.yaml is not one's config.
+        ConfigError: the folder holds none, or its config is not valid.
         ArtifactError: a file is damaged.
     """
-    if missing := [name for name in FILES if not (folder / name).is_file()]:
-        raise ConfigError(f"{folder}: not the results of a sweep (it has no {missing[0]})")
-    try:
-        config = SweepConfig.model_validate(read_raw(folder / CONFIG))
-    except ValidationError as error:
-        raise ConfigError(f"{folder / CONFIG}: not a sweep's config: {error.errors()[0]['msg']}") from error
+    command: Command = "run" if (folder / CONFIGS["run"]).is_file() else "sweep"
+    path = folder / CONFIGS[command]
+    if missing := [name for name in (TRIALS, path.name, *FILES) if not (folder / name).is_file()]:
+        raise ConfigError(f"{folder}: not the results of a run or a sweep (it has no {missing[0]})")
+    raw = read_raw(path)
+    config = run_as_sweep(raw, path) if command == "run" else validate(SweepConfig, raw, path)
     try:
         points = [_point(row) for row in _rows(folder / SUMMARY)]
         return SweepFolder(
             folder=folder,
+            command=command,
             config=config,
             points=tuple(sorted(points, key=lambda point: point.number)),
             rows=tuple(_rows(folder / TRIALS)),
@@ -161,7 +172,18 @@ def read_sweep(folder: Path) -> SweepFolder:
             plan=json.loads((folder / PLAN).read_text(encoding="utf-8")),
         )
     except (pa.ArrowInvalid, OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{folder}: damaged results of a sweep ({error})") from error
+        raise ArtifactError(f"{folder}: damaged results ({error})") from error
+
+
+def read_trials(sweep: SweepFolder, rows: Sequence[Row]) -> list[StoredResult]:
+    """The results behind rows of trials that are done, from the store.
+
+    Raises ArtifactError where it does not have them any more.
+    """
+    store = open_store(sweep.config.store)
+    if store.mirror is None and not store.root.is_dir():
+        raise ArtifactError(f"the store {store.root} is not here")
+    return [read_result(store, row["artifact"], row["name"], row["dataset"], row["category"]) for row in rows]
 
 
 def _rows(path: Path) -> list[Row]:

@@ -8,8 +8,7 @@ import yaml
 from exdd_ray.errors import ArtifactError, UserError
 from exdd_ray.experiment.sweep_results import REPORT, RESOLVED
 from exdd_ray.metrics.table import known_metric
-from exdd_ray.report.environment import page_environment
-from exdd_ray.report.page import versions
+from exdd_ray.report.environment import page_environment, versions
 from exdd_ray.report.sweep_charts import curves, pareto_figures
 from exdd_ray.report.sweep_data import SweepFolder, read_sweep
 from exdd_ray.report.sweep_gallery import mistakes

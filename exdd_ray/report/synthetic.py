@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from exdd_ray.experiment.result import TrialResult
+from exdd_ray.experiment.stored_result import StoredResult
 from exdd_ray.report.strips import Room, Strip, by_prompt, make_strips
 from exdd_ray.report.tables import Group, first_seed, is_leakage
 from exdd_ray.synthesizers.union import SynthesizerConfig
@@ -37,32 +37,32 @@ def synthetic_sets(groups: Sequence[Group]) -> tuple[SyntheticSet, ...]:
         ArtifactError: a sample without a mask.
     """
     results = [result for group in groups for result in _distinct(first_seed(group.results))]
-    strips = make_strips([by_prompt(result.synthesis.samples, _config(result)) for result in results], ROOM)
+    strips = make_strips([by_prompt(result.samples, _config(result)) for result in results], ROOM)
     return tuple(
         SyntheticSet(
             title=f"{result.trial.name} · {result.category} · seed {result.trial.config.seed}",
             config=_config(result),
             strips=tuple(shown),
-            dropped=sum(result.synthesis.dropped.values()),
+            dropped=result.dropped,
             leaks=any(map(is_leakage, result.remarks)),
         )
         for result, shown in zip(results, strips, strict=True)
     )
 
 
-def _distinct(results: Sequence[TrialResult]) -> list[TrialResult]:
+def _distinct(results: Sequence[StoredResult]) -> list[StoredResult]:
     """Of the trials with synthetic samples those that are to be shown: fewer samples are a prefix of more."""
-    chosen: dict[tuple[str, ...], TrialResult] = {}
+    chosen: dict[tuple[str, ...], StoredResult] = {}
     for result in results:
-        if result.synthesis.samples:
-            groups = by_prompt(result.synthesis.samples, _config(result))
+        if result.samples:
+            groups = by_prompt(result.samples, _config(result))
             key = tuple(samples[0].row.image for _, samples in groups if samples)
-            if key not in chosen or len(chosen[key].synthesis.samples) < len(result.synthesis.samples):
+            if key not in chosen or len(chosen[key].samples) < len(result.samples):
                 chosen[key] = result
     return list(chosen.values())
 
 
-def _config(result: TrialResult) -> SynthesizerConfig:
+def _config(result: StoredResult) -> SynthesizerConfig:
     config = result.trial.config.synthesizer
     assert config is not None  # or it would have no synthetic samples
     return config

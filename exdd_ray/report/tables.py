@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from exdd_ray.experiment.compare import measured
-from exdd_ray.experiment.result import TrialResult
+from exdd_ray.experiment.stored_result import StoredResult
 from exdd_ray.metrics.bootstrap import Interval
-from exdd_ray.metrics.difference import difference, holm
+from exdd_ray.metrics.difference import Measured, Run, difference, holm
+from exdd_ray.metrics.influence import Scored
 from exdd_ray.metrics.metric import Metric
-from exdd_ray.metrics.table import COMPARED, METRICS
+from exdd_ray.metrics.table import COMPARED, METRICS, influence_on
 
 DECIMALS = 3
 _NAMED = 4  # trials or categories of a flag
@@ -38,7 +38,7 @@ class Summary:
     """
 
     name: str
-    results: tuple[TrialResult, ...]
+    results: tuple[StoredResult, ...]
     seeds: tuple[int, ...]
     metrics: Mapping[str, Spread | None]
     intervals: Mapping[str, Interval]
@@ -69,7 +69,7 @@ class Group:
     """The results on one category of one dataset."""
 
     label: str
-    results: tuple[TrialResult, ...]
+    results: tuple[StoredResult, ...]
 
 
 def spread(values: Sequence[tuple[int, float]]) -> Spread | None:
@@ -81,13 +81,13 @@ def spread(values: Sequence[tuple[int, float]]) -> Spread | None:
     return Spread(float(np.mean(means)), float(np.std(means, ddof=1)) if len(means) > 1 else None)
 
 
-def summarize(results: Sequence[TrialResult]) -> tuple[Summary, ...]:
+def summarize(results: Sequence[StoredResult]) -> tuple[Summary, ...]:
     """One summary for each trial name, in the order of the results."""
     names = dict.fromkeys(result.trial.name for result in results)
     return tuple(_summary(name, [result for result in results if result.trial.name == name]) for name in names)
 
 
-def _summary(name: str, results: Sequence[TrialResult]) -> Summary:
+def _summary(name: str, results: Sequence[StoredResult]) -> Summary:
     return Summary(
         name=name,
         results=tuple(results),
@@ -98,7 +98,7 @@ def _summary(name: str, results: Sequence[TrialResult]) -> Summary:
     )
 
 
-def _metric_spread(metric: str, results: Sequence[TrialResult]) -> Spread | None:
+def _metric_spread(metric: str, results: Sequence[StoredResult]) -> Spread | None:
     read = [(result.trial.config.seed, result.metrics[metric]) for result in results]
     return spread([(seed, value) for seed, value in read if value is not None])
 
@@ -134,6 +134,18 @@ def _best(summaries: Sequence[Summary], metric: str) -> str | None:
     return None if any(one.within_noise for one in apart) else best.name
 
 
+def measured(results: Sequence[StoredResult], metric: str) -> dict[Run, Measured]:
+    """A metric of each seed and category that has it."""
+    found = {}
+    for result in results:
+        value = result.metrics[metric]
+        if value is not None:
+            images = Scored(result.contents, np.array([row.label for row in result.rows]), result.scores)
+            run = Run(result.trial.config.seed, result.place, images.key)
+            found[run] = Measured(value, influence_on(metric, images))
+    return found
+
+
 def strongest(summaries: Sequence[Summary], count: int, always: Sequence[int]) -> tuple[int, ...]:
     """Positions of at most `count` summaries, in order: those of `always` and the ones with the best image AUROC."""
     by_auroc = sorted(range(len(summaries)), key=lambda i: -_image_auroc(summaries[i]))
@@ -146,13 +158,18 @@ def _image_auroc(summary: Summary) -> float:
     return -1.0 if cell is None else cell.mean
 
 
+def count_of(number: int, one: str, many: str) -> str:
+    """A number with its noun."""
+    return f"{number} {one if number == 1 else many}"
+
+
 def span(values: Sequence[int]) -> str:
     """`5,976`, or `1,184–1,254` where the values differ."""
     low, high = min(values), max(values)
     return f"{low:,}" if low == high else f"{low:,}–{high:,}"
 
 
-def group_by_category(results: Sequence[TrialResult]) -> tuple[Group, ...]:
+def group_by_category(results: Sequence[StoredResult]) -> tuple[Group, ...]:
     """Results by dataset and category, in order; the label names the dataset where there are several."""
     keys = list(dict.fromkeys(_category_key(result) for result in results))
     several = len({dataset for dataset, _ in keys}) > 1
@@ -165,13 +182,13 @@ def group_by_category(results: Sequence[TrialResult]) -> tuple[Group, ...]:
     )
 
 
-def _category_key(result: TrialResult) -> tuple[str, str]:
-    return result.trial.config.dataset.name, result.category
+def _category_key(result: StoredResult) -> tuple[str, str]:
+    return result.dataset, result.category
 
 
-def first_seed(results: Sequence[TrialResult]) -> tuple[TrialResult, ...]:
+def first_seed(results: Sequence[StoredResult]) -> tuple[StoredResult, ...]:
     """The result of each trial name's lowest seed, in order of the names."""
-    chosen: dict[str, TrialResult] = {}
+    chosen: dict[str, StoredResult] = {}
     for result in results:
         before = chosen.get(result.trial.name)
         if before is None or result.trial.config.seed < before.trial.config.seed:
@@ -179,10 +196,10 @@ def first_seed(results: Sequence[TrialResult]) -> tuple[TrialResult, ...]:
     return tuple(chosen.values())
 
 
-def errors(result: TrialResult, threshold: float) -> Errors:
+def errors(result: StoredResult, threshold: float) -> Errors:
     """Missed defects (scores below the threshold) and false alarms (normal images at or above it)."""
-    above = np.asarray(result.predictions.scores) >= threshold
-    defective = np.array([row.label for row in result.predictions.rows]) == 1
+    above = result.scores >= threshold
+    defective = np.array([row.label for row in result.rows]) == 1
     return Errors(
         missed=int((defective & ~above).sum()),
         defective=int(defective.sum()),
@@ -191,7 +208,7 @@ def errors(result: TrialResult, threshold: float) -> Errors:
     )
 
 
-def images_tested(results: Sequence[TrialResult]) -> tuple[str, str]:
+def images_tested(results: Sequence[StoredResult]) -> tuple[str, str]:
     """Normal and defective test images, summed over categories; a range where they differ between trials."""
     runs: dict[tuple[str, int], list[tuple[int, int]]] = {}
     for result in results:
@@ -200,14 +217,14 @@ def images_tested(results: Sequence[TrialResult]) -> tuple[str, str]:
     return span(normal), span(defective)
 
 
-def flags(results: Sequence[TrialResult]) -> tuple[Flag, ...]:
+def flags(results: Sequence[StoredResult]) -> tuple[Flag, ...]:
     """Every distinct remark with the trials and categories that it is about, leakage first."""
     remarks = dict.fromkeys(remark for result in results for remark in result.remarks)
     found = [_flag(remark, results) for remark in remarks]
     return tuple(sorted(found, key=lambda flag: not flag.leakage))
 
 
-def _flag(remark: str, results: Sequence[TrialResult]) -> Flag:
+def _flag(remark: str, results: Sequence[StoredResult]) -> Flag:
     inside = [result for result in results if remark in result.remarks]
     names = _which([result.trial.name for result in inside], [result.trial.name for result in results], "trials")
     categories = _which([result.category for result in inside], [result.category for result in results], "categories")

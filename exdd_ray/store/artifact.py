@@ -154,7 +154,7 @@ class Store:
         temporary = self._temporary(recipe.key)
         try:
             metadata = dict(build(temporary) or {})
-            write_manifest(temporary, recipe, metadata)
+            write_manifest(temporary, {"key": recipe.key, **vars(recipe)}, metadata)
             publish(temporary, self.folder(recipe.key))
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):

@@ -9,13 +9,10 @@ import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from exdd_ray.errors import ArtifactError, UserError
 from exdd_ray.store.hashes import file_digest
-
-if TYPE_CHECKING:
-    from exdd_ray.store.artifact import Recipe
 
 MANIFEST = "manifest.json"
 UNFINISHED = "unfinished"
@@ -49,15 +46,11 @@ def read_metadata(folder: Path, *, contents: bool = True) -> Mapping[str, Any]:
     return metadata
 
 
-def write_manifest(folder: Path, recipe: "Recipe", metadata: Mapping[str, Any]) -> None:
+def write_manifest(folder: Path, made_by: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
     """Write what made the files of a folder, and their checksums, beside them."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     manifest = {
-        "key": recipe.key,
-        "stage": recipe.stage,
-        "version": recipe.version,
-        "config": recipe.config,
-        "inputs": recipe.inputs,
+        **made_by,
         "metadata": metadata,
         "files": {path.relative_to(folder).as_posix(): [path.stat().st_size, _checksum(path)] for path in files},
     }

@@ -5,9 +5,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from report_inputs import make_run
+from report_inputs import make_results, write_run
 
-from exdd_ray.report.page import write_report
+from exdd_ray.report.page import write_run_report
 
 pytestmark = pytest.mark.slow
 
@@ -23,10 +23,11 @@ def browser() -> str:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    run, results = make_run(folder / "images")
-    write_report(folder / "report.html", run, results)
-    shutil.rmtree(folder / "images")  # the page must not need them
-    return folder / "report.html"
+    results = write_run(folder / "results", make_results(folder / "images"))
+    write_run_report(results)
+    for place in ("images", "store"):
+        shutil.rmtree(folder / place)  # the page must not need them
+    return results / "report.html"
 
 
 def open_page(browser: str, page: Path, *options: str) -> subprocess.CompletedProcess[str]:

@@ -12,29 +12,32 @@ from ray import tune
 from sweep_small import small_sweep
 
 from exdd_ray.errors import ConfigError
+from exdd_ray.experiment.backend import LOCAL
 from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.sweep import plan_sweep, run_sweep
-from exdd_ray.on_ray import search
+from exdd_ray.on_ray import search, trials
 from exdd_ray.on_ray import tune as tune_edge
+from exdd_ray.on_ray.backend import with_tune
 from exdd_ray.on_ray.cluster import require_shared
-from exdd_ray.on_ray.search import search_asha, search_tpe
-from exdd_ray.on_ray.tune import TuneTrials, fit
+from exdd_ray.on_ray.trials import TuneTrials
+from exdd_ray.on_ray.tune import fit
 from exdd_ray.store.artifact import Recipe, Store
 
 
-def swept(loaded, folder, *, search=None, run=None):
-    session = Session(Store(folder / "store"))
+def swept(loaded, folder, *, on_ray=True):
+    backend = with_tune(LOCAL, None) if on_ray else LOCAL
+    session = Session(Store(folder / "store"), backend=backend)
     (folder / "out").mkdir(exist_ok=True)
-    results = run_sweep(loaded, plan_sweep(loaded, session), session, run=run, search=search)
+    results = run_sweep(loaded, plan_sweep(loaded, session), session, folder / "out")
     return results, session.store
 
 
 def test_tune_gives_the_table_of_one_process(tmp_path):
     loaded = small_sweep(tmp_path, seeds=[0], space={"count": [0, 4], "dataset.split.defects": [3, 500]})
-    here, _ = swept(loaded, tmp_path)
+    here, _ = swept(loaded, tmp_path, on_ray=False)
     (tmp_path / "ray").mkdir()
-    there, store = swept(loaded, tmp_path / "ray", run=TuneTrials(str(tmp_path / "ray/out")))
-    assert there.trials.equals(here.trials)
+    there, store = swept(loaded, tmp_path / "ray")
+    assert there.trials.drop_columns(["seconds"]).equals(here.trials.drop_columns(["seconds"]))
     assert there.reasons
     assert not [key for key in store.made if key.startswith("trial-")]  # the workers made them
 
@@ -42,9 +45,10 @@ def test_tune_gives_the_table_of_one_process(tmp_path):
 def test_a_programming_error_in_a_worker_is_kept_with_its_traceback(tmp_path):
     loaded, session = small_sweep(tmp_path, seeds=[0], space={"count": [0]}), Session(Store(tmp_path / "store"))
     (planned,) = plan_sweep(loaded, session).trials
-    (tmp_path / "out").mkdir()
     broken = replace(planned, assigned=replace(planned.assigned, universe=None))
-    (fault,) = TuneTrials(str(tmp_path / "out"))([broken], session, print).values()
+    ended = []
+    TuneTrials()([broken], session, lambda planned, fault: ended.append(fault))
+    (fault,) = ended
     assert fault.line.startswith("AttributeError: ") or fault.line.startswith("TypeError: ")
     assert "Traceback (most recent call last)" in fault.trace
     assert "stored_trial" in fault.trace
@@ -90,33 +94,27 @@ def test_tpe_over_two_objectives_goes_on_where_it_was_cut_off(tmp_path, monkeypa
     loaded = small_sweep(tmp_path, **TPE)
     cut_off = small_sweep(tmp_path, **{**TPE, "searcher": {**TPE["searcher"], "points": 3}})
 
-    def tpe(sweep, session, advance):
-        return search_tpe(sweep, session, tmp_path / "out", advance)
-
-    first, _ = swept(cut_off, tmp_path, search=tpe)
+    first, _ = swept(cut_off, tmp_path)
     assert len(first.points) == 3
-    whole, _ = swept(loaded, tmp_path, search=tpe)
+    whole, _ = swept(loaded, tmp_path)
     assert len(whole.points) == 5
     assert whole.trials.slice(0, 3).equals(first.trials)
     assert 1 <= sum(point.pareto for point in whole.points) <= 5
     assert len({point.settings for point in whole.points}) == 5
     monkeypatch.setattr(search, "fit", None)  # a finished search starts nothing
-    again, _ = swept(loaded, tmp_path, search=tpe)
+    again, _ = swept(loaded, tmp_path)
     assert again.trials.equals(whole.trials)
 
 
 def test_tpe_shows_the_points_that_failed_and_refuses_another_searchs_study(tmp_path):
-    def tpe(sweep, session, advance):
-        return search_tpe(sweep, session, tmp_path / "out", advance)
-
     space = {"dataset.split.defects": [3, 500]}
     searcher = {"kind": "tpe", "points": 5, "at_once": 1}
-    results, _ = swept(small_sweep(tmp_path, seeds=[0], space=space, searcher=searcher), tmp_path, search=tpe)
+    results, _ = swept(small_sweep(tmp_path, seeds=[0], space=space, searcher=searcher), tmp_path)
     assert [row["state"] for row in results.trials.to_pylist()] == ["done", "failed"]
     assert "500 defects to train on" in next(iter(results.reasons))
     other = small_sweep(tmp_path, seeds=[0], space={"dataset.split.defects": [2, 3]}, searcher=searcher)
     with pytest.raises(ConfigError, match="is a search of another space"):
-        swept(other, tmp_path, search=tpe)
+        swept(other, tmp_path)
 
 
 def test_asha_gives_few_points_much(tmp_path):
@@ -124,10 +122,7 @@ def test_asha_gives_few_points_much(tmp_path):
     space = {"bank.negative.rate": {"low": 0.02, "high": 0.9}}
     loaded = small_sweep(tmp_path, seeds=[0], searcher=searcher, space=space, objectives=["bank_vectors"])
 
-    def asha(sweep, session, advance):
-        return search_asha(sweep, session, tmp_path / "out", advance)
-
-    results, _ = swept(loaded, tmp_path, search=asha)
+    results, _ = swept(loaded, tmp_path)
     rows = results.trials.to_pylist()
     reached = [json.loads(row["settings"])["count"] for row in rows]
     assert [row["train_synthetic"] for row in rows] == reached
@@ -163,16 +158,16 @@ def test_a_trial_that_kills_its_worker_fails_alone_in_its_batch(tmp_path, monkey
     (first, second), driver = plan_sweep(loaded, session).trials, os.getpid()
 
     class Deadly(str):
-        def __hash__(self):
+        def __format__(self, how):
             if os.getpid() != driver:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return super().__hash__()
+            return super().__format__(how)
 
-    deadly, told = replace(second, key=Deadly(second.key)), []
-    monkeypatch.setattr(tune_edge, "in_batches", lambda trials, workers: [list(trials)])
-    (tmp_path / "out").mkdir()
-    errors = TuneTrials(str(tmp_path / "out"))([deadly, first], session, told.append)
+    deadly, ended = replace(second, trial=replace(second.trial, name=Deadly(second.trial.name))), []
+    monkeypatch.setattr(trials, "in_batches", lambda trials, workers: [list(trials)])
+    TuneTrials()([deadly, first], session, lambda planned, fault: ended.append((planned.key, fault)))
+    errors = {key: fault for key, fault in ended if fault}
+    assert len(ended) == 2
     assert list(errors) == [second.key]
     assert errors[second.key].line.startswith("its worker was lost")
-    assert sum(told) == 2
     assert session.store.find(first.key) is not None

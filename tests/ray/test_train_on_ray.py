@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from exdd_ray.data.catalog import build_catalog, catalog_rows
 from exdd_ray.errors import ConfigError, UserError
+from exdd_ray.experiment.backend import Backend
 from exdd_ray.experiment.session import Session
 from exdd_ray.methods.classifier.classifier import fit_classifier
 from exdd_ray.methods.classifier.config import ClassifierConfig
@@ -85,7 +86,7 @@ def test_what_a_worker_logs_is_heard_here(catalog, tmp_path, caplog):
 
 def test_no_worker_starts_for_what_the_store_has(catalog, tmp_path):
     asked = []
-    session = Session(Store(tmp_path), train=lambda *given: asked.append(1) or train_on_ray(*given))
+    session = Session(Store(tmp_path), backend=Backend(train=lambda *given: asked.append(1) or train_on_ray(*given)))
     images = TrainingImages(catalog, catalog.slice(0, 16), catalog.slice(16, 4))
     for _ in range(2):
         fitted = method_of(diffusionad()).fit(diffusionad(), images, session, 6)

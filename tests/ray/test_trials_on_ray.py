@@ -2,16 +2,20 @@
 
 import threading
 
+import pyarrow.parquet as pq
 import pytest
 import ray
+from experiments import planned
 
-from exdd_ray.errors import UserError
+from exdd_ray.experiment.backend import Backend
 from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.load import Trial
-from exdd_ray.experiment.run import run_trials
+from exdd_ray.experiment.run_plan import run_plan
 from exdd_ray.experiment.session import Session
-from exdd_ray.on_ray import trials
-from exdd_ray.on_ray.trials import RayTrials
+from exdd_ray.experiment.trial_files import PREDICTIONS
+from exdd_ray.on_ray import shares
+from exdd_ray.on_ray.train import train_on_ray
+from exdd_ray.on_ray.trials import TuneTrials
 from exdd_ray.store.artifact import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -37,15 +41,25 @@ def trial(seed, synthesizer=None, **detector):
     return Trial("classifier", ExperimentConfig.model_validate(config))
 
 
+def run(trials, store, at_once=None):
+    """What trials gave, so many at once on the cluster, or one after another here."""
+    session = Session(store, backend=Backend(trials=at_once and TuneTrials(at_once)))
+    return run_plan(planned(trials, session), session)
+
+
+def scores(outcome):
+    return pq.read_table(outcome.artifact.file(PREDICTIONS))["score"].to_pylist()
+
+
 def test_seeds_side_by_side_give_what_one_after_another_does(tmp_path):
     three = [trial(seed) for seed in (0, 1, 2)]
-    alone = run_trials(three, Session(Store(tmp_path / "alone")), lambda _: None)
+    alone = run(three, Store(tmp_path / "alone"))
     store = Store(tmp_path / "shared")
-    found = run_trials(three, Session(store, ahead=RayTrials(2)), lambda _: None)
+    found = run(three, store, at_once=2)
     assert not [key for key in store.made if key.startswith("train")]
     assert len(list(store.root.glob("train-*/*/*"))) == 3
-    for one, other in zip(alone, found, strict=True):
-        assert one.predictions.scores.tolist() == other.predictions.scores.tolist()
+    assert list(map(scores, found)) == list(map(scores, alone))
+    assert [one.artifact.key for one in found] == [one.artifact.key for one in alone]
 
 
 def test_no_more_than_so_many_run_at_once(tmp_path):
@@ -58,7 +72,7 @@ def test_no_more_than_so_many_run_at_once(tmp_path):
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        run_trials([trial(seed) for seed in (7, 8, 9)], Session(Store(tmp_path), ahead=RayTrials(1)), lambda _: None)
+        run([trial(seed) for seed in (7, 8, 9)], Store(tmp_path), at_once=1)
     finally:
         stop.set()
         watcher.join()
@@ -66,8 +80,8 @@ def test_no_more_than_so_many_run_at_once(tmp_path):
 
 
 def test_gpus_are_shared_so_that_all_find_room(monkeypatch):
-    monkeypatch.setattr(trials.ray, "cluster_resources", lambda: {"GPU": 2})
-    assert [trials._gpus(count) for count in (1, 2, 3, 4, 5)] == [1, 1, 1 / 2, 1 / 2, 1 / 3]
+    monkeypatch.setattr(shares.ray, "cluster_resources", lambda: {"GPU": 2})
+    assert [shares._gpus(count) for count in (1, 2, 3, 4, 5)] == [1, 1, 1 / 2, 1 / 2, 1 / 3]
 
 
 def test_shared_synthesis_is_made_before_and_what_workers_log_is_heard(tmp_path, caplog):
@@ -75,15 +89,21 @@ def test_shared_synthesis_is_made_before_and_what_workers_log_is_heard(tmp_path,
     store = Store(tmp_path)
     both = [trial(3, synthesizer=painted), trial(3, epochs=1, synthesizer=painted)]
     with caplog.at_level("INFO", "exdd_ray.training"):
-        run_trials(both, Session(store, ahead=RayTrials(2)), lambda _: None)
+        run(both, store, at_once=2)
     assert len([key for key in store.made if key.startswith("synthesis")]) == 2  # chunks, and not by the workers
     assert any("classifier, seed 3: after 10 steps: validation" in line for line in caplog.messages)
 
 
-def test_a_trial_that_fails_is_named_after_the_others_ended(tmp_path):
-    store = Store(tmp_path)
-    session = Session(store, ahead=RayTrials(2))
-    with pytest.raises(UserError, match=r"^classifier, seed 5: ") as error:
-        run_trials([trial(5, optimizer="sgd", learning_rate=1e30), trial(6)], session, lambda _: None)
-    assert "\n" not in str(error.value)
-    assert len(list(store.root.glob("train-*/*/*"))) == 1
+def test_a_trial_that_fails_does_so_alone(tmp_path):
+    failed, done = run([trial(5, optimizer="sgd", learning_rate=1e30), trial(6)], Store(tmp_path), at_once=2)
+    assert failed.artifact is None
+    assert failed.error
+    assert "\n" not in failed.error
+    assert done.artifact is not None
+
+
+def test_a_trial_that_trains_in_several_workers_has_the_cluster_to_itself(tmp_path):
+    session = Session(Store(tmp_path), backend=Backend(trials=TuneTrials(2), train=train_on_ray))
+    wide = trial(4, training={"batch": 4, "device": "cpu", "workers": 2})
+    (outcome,) = run_plan(planned([wide], session), session)
+    assert outcome.artifact is not None

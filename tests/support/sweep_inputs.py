@@ -9,17 +9,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from report_inputs import make_rows
+from report_inputs import GRID, INPUT, make_rows
 
+from exdd_ray.banks.scoring.maps import MapMaker
 from exdd_ray.data.catalog import CatalogRow
 from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.plan import Plan, PlannedTrial, Stage
+from exdd_ray.experiment.result import Evaluation, TrialResult
 from exdd_ray.experiment.space import LoadedSweep, Point
 from exdd_ray.experiment.sweep_config import SweepConfig
-from exdd_ray.experiment.sweep_results import results_of, write_sweep
+from exdd_ray.experiment.sweep_results import results_of, write_results
 from exdd_ray.experiment.tables import TRIALS_SCHEMA
+from exdd_ray.experiment.trial_files import write_trial
+from exdd_ray.methods.predictions import Predictions
+from exdd_ray.metrics.evaluate import image_metrics
 from exdd_ray.store.artifact import Recipe, Store
 
 MEASURED = ("image_auroc", "pixel_auroc", "image_ap", "pixel_ap", "aupro")
@@ -77,7 +81,7 @@ def make_sweep(folder: Path, **changes: Any) -> Path:
     rows = [trial_row(one, inputs, store, images.get(one.category)) for one in planned]
     trials = pa.Table.from_pylist(rows, schema=TRIALS_SCHEMA)
     plan = Plan(tuple(planned), inputs.stages)
-    write_sweep(folder, results_of(loaded, plan, trials, planned[0].point.name, 241.5, lambda _: {}))
+    write_results(folder, results_of(loaded, plan, trials, planned[0].point.name, 241.5, lambda _: {}))
     return folder
 
 
@@ -131,12 +135,25 @@ def metrics(one: PlannedTrial, draw: list[int]) -> dict[str, float]:
 def trial_artifact(store: Store, config: ExperimentConfig, images: list[CatalogRow], draw: list[int]) -> str:
     """Scores of a detector that is right more often than not, as a sweep keeps them."""
     rng = np.random.default_rng(draw)
-    names = ("id", "split", "label", "defect", "image", "mask", "mask_threshold")
-    records = [{n: getattr(row, n) for n in names} | {"score": row.label + rng.normal(0, 0.6)} for row in images]
-    records.append({**records[0], "id": "of validation", "split": "validation", "score": 99.0})
+    labels = np.array([row.label for row in images])
+    scores = labels + rng.normal(0, 0.6, len(images))
+    maps, maker = rng.random((len(images), GRID[0] * GRID[1]), np.float32), MapMaker(GRID, INPUT, "gaussian", 4.0)
+    held_out = (replace(images[0], id="of validation", split="validation"),)
+    result = TrialResult(
+        trial=Trial("", config),
+        category=images[0].category,
+        predictions=Predictions(tuple(images), scores, maps, maker),
+        image=image_metrics(labels, scores, resamples=0, seed=0),
+        pixel=None,
+        bank_sizes=(100, 0),
+        train=(40, 0, 0),
+        test=(int((labels == 0).sum()), int(labels.sum())),
+        remarks=(),
+        seconds=1.5,
+        validation=Evaluation(Predictions(held_out, np.array([99.0]), maps[:1], maker), None, None),
+    )
 
-    def build(folder: Path) -> None:
-        pq.write_table(pa.Table.from_pylist(records), folder / "predictions.parquet")
-        (folder / "config.json").write_text(config.model_dump_json())
+    def build(folder: Path) -> dict[str, Any]:
+        return {**write_trial(folder, result), "stages": []}
 
     return store.make(Recipe("trial", 1, {"draw": draw, "first": images[0].id}), build).key

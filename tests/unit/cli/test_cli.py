@@ -59,8 +59,15 @@ def test_a_run_writes_everything_and_its_last_line_is_json(run, tmp_path):
     metrics = json.loads(out.splitlines()[-1])
     assert set(metrics) >= {"image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro", "seconds"}
     assert {path.name for path in (tmp_path / "runs/small/latest").iterdir()} == {
-        "config.yaml", "predictions.parquet", "report.html", "resolved.yaml", "results.parquet", "summary.json"
-    }  # fmt: skip
+        "config.yaml",
+        "plan.json",
+        "predictions.parquet",
+        "report.html",
+        "resolved.yaml",
+        "summary.json",
+        "summary.parquet",
+        "trials.parquet",
+    }
     assert "note: training defects (1) were taken from the dataset's test split and are not tested" in out
 
 
@@ -168,7 +175,7 @@ def test_runs_of_one_experiment_are_kept_side_by_side(run, tmp_path):
     assert [code for code, *_ in done] == [0, 0, 0], done
     folders = [Path(re.search("report: (.*)/report.html", out)[1]) for _, out, _ in done]
     assert len(set(folders)) == 3
-    assert all((folder / "results.parquet").exists() for folder in folders)
+    assert all((folder / "trials.parquet").exists() for folder in folders)
     assert [folder.name.count("scoring.bonus=0.25") for folder in folders] == [0, 1, 1]
     assert (tmp_path / "runs/small/latest").resolve() == folders[-1]
     assert "<code>scoring.bonus=0.25</code>" in (folders[1] / "report.html").read_text()
@@ -201,7 +208,7 @@ def test_two_folders_with_the_same_file_names_keep_their_own_masks(images, run, 
         f"variants: {{a: {{dataset.root: {images}}}, b: {{dataset.root: {other}}}}}\nname: both\n"
     )
     assert main(["run", "both.yaml", *FAST]) == 0
-    results = pq.read_table(tmp_path / "runs/both/latest/results.parquet").to_pylist()
+    results = pq.read_table(tmp_path / "runs/both/latest/trials.parquet").to_pylist()
     assert results[0]["pixel_ap"] != results[1]["pixel_ap"]
     assert results[0]["image_auroc"] == results[1]["image_auroc"]
 

@@ -7,7 +7,8 @@ import yaml
 
 from exdd_ray.cli.main import main
 from exdd_ray.config.bundled import bundled_names, configs_folder, find_config, first_sentence
-from exdd_ray.experiment.load import load_run, read_raw
+from exdd_ray.experiment.load import read_raw
+from exdd_ray.experiment.space import load_run
 
 KINDS = ("experiments", "sweeps", "synthesizers", "datasets", "detectors")
 BUNDLED = [(kind, name) for kind in KINDS for name in bundled_names(kind)]

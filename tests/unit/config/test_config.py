@@ -7,7 +7,8 @@ from exdd_ray.config.bundled import bundled_names, find_config
 from exdd_ray.config.keys import list_keys, resolve_key
 from exdd_ray.errors import ConfigError
 from exdd_ray.experiment.config import RunConfig
-from exdd_ray.experiment.load import load_run, read_raw, resolved_yaml
+from exdd_ray.experiment.load import read_raw
+from exdd_ray.experiment.space import load_run, resolved_yaml
 from exdd_ray.methods.patch_bank.config import PRESETS, PatchBankConfig
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -24,7 +25,7 @@ def test_every_bundled_experiment_is_valid():
     for file in files:
         loaded = load_run(file)
         assert loaded.trials
-        assert loaded.run.name == file.stem
+        assert loaded.sweep.name == file.stem
 
 
 @pytest.mark.parametrize(("system", "preset"), PRESETS)
@@ -76,7 +77,7 @@ def test_a_detector_is_a_patch_bank_unless_its_kind_says_otherwise(tmp_path):
     )
     loaded = load_run(file, ["detector.preset=best"])
     assert [trial.config.detector.kind for trial in loaded.trials] == ["patch_bank", "classifier", "diffusionad"]
-    for trial, document in zip(loaded.trials, resolved_yaml(loaded).split("---\n"), strict=True):
+    for trial, document in zip(loaded.trials, resolved_yaml(loaded.trials).split("---\n"), strict=True):
         (again,) = load_run(write(tmp_path, "again.yaml", document)).trials
         assert again.config == trial.config
     (small,) = load_run(file, ["detector={kind: classifier}", "learning_rate=0.01", "features.layers=[layer2]"]).trials
@@ -161,7 +162,7 @@ def test_the_raw_config_gives_the_same_trials_again(tmp_path):
 
 def test_a_resolved_trial_runs_as_it_is(tmp_path):
     loaded = load_run(CONFIGS / "experiments" / "exdd_ksdd2_released.yaml")
-    again = load_run(write(tmp_path, "again.yaml", resolved_yaml(loaded)))
+    again = load_run(write(tmp_path, "again.yaml", resolved_yaml(loaded.trials)))
     assert again.trials == loaded.trials
 
 
@@ -188,9 +189,9 @@ def test_bundled_configs_are_found_by_name_and_path_from_anywhere(kind, tmp_path
 def test_a_file_of_ones_own_comes_before_a_bundled_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path, "folder", "name: mine\n")
-    assert load_run(find_config("folder")).run.name == "mine"
+    assert load_run(find_config("folder")).sweep.name == "mine"
     (tmp_path / "demo").mkdir()  # a folder is none
-    assert load_run(find_config("demo")).run.name == "demo"
+    assert load_run(find_config("demo")).sweep.name == "demo"
 
 
 def test_a_base_by_name(tmp_path):

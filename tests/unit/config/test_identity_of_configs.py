@@ -18,6 +18,7 @@ from exdd_ray.config.base import identity
 from exdd_ray.config.keys import list_keys
 from exdd_ray.data.catalog import build_catalog, catalog_rows
 from exdd_ray.experiment.assign import assign
+from exdd_ray.experiment.backend import Backend
 from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.load import apply_changes
 from exdd_ray.experiment.session import Session
@@ -130,8 +131,8 @@ def base(tmp_path) -> dict[str, Any]:
     }
 
 
-def trial_key(raw: dict[str, Any], folder: Path, **session: Any) -> str:
-    shop = Session(Store(folder / "store"), **session)
+def trial_key(raw: dict[str, Any], folder: Path, device: str | None = None, **session: Any) -> str:
+    shop = Session(Store(folder / "store"), backend=Backend(device=device), **session)
     config = ExperimentConfig.model_validate(raw)
     (universe,) = shop.categories(config.dataset).values()
     return trial_recipe(config, universe, assign(config, universe).train, shop).key

@@ -8,14 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from report_inputs import DETECTORS, make_run
+from report_inputs import DETECTORS, make_results, write_run
 
 from exdd_ray.cli.main import main
 from exdd_ray.errors import ArtifactError, ConfigError
+from exdd_ray.experiment.compare import contents_of
 from exdd_ray.experiment.config import ExperimentConfig
-from exdd_ray.experiment.load import LoadedRun, Trial
+from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.result import TrialResult
-from exdd_ray.experiment.run import predictions_table, write_results
 from exdd_ray.metrics.difference import Measured, Run, difference
 from exdd_ray.metrics.evaluate import image_metrics
 from exdd_ray.metrics.influence import Scored
@@ -44,11 +44,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name, right, day in (("weak", 0.0, "monday"), ("strong", 6.0, "monday"), ("elsewhere", 6.0, "tuesday")):
         detector = STRONG if name == "strong" else WEAK
         counts = (8, 9) if day == "monday" else (9, 8)  # which draws other images
-        run, results = make_run(place / day, categories=("ceramic",), counts=counts, detectors=(detector,))
+        results = make_results(place / day, categories=("ceramic",), counts=counts, detectors=(detector,))
         results = [scored(result, right, i) for i, result in enumerate(results)]
-        trials = tuple(result.trial for result in results)
-        write_results(place / name, LoadedRun(run, trials, {"name": name}), results)
-        found[name] = place / name
+        found[name] = write_run(place / name, results, name)
     for day in ("monday", "tuesday"):
         shutil.rmtree(place / day)
     return found
@@ -60,7 +58,7 @@ def test_runs_on_the_same_images_are_tested(folders: dict[str, Path]) -> None:
     assert dict(found.keys)["detector.system"] == ("patchcore", "exdd")
     assert "seed" not in dict(found.keys)
     value = found.points[1].values["image_auroc"]
-    rows = [pq.read_table(folders[name] / "results.parquet").to_pydict()["image_auroc"] for name in ("weak", "strong")]
+    rows = [pq.read_table(folders[name] / "trials.parquet").to_pydict()["image_auroc"] for name in ("weak", "strong")]
     assert value.mean == pytest.approx(np.mean(rows[1]))
     assert value.difference == pytest.approx(np.mean(rows[1]) - np.mean(rows[0]))
     assert value.unmeasured is None
@@ -89,15 +87,6 @@ def test_other_images_under_the_same_names_are_not(folders: dict[str, Path]) -> 
     assert found.images[1] == "9 normal, 8 defective, seeds 0, 1; 0 of the first's 17: not tested"
 
 
-def test_a_run_that_kept_no_contents_is_shown_and_not_tested(folders: dict[str, Path], tmp_path: Path) -> None:
-    shutil.copytree(folders["strong"], tmp_path / "old")
-    file = tmp_path / "old" / "predictions.parquet"
-    pq.write_table(pq.read_table(file).drop_columns(["content"]), file)
-    found = compare(read_runs([folders["weak"], tmp_path / "old"]))
-    assert found.points[1].values["image_auroc"].difference is None
-    assert "which ones was not kept" in found.images[1]
-
-
 def test_command_line(folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "page.html"
     assert main(["compare", *map(str, folders.values()), "--page", str(page)]) == 0
@@ -107,20 +96,17 @@ def test_command_line(folders: dict[str, Path], tmp_path: Path, capsys: pytest.C
     text = page.read_text(encoding="utf-8")
     assert "3 trials side by side" in text
     assert "What differs in the configs" in text
-    before = (folders["weak"] / "report.html").read_bytes()
     assert main(["report", str(folders["weak"])]) == 0
-    assert "tables.html" in capsys.readouterr().out
-    assert (folders["weak"] / "report.html").read_bytes() == before
-    assert "side by side" not in (folders["weak"] / "tables.html").read_text(encoding="utf-8")
+    assert capsys.readouterr().out == f"report: {folders['weak'] / 'report.html'}\n"
     assert main(["compare", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith("not the results of a run (it has no results.parquet)")
+    assert line.endswith("not the results of a run or a sweep (it has no trials.parquet)")
 
 
 def test_damaged_folders_are_said(folders: dict[str, Path], tmp_path: Path) -> None:
     shutil.copytree(folders["weak"], tmp_path / "broken")
     (tmp_path / "broken" / "predictions.parquet").write_bytes(b"PAR1")
-    with pytest.raises(ArtifactError, match="damaged results of a run"):
+    with pytest.raises(ArtifactError, match="damaged results"):
         read_runs([tmp_path / "broken"])
     (tmp_path / "broken" / "resolved.yaml").unlink()
     with pytest.raises(ConfigError, match="it has no resolved.yaml"):
@@ -128,18 +114,18 @@ def test_damaged_folders_are_said(folders: dict[str, Path], tmp_path: Path) -> N
 
 
 def test_predictions_know_their_images_by_content(tmp_path: Path) -> None:
-    _, (result,) = make_run(tmp_path, categories=("wood",), seeds=(0,), detectors=DETECTORS[:1])
-    before = predictions_table([result])["content"].to_pylist()
+    (result,) = make_results(tmp_path, categories=("wood",), seeds=(0,), detectors=DETECTORS[:1])
+    rows = result.predictions.rows
+    before = contents_of(rows)
     assert len(set(before)) == len(before)
-    Path(result.predictions.rows[0].image).write_bytes(Path(result.predictions.rows[1].image).read_bytes())
-    assert predictions_table([result])["content"].to_pylist()[0] == before[1]
+    Path(rows[0].image).write_bytes(Path(rows[1].image).read_bytes())
+    assert contents_of(rows)[0] == before[1]
 
 
 def test_remarks_are_told_apart_whatever_they_say(tmp_path: Path) -> None:
     said = ("2 unreadable images left out; the first: a.png", "leakage: the split is random")
-    run, results = make_run(tmp_path / "images", categories=("ceramic",), detectors=(WEAK,))
-    results = [replace(scored(result, 6.0, i), remarks=said) for i, result in enumerate(results)]
-    write_results(tmp_path / "run", LoadedRun(run, tuple(result.trial for result in results), {}), results)
+    results = make_results(tmp_path / "images", categories=("ceramic",), detectors=(WEAK,))
+    write_run(tmp_path / "run", [replace(scored(result, 6.0, i), remarks=said) for i, result in enumerate(results)])
     flags = compare(read_runs([tmp_path / "run"])).flags
     assert [(flag.text, flag.leakage) for flag in flags] == [(said[1], True), (said[0], False)]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from experiments import run_experiments
 from PIL import Image
 
 from exdd_ray.cli.main import main
@@ -17,7 +18,6 @@ from exdd_ray.experiment.assign import assign, mask_donors, require_both_labels
 from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.result import TrialResult
-from exdd_ray.experiment.run import run_trials
 from exdd_ray.experiment.session import Session
 from exdd_ray.store.artifact import Store
 
@@ -55,7 +55,7 @@ def run(root: Path, **dataset: object) -> TrialResult:
         }
     )
     session = Session(Store(root.parent / "store"))
-    (result,) = run_trials([Trial("one", config)], session, lambda _: None)
+    (result,) = run_experiments([Trial("one", config)], session)
     return result
 
 
@@ -194,7 +194,7 @@ def test_images_that_allow_no_metrics_get_scores(
     assert f"note: scores without metrics: the test images {why}" in out
     printed = json.loads(out.splitlines()[-1])
     assert printed["image_auroc"] is None
-    (row,) = pq.read_table(tmp_path / "out" / "results.parquet").to_pylist()
+    (row,) = pq.read_table(tmp_path / "out" / "trials.parquet").to_pylist()
     assert (row["test_normal"], row["test_defects"]) == counts
     assert row["image_auroc"] is None
     assert why in row["remarks"]

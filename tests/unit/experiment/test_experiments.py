@@ -13,8 +13,8 @@ from exdd_ray.data.catalog import select_rows
 from exdd_ray.data.datasets import load_dataset
 from exdd_ray.errors import DataError
 from exdd_ray.experiment.assign import Assignment, assign
-from exdd_ray.experiment.load import LoadedRun, load_run
 from exdd_ray.experiment.session import Session
+from exdd_ray.experiment.space import LoadedSweep, load_run
 from exdd_ray.experiment.stored import synthesis_keys
 from exdd_ray.methods.diffusionad.detector import fit_diffusionad
 from exdd_ray.store.artifact import Store
@@ -120,7 +120,7 @@ TREES = {
 }
 
 
-def loaded(name: str, root: Path) -> LoadedRun:
+def loaded(name: str, root: Path) -> LoadedSweep:
     path = configs_folder() / "experiments" / f"{name}.yaml"
     first = load_run(path).trials[0].config
     overrides = []
@@ -136,7 +136,7 @@ def loaded(name: str, root: Path) -> LoadedRun:
     return load_run(path, overrides)
 
 
-def planned(run: LoadedRun, session: Session) -> dict[tuple[str, int, str], tuple[Assignment, int]]:
+def planned(run: LoadedSweep, session: Session) -> dict[tuple[str, int, str], tuple[Assignment, int]]:
     """(trial, seed, category) -> its images and how many chunks of synthetic defects it asks for."""
     found = {}
     for trial in run.trials:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from experiments import run_experiments
 from PIL import Image
 
 from exdd_ray.data.catalog import build_catalog, catalog_rows, select_rows
@@ -15,18 +16,18 @@ from exdd_ray.data.datasets import load_dataset
 from exdd_ray.data.procedural.surfaces import make_surface
 from exdd_ray.data.split import split_catalog
 from exdd_ray.errors import UserError
-from exdd_ray.experiment.compare import measured
 from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.load import Trial, validate
-from exdd_ray.experiment.run import run_trials
 from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.stored import stored_trial
+from exdd_ray.experiment.stored_result import read_result
 from exdd_ray.features.config import FeaturesConfig
 from exdd_ray.features.embedder import Embedder
 from exdd_ray.features.slices import make_slice, plan_slices
 from exdd_ray.methods.patch_bank.config import PatchBankConfig
 from exdd_ray.methods.patch_bank.detector import fit_patch_bank
 from exdd_ray.metrics.config import EvaluationConfig
+from exdd_ray.report.tables import measured
 from exdd_ray.store.artifact import Store
 from exdd_ray.store.contents import content_digests
 from exdd_ray.store.hashes import file_digest
@@ -184,9 +185,9 @@ def test_one_run_of_two_datasets_in_one_folder(tmp_path):
         Trial(dataset.name, validate(ExperimentConfig, {"dataset": dataset, "detector": detector}, root))
         for dataset in datasets
     ]
-    together = run_trials(trials, Session(Store(tmp_path / "store")), lambda _: None)
+    together = run_experiments(trials, Session(Store(tmp_path / "store")))
     for trial, result in zip(trials, together, strict=True):
-        (single,) = run_trials([trial], Session(Store(tmp_path / trial.name)), lambda _: None)
+        (single,) = run_experiments([trial], Session(Store(tmp_path / trial.name)))
         assert result.predictions.rows == single.predictions.rows
         np.testing.assert_array_equal(result.predictions.scores, single.predictions.scores)
 
@@ -200,11 +201,11 @@ def test_trials_on_other_images_under_the_same_ids_are_not_compared(tmp_path):
             dataset={"name": "folder", "root": folder(tmp_path / day, first), "split": split}, detector=CONFIG
         )
         session, trial = Session(store), Trial(day, config)
-        found[day] = run_trials([trial], session, lambda _: None)
         (universe,) = session.categories(config.dataset).values()
-        tested[day] = stored_trial(trial, universe, session).metadata["tested"]
-    ids = [{row.id for row in results[0].predictions.rows} for results in found.values()]
+        artifact = stored_trial(trial, universe, session)
+        found[day], tested[day] = read_result(store, artifact.key, day, "folder", "a"), artifact.metadata["tested"]
+    ids = [{row.id for row in result.rows} for result in found.values()]
     assert ids[0] == ids[1]
-    mine, other = (measured(results, "image_auroc") for results in found.values())
+    mine, other = (measured([result], "image_auroc") for result in found.values())
     assert not mine.keys() & other.keys()
     assert tested["monday"] != tested["tuesday"]

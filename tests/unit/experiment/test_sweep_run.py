@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from experiments import run_experiments
 from sweep_small import BASE, small_sweep
 
 from exdd_ray.cli.main import main
@@ -15,12 +16,12 @@ from exdd_ray.data.catalog import build_catalog, catalog_rows
 from exdd_ray.errors import ConfigError, UserError
 from exdd_ray.experiment import run_plan as sweep_run
 from exdd_ray.experiment.assign import assign, mask_donors
-from exdd_ray.experiment.run import run_trials
+from exdd_ray.experiment.maps import EACH, SIDE
 from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.space import points_ahead
 from exdd_ray.experiment.stored import trial_recipe
 from exdd_ray.experiment.sweep import plan_sweep, run_sweep
-from exdd_ray.experiment.sweep_results import check_folder, write_sweep
+from exdd_ray.experiment.sweep_results import check_folder, write_results
 from exdd_ray.experiment.tables import METRICS
 from exdd_ray.store.arrays import read_arrays
 from exdd_ray.store.artifact import Store
@@ -29,7 +30,7 @@ from exdd_ray.synthesizers.per_region.config import PerRegionConfig
 
 def run(loaded, store):
     session = Session(store)
-    return run_sweep(loaded, plan_sweep(loaded, session), session)
+    return run_sweep(loaded, plan_sweep(loaded, session), session, store.root)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def test_every_trials_metrics_are_those_of_an_independent_run(swept, tmp_path):
     for point in points_ahead(loaded):
         for number, (_, trial) in enumerate(point.trials):
             store = Store(tmp_path / f"{point.number}-{number}")
-            (alone,) = run_trials([trial], Session(store), lambda _: None)
+            (alone,) = run_experiments([trial], Session(store))
             row = rows[point.name, trial.config.seed]
             assert row["image_auroc"] == alone.image.detection.auroc
             assert row["pixel_ap"] == alone.pixel.detection.ap
@@ -88,7 +89,7 @@ def test_the_next_plan_knows_how_long_things_take(swept):
 
 def test_the_tables_are_written_and_read_by_others(swept, tmp_path):
     loaded, results, _ = swept
-    write_sweep(tmp_path, results)
+    write_results(tmp_path, results)
     trials, summary = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("trials", "summary"))
     assert trials.num_rows == 8
     assert summary["name"].to_pylist() == [point.name for point in points_ahead(loaded)]
@@ -152,7 +153,7 @@ def test_a_folder_that_was_being_written_is_written_again(swept, tmp_path):
     check_folder(tmp_path)
     (tmp_path / ".trials.parquet").write_bytes(b"half")
     check_folder(tmp_path)
-    write_sweep(tmp_path, results)
+    write_results(tmp_path, results)
     check_folder(tmp_path)
     assert pq.read_table(tmp_path / "trials.parquet").num_rows == 8
 
@@ -193,9 +194,9 @@ def test_the_maps_of_the_worst_mistakes_are_kept(swept):
     tested = [row for row in pq.read_table(artifact.file("predictions.parquet")).to_pylist() if row["split"] == "test"]
     kept = read_arrays(artifact.file("maps.arrow"))
     shown = [tested[row] for row in kept["row"]]
-    weakest = sorted((row for row in tested if row["label"]), key=lambda row: row["score"])[:8]
-    assert [row["id"] for row in shown if row["label"]] == [row["id"] for row in weakest]
-    assert kept["map"].shape == (len(shown), 64, 64)
+    weakest = sorted((row for row in tested if row["label"]), key=lambda row: row["score"])[:EACH]
+    assert {row["id"] for row in weakest} <= {row["id"] for row in shown}
+    assert kept["map"].shape == (len(shown), SIDE, SIDE)
     centres = [heat.max() for heat in kept["map"]]
     assert np.corrcoef(centres, [row["score"] for row in shown])[0, 1] > 0.7
 

@@ -130,7 +130,7 @@ def test_a_category_is_said_where_there_are_several():
         (lambda: synthesizer("per_region", count=-1), "synthesizer.count"),
         (lambda: load_config("dem"), "did you mean 'demo'"),
         (lambda: load_sweep("synth"), "did you mean 'synth_count'"),
-        (lambda: read_results("runs"), "runs: not the results of a run or sweep"),
+        (lambda: read_results("runs"), "runs: not the results of a run or a sweep"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(call, said):
@@ -142,8 +142,8 @@ def test_a_mistake_is_told_in_one_line(call, said):
 
 def test_a_damaged_table_is_told_of():
     made = run(experiment())
-    (made.folder / "results.parquet").write_bytes(b"PAR1")
-    with pytest.raises(ArtifactError, match="results.parquet: cannot be read"):
+    (made.folder / "trials.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ArtifactError, match="trials.parquet: cannot be read"):
         assert read_results(made.folder).table
 
 

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from exdd_ray.cli.main import run_command
+from exdd_ray.cli.command import run_command
 from exdd_ray.errors import DataError, Fault, UserError, fault_of, one_line
 
 

@@ -12,8 +12,8 @@ from exdd_ray.cli.main import build_parser
 from exdd_ray.config.bundled import find_config
 from exdd_ray.experiment.config import RunConfig
 from exdd_ray.experiment.dataset import load_catalog
-from exdd_ray.experiment.load import load_run, parse_overrides
-from exdd_ray.experiment.space import load_sweep, points_ahead
+from exdd_ray.experiment.load import parse_overrides
+from exdd_ray.experiment.space import load_run, load_sweep, points_ahead
 from exdd_ray.experiment.sweep_config import SweepConfig
 from exdd_ray.progress import silent
 

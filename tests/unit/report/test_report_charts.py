@@ -45,7 +45,7 @@ def test_simplify_stays_within_its_tolerance() -> None:
 def test_histogram_bars_of_each_class_sum_to_one(made: Run) -> None:
     result = made[1][0]
     drawn = histogram(0, result)
-    edges = np.linspace(*drawn.frame.x, 1 + max(10, int(2 * np.sqrt(len(result.predictions.rows)))))
+    edges = np.linspace(*drawn.frame.x, 1 + max(10, int(2 * np.sqrt(len(result.rows)))))
     middles = (edges[:-1] + edges[1:]) / 2
     for path in (drawn.normal, drawn.defective):
         points = in_data(path, drawn.frame)

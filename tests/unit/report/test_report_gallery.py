@@ -3,33 +3,37 @@
 import base64
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import report_inputs
 from PIL import Image
-from report_inputs import Run, path_points
+from report_inputs import DETECTORS, Run, make_results, path_points
 
-from exdd_ray.errors import ImageError
+from exdd_ray.experiment.maps import small_maps
+from exdd_ray.experiment.stored_result import StoredResult
 from exdd_ray.features.config import FeaturesConfig
 from exdd_ray.features.prepare import prepare_mask
-from exdd_ray.methods.predictions import Predictions
-from exdd_ray.report.gallery import MAX_TILES, colour_scale, make_gallery, map_box, outline, pick
+from exdd_ray.report.gallery import MAX_TILES, make_gallery, map_box, outline, pick
 
 made = report_inputs.made
 
 
 def test_pick_separates_found_missed_and_false_alarms(made: Run) -> None:
+    def at(threshold: float) -> StoredResult:
+        detection = replace(result.image.detection, threshold=threshold)  # type: ignore[union-attr]
+        return replace(result, rows=rows, scores=scores, image=replace(result.image, detection=detection))  # type: ignore[type-var]
+
     result = made[1][0]
     scores = np.array([0.9, 0.1, 0.8, 0.3, 0.7, 0.2, 0.95])
     labels = [1, 1, 1, 1, 0, 0, 1]
-    rows = tuple(replace(result.predictions.rows[0], id=str(i), label=label) for i, label in enumerate(labels))
-    predictions = Predictions(rows, scores, np.zeros((7, 4)), result.predictions.draw)
-    picks = pick(predictions, 0.5, 2)
+    rows = tuple(replace(result.rows[0], id=str(i), label=label) for i, label in enumerate(labels))
+    picks = pick(at(0.5), 2)
     assert picks.detected.tolist() == [6, 0]
     assert picks.weakest.tolist() == [1, 3]
     assert picks.alarms.tolist() == [4, 5]
-    assert pick(predictions, 0.92, 6).detected.tolist() == [6]
+    assert pick(at(0.92), 6).detected.tolist() == [6]
 
 
 @pytest.mark.parametrize("size", [(90, 150), (150, 90), (64, 64)])
@@ -75,15 +79,14 @@ def test_gallery_holds_each_picture_once_and_colours_by_the_shared_scale(made: R
     keys = [picture.key for picture in gallery.pictures]
     assert len(set(keys)) == len(keys)
     panel = gallery.panels[1]
-    assert panel.scale == colour_scale(result.predictions)
     assert all(tile.above and tile.row.label == 1 for tile in panel.detected)
     assert all(tile.row.label == 0 for tile in panel.alarms)
     assert max(panel.detected[0].picture.width, panel.detected[0].picture.height) == 128
     tile = panel.detected[0]
-    at = [row.id for row in result.predictions.rows].index(tile.row.id)
+    at = [row.id for row in result.rows].index(tile.row.id)
     heat = Image.open(io.BytesIO(base64.b64decode(tile.heat.partition(",")[2]))).convert("RGBA")
-    drawn = result.predictions.draw(result.predictions.patch_maps[at], heat.size[::-1])
-    share = np.clip((drawn - panel.scale[0]) / (panel.scale[1] - panel.scale[0]), 0, 1)
+    low, high = result.map_scale
+    share = np.clip((result.maps[at] - low) / (high - low), 0, 1)
     np.testing.assert_allclose((np.asarray(heat)[..., 3] / 215) ** 2, share, atol=0.02)
     assert np.asarray(heat)[..., 3].max() > 0
 
@@ -95,8 +98,21 @@ def test_gallery_shows_fewer_of_each_where_there_are_many_panels(made: Run) -> N
     assert 0 < tiles <= MAX_TILES
 
 
-def test_gallery_refuses_an_image_that_is_gone(made: Run) -> None:
+def test_gallery_says_which_image_is_gone(made: Run) -> None:
     result = made[1][0]
-    rows = tuple(replace(row, image="gone.png", mask=None) for row in result.predictions.rows)
-    with pytest.raises(ImageError, match=r"gone\.png: no such file"):
-        make_gallery([(0, 0, replace(result, predictions=replace(result.predictions, rows=rows)))])
+    rows = tuple(replace(row, image="gone.png", mask=None) for row in result.rows)
+    gallery = make_gallery([(0, 0, replace(result, rows=rows))])
+    assert gallery.panels == ()
+    assert "gone.png: no such file" in gallery.notes[0]
+
+
+def test_small_maps_are_those_of_the_images_that_a_gallery_may_show(tmp_path: Path) -> None:
+    (result,) = make_results(tmp_path, categories=("wood",), seeds=(0,), detectors=DETECTORS[:1])
+    maps, (low, high) = small_maps(result.predictions)
+    labels = np.array([row.label for row in result.predictions.rows])
+    normal = result.predictions.patch_maps[labels == 0]
+    assert (low, high) == (np.median(normal), pytest.approx(np.quantile(result.predictions.patch_maps, 0.995)))
+    at = maps["row"].tolist()
+    assert {int(np.argmax(np.where(labels == 0, result.predictions.scores, -np.inf)))} <= set(at)
+    wanted = result.predictions.draw(result.predictions.patch_maps[at[0]], maps["map"].shape[1:])
+    np.testing.assert_array_equal(maps["map"][0], wanted)

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 from contact_sheet_inputs import PROMPTS, make_sets
-from report_inputs import DETECTORS, make_run
+from report_inputs import DETECTORS, Run, make_run
 
 from exdd_ray.errors import ImageError
-from exdd_ray.experiment.config import RunConfig
-from exdd_ray.experiment.result import TrialResult
+from exdd_ray.experiment.stored_result import StoredResult
 from exdd_ray.report.contact_sheet import SynthesisSet
 from exdd_ray.report.page import render_report
 from exdd_ray.report.synthetic import ROOM, synthetic_sets
@@ -31,7 +30,7 @@ def sets(folder: Path) -> list[SynthesisSet]:
 
 
 @pytest.fixture(scope="module")
-def made(folder: Path, sets: list[SynthesisSet]) -> tuple[RunConfig, list[TrialResult]]:
+def made(folder: Path, sets: list[SynthesisSet]) -> Run:
     """Two seeds of a trial without synthetic defects and of three with some."""
     run, results = make_run(folder / "run", categories=("wood",))
     plain, dual = results[:2], results[2:]
@@ -49,13 +48,14 @@ def made(folder: Path, sets: list[SynthesisSet]) -> tuple[RunConfig, list[TrialR
     return run, plain + trained
 
 
-def trained_on(result: TrialResult, entry: SynthesisSet, name: str) -> TrialResult:
+def trained_on(result: StoredResult, entry: SynthesisSet, name: str) -> StoredResult:
     config = result.trial.config.model_copy(update={"synthesizer": entry.config})
-    return replace(result, trial=replace(result.trial, name=name, config=config), synthesis=entry.synthesis)
+    made, trial = entry.synthesis, replace(result.trial, name=name, config=config)
+    return replace(result, trial=trial, samples=made.samples, dropped=sum(made.dropped.values()))
 
 
 @pytest.fixture(scope="module")
-def section(made: tuple[RunConfig, list[TrialResult]]) -> str:
+def section(made: Run) -> str:
     page = render_report(*made)
     assert '<a href="#synthetic">' in page
     return page[page.index('<section id="synthetic">') : page.index('<section id="configs">')]
@@ -80,7 +80,7 @@ def _by_prompt(entry: SynthesisSet) -> list[tuple[str, list]]:
     return [(prompt, [made for made in entry.synthesis.samples if made.prompt == prompt]) for prompt in prompts]
 
 
-def test_no_two_pictures_of_the_page_share_a_key(made: tuple[RunConfig, list[TrialResult]]) -> None:
+def test_no_two_pictures_of_the_page_share_a_key(made: Run) -> None:
     page = render_report(*made)
     keys = re.findall(r'<image id="([^"]+)"', page)
     assert len(keys) == len(set(keys))
@@ -94,7 +94,7 @@ def test_a_run_without_synthetic_defects_has_no_such_section(tmp_path: Path) -> 
     assert synthetic_sets(group_by_category(results)) == ()
 
 
-def test_many_sets_keep_to_the_page(sets: list[SynthesisSet], made: tuple[RunConfig, list[TrialResult]]) -> None:
+def test_many_sets_keep_to_the_page(sets: list[SynthesisSet], made: Run) -> None:
     whole, result = sets[0], made[1][2]
     samples = whole.synthesis.samples
     turned = [Synthesis((*samples[i:], *samples[:i]), {}) for i in range(12)] * 3
@@ -108,9 +108,7 @@ def test_many_sets_keep_to_the_page(sets: list[SynthesisSet], made: tuple[RunCon
     assert 20_000 < size < ROOM.characters
 
 
-def test_a_sample_that_is_gone_is_named(
-    sets: list[SynthesisSet], made: tuple[RunConfig, list[TrialResult]], tmp_path: Path
-) -> None:
+def test_a_sample_that_is_gone_is_named(sets: list[SynthesisSet], made: Run, tmp_path: Path) -> None:
     first = sets[0].synthesis.samples[0]
     copy = Path(shutil.copy(first.row.image, tmp_path))
     lost = replace(first, row=replace(first.row, image=str(copy)))
@@ -120,6 +118,6 @@ def test_a_sample_that_is_gone_is_named(
         render_report(made[0], [result])
 
 
-def test_leakage_marks_the_sets_that_it_is_about(made: tuple[RunConfig, list[TrialResult]]) -> None:
+def test_leakage_marks_the_sets_that_it_is_about(made: Run) -> None:
     clean = [replace(result, remarks=()) if result.trial.name == "many" else result for result in made[1]]
     assert [entry.leaks for entry in synthetic_sets(group_by_category(clean))] == [False, True]

@@ -7,7 +7,7 @@ import pytest
 import report_inputs
 from report_inputs import DETECTORS, LEAKAGE, Run
 
-from exdd_ray.experiment.result import TrialResult
+from exdd_ray.experiment.stored_result import StoredResult
 from exdd_ray.metrics.evaluate import image_metrics
 from exdd_ray.report.tables import (
     best_of,
@@ -70,12 +70,12 @@ def test_pixel_metrics_are_averaged_where_they_exist(made: Run) -> None:
     assert none.metrics["pixel_auroc"] is None
 
 
-def resampled(result: TrialResult, right: float, seed: int) -> TrialResult:
+def resampled(result: StoredResult, right: float, seed: int) -> StoredResult:
     """The result with scores that are the labels up to noise, larger `right` better; of a category, as `seed` draws."""
-    labels = np.array([row.label for row in result.predictions.rows])
+    labels = np.array([row.label for row in result.rows])
     scores = right * labels + np.random.default_rng(seed).normal(size=len(labels))
     image = image_metrics(labels, scores, resamples=0, seed=0)
-    return replace(result, predictions=replace(result.predictions, scores=scores), image=image)
+    return replace(result, scores=scores, image=image)
 
 
 def test_best_is_named_only_where_it_is_more_than_noise(made: Run) -> None:
@@ -131,9 +131,7 @@ def test_tested_sums_categories_and_spans_trials(made: Run) -> None:
 def test_groups_name_the_dataset_where_there_are_several(made: Run) -> None:
     _, results = made
     assert [group.label for group in group_by_category(results)] == ["ceramic", "wood"]
-    config = results[0].trial.config
-    other = config.model_copy(update={"dataset": config.dataset.model_copy(update={"name": "visa"})})
-    moved = replace(results[0], trial=replace(results[0].trial, config=other))
+    moved = replace(results[0], dataset="visa")
     assert [g.label for g in group_by_category([moved, results[1]])] == ["visa / ceramic", "procedural / wood"]
 
 

@@ -67,12 +67,12 @@ def test_a_file_system_that_pyarrow_does_not_know():
 def test_a_sweep_of_another_machine_is_not_run_again(remote, tmp_path):
     loaded = small_sweep(tmp_path, seeds=[0], space={"count": [0, 4]})
     first = remote()
-    results = run_sweep(loaded, plan_sweep(loaded, Session(first)), Session(first))
+    results = run_sweep(loaded, plan_sweep(loaded, Session(first)), Session(first), tmp_path)
     assert sum(key.startswith("trial-") for key in first.made) == 2
     second = remote()
     plan = plan_sweep(loaded, Session(second))
     assert (plan.missing("trials"), plan.missing("embedding"), plan.missing("synthesis")) == (0, 0, 0)
-    again = run_sweep(loaded, plan, Session(second))
+    again = run_sweep(loaded, plan, Session(second), tmp_path)
     assert not [key for key in second.made if not key.startswith("procedural")]
     assert again.trials.equals(results.trials)
 

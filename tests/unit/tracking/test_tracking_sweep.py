@@ -232,7 +232,7 @@ def test_results_that_are_gone_are_said(tmp_path: Path, capsys: pytest.CaptureFi
     with pytest.raises(ArtifactError, match=f"{first.key}, of trial {NAMES[10]}, is not in the store"):
         track_sweep(folder, TrackingConfig(tensorboard=True))
     (folder / "trials.parquet").unlink()
-    with pytest.raises(ConfigError, match="not the results of a sweep"):
+    with pytest.raises(ConfigError, match="not the results of a run or a sweep"):
         track_sweep(folder)
 
 

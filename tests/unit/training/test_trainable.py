@@ -8,12 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from PIL import Image
-from report_inputs import make_run
+from report_inputs import make_results
 
 from exdd_ray.cli.main import main
 from exdd_ray.data.procedural.defects import add_defect
 from exdd_ray.data.procedural.surfaces import make_surface
-from exdd_ray.experiment.result import results_table
+from exdd_ray.experiment.result import result_record
 from exdd_ray.methods.classifier.config import ClassifierConfig
 from exdd_ray.metrics.threshold import f1_max_point, point_at
 
@@ -73,7 +73,7 @@ def run(images, tmp_path, capsys, monkeypatch):
 
 
 def results(tmp_path):
-    return pq.read_table(tmp_path / "runs/small/latest/results.parquet").to_pylist()
+    return pq.read_table(tmp_path / "runs/small/latest/trials.parquet").to_pylist()
 
 
 def fails(result, *words):
@@ -135,14 +135,13 @@ def test_released_says_that_labels_come_from_the_masks(run, tmp_path):
 
 
 def test_the_threshold_that_is_chosen_on_test_follows_the_detectors_rule(tmp_path):
-    _, results = make_run(tmp_path, categories=("wood",), seeds=(0,))
-    result = results[0]
+    result = make_results(tmp_path, categories=("wood",), seeds=(0,))[0]
     labels = np.array([row.label for row in result.predictions.rows])
     found = {}
     for rule in ("score", "midpoint"):
         detector = ClassifierConfig(threshold=rule)
         config = result.trial.config.model_copy(update={"detector": detector})
-        (record,) = results_table([replace(result, trial=replace(result.trial, config=config))]).to_pylist()
+        record = result_record(replace(result, trial=replace(result.trial, config=config)))
         point = f1_max_point(labels, result.predictions.scores, rule)
         names = ("image_threshold", "image_precision", "image_recall")
         assert tuple(record[name] for name in names) == (point.threshold, point.precision, point.recall)

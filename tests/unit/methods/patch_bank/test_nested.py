@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from experiments import run_experiments
 from test_bank import points_of
 
 from exdd_ray.banks.config import CoresetConfig
@@ -14,7 +15,6 @@ from exdd_ray.errors import DataError
 from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.dataset import load_catalog
 from exdd_ray.experiment.load import Trial
-from exdd_ray.experiment.run import run_trials
 from exdd_ray.experiment.session import Session
 from exdd_ray.features.embedder import Embedder
 from exdd_ray.methods.patch_bank.config import PatchBankConfig
@@ -128,15 +128,12 @@ def test_trials_of_a_run_share_one_order_and_one_search(tmp_path):
         titles.append(title)
         return silent(title, total)
 
-    def ignore(_):
-        return None
-
-    together = run_trials(trials, Session(Store(tmp_path / "together"), progress), ignore)
+    together = run_experiments(trials, Session(Store(tmp_path / "together"), progress))
     assert sum("normal bank: " in title for title in titles) == 1
     assert sum(title.startswith("test images, normal bank") for title in titles) == 1
     assert sum(title.startswith("held-out normal images: nearest of 19, 38, 76") for title in titles) == 1
     for trial, result in zip(trials, together, strict=True):
-        (alone,) = run_trials([trial], Session(Store(tmp_path / trial.name)), ignore)
+        (alone,) = run_experiments([trial], Session(Store(tmp_path / trial.name)))
         np.testing.assert_array_equal(alone.predictions.scores, result.predictions.scores)
         assert alone.pixel is not None
         assert result.pixel is not None

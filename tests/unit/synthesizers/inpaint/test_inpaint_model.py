@@ -8,7 +8,7 @@ from inpaint_inputs import make_ceramic, make_random_model
 
 from exdd_ray.config.bundled import find_config
 from exdd_ray.errors import UserError
-from exdd_ray.experiment.load import load_run
+from exdd_ray.experiment.space import load_run
 from exdd_ray.experiment.synth import pinned_trial
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesizers.inpaint.model import load_pipeline, model_digest, pinned, revision_of
