@@ -137,5 +137,5 @@ def _session(loaded: "LoadedSweep", arguments: argparse.Namespace) -> "Session":
         from exdd_ray.on_ray.backend import HERE, sweep_backend
 
         address = arguments.ray or (None if os.environ.get("RAY_ADDRESS") else HERE)  # None: as inside of a job
-        session.backend = sweep_backend(session.store, address, loaded.sweep.searcher.at_once)
+        session.backend = sweep_backend(session.store, address, loaded.sweep.tuner.at_once)
     return session

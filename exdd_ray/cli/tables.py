@@ -36,8 +36,8 @@ def print_plan(plan: Plan, loaded: LoadedSweep) -> None:
     console().print(table)
     if any(stage.seconds is None for stage in plan.stages):
         print("(stages without a time were not timed on this machine yet, or are part of the trials)")
-    if loaded.sweep.searcher.kind in ("tpe", "asha"):
-        print(f"(the baseline alone: {loaded.sweep.searcher.kind} chooses the other points as it goes)")
+    if loaded.sweep.tuner.kind in ("tpe", "asha"):
+        print(f"(the baseline alone: {loaded.sweep.tuner.kind} chooses the other points as it goes)")
     assigned = [planned.assigned for planned in plan.trials if planned.assigned]
     for remark in dict.fromkeys(remark for one in assigned for remark in one.assignment.remarks):
         print(f"note: {remark}", file=sys.stderr)

@@ -122,6 +122,9 @@ def key_at(model: type[BaseModel], location: Sequence[str | int]) -> str:
     return ".".join(path)
 
 
+_RENAMED = {"searcher": "tuner"}  # what a key was called before
+
+
 def resolve_key(key: str, model: type[BaseModel]) -> str:
     """The full path of a key that may be given by its unambiguous ending, as `bank.negative.rate`.
 
@@ -136,6 +139,9 @@ def resolve_key(key: str, model: type[BaseModel]) -> str:
         return matches[0]
     if matches:
         raise ConfigError(f"config key {key!r} is ambiguous: {', '.join(matches)}")
+    head, *rest = key.split(".")
+    if head in _RENAMED:
+        raise ConfigError(f"config key {head!r} is {_RENAMED[head]!r} now: {'.'.join([_RENAMED[head], *rest])}")
     near = [path for path in known if _holds(path.split("."), key.split("."))]
     near = near or difflib.get_close_matches(key, [*known, *(path.split(".", 1)[-1] for path in known)], n=1)
     raise ConfigError(f"unknown config key {key!r}" + (f": did you mean {near[0]!r}?" if near else ""))

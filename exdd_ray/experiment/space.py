@@ -75,8 +75,8 @@ class LoadedSweep:
     def keys(self) -> dict[str, str]:
         """Full dotted key -> its shortest ending that no other key of the space shares, in the order of the space."""
         full = [resolve_key(key, ExperimentConfig) for key in self.sweep.space]
-        if self.sweep.searcher.fidelity is not None:
-            full.append(resolve_key(self.sweep.searcher.fidelity.key, ExperimentConfig))
+        if self.sweep.tuner.fidelity is not None:
+            full.append(resolve_key(self.sweep.tuner.fidelity.key, ExperimentConfig))
         if twice := {key for key in full if full.count(key) > 1}:
             raise ConfigError(f"{self.path}: {min(twice)} is in the space twice")
         return {key: _shortest(key, full) for key in full}
@@ -175,14 +175,14 @@ def load_raw_sweep(raw: Raw, path: Path, overrides: Sequence[str] = ()) -> Loade
 
 def points_ahead(loaded: LoadedSweep) -> list[Point]:
     """The points that are known before anything runs, the baseline first: all but those that `tpe` will choose."""
-    searcher = loaded.sweep.searcher
+    tuner = loaded.sweep.tuner
     settings = [baseline(loaded)]
-    if searcher.kind == "grid":
+    if tuner.kind == "grid":
         names, values = tuple(loaded.axes), [_values(axis) for axis in loaded.axes.values()]
         settings += [dict(zip(names, chosen, strict=True)) for chosen in product(*values)]
-    elif searcher.kind in ("random", "asha"):
-        assert searcher.points is not None
-        settings = _distinct(settings, _drawn(loaded), searcher.points)
+    elif tuner.kind in ("random", "asha"):
+        assert tuner.points is not None
+        settings = _distinct(settings, _drawn(loaded), tuner.points)
     kept: dict[str, Point] = {}
     for chosen in settings:
         point = loaded.point(len(kept), chosen)
@@ -219,8 +219,8 @@ def _require_validation(loaded: LoadedSweep, point: Point) -> None:
 
 
 def _drawn(loaded: LoadedSweep) -> Iterator[dict[str, Any]]:
-    rng = np.random.default_rng(loaded.sweep.searcher.seed)
-    for _ in range(_DRAWS * (loaded.sweep.searcher.points or 1)):
+    rng = np.random.default_rng(loaded.sweep.tuner.seed)
+    for _ in range(_DRAWS * (loaded.sweep.tuner.points or 1)):
         yield {short: _draw(values, rng) for short, values in loaded.axes.items()}
 
 

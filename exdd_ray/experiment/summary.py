@@ -98,7 +98,7 @@ def summarize(trials: pa.Table, sweep: SweepConfig, baseline: str, scored: Score
 
 def rung(row: Row, sweep: SweepConfig) -> float | None:
     """The effort that successive halving has spent on a row's point; None in other searches."""
-    fidelity = sweep.searcher.fidelity
+    fidelity = sweep.tuner.fidelity
     if fidelity is None:
         return None
     full = resolve_key(fidelity.key, ExperimentConfig)

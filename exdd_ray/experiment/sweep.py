@@ -22,7 +22,7 @@ def plan_sweep(loaded: LoadedSweep, session: Session) -> Plan:
 
     Raises UserError where a dataset is not there.
     """
-    first = points_ahead(loaded) if loaded.sweep.searcher.kind in ("grid", "random") else [_baseline(loaded)]
+    first = points_ahead(loaded) if loaded.sweep.tuner.kind in ("grid", "random") else [_baseline(loaded)]
     planned = lay_out(first, session, measured=loaded.command == "sweep")
     return make_plan(planned, session, read_rates(session.store.root))
 
@@ -43,14 +43,14 @@ def run_sweep(
     Raises ConfigError for an adaptive search that the session's backend does not do, or whose package is not installed.
     """
     started = time.perf_counter()
-    searcher = loaded.sweep.searcher
-    if searcher.kind == "tpe":
-        require("optuna", "searcher.kind=tpe")
+    tuner = loaded.sweep.tuner
+    if tuner.kind == "tpe":
+        require("optuna", "tuner.kind=tpe")
     outcomes = run_plan(plan, session, told)
-    if searcher.kind in ("tpe", "asha"):
+    if tuner.kind in ("tpe", "asha"):
         if session.backend.tune is None or folder is None:
-            raise ConfigError(f"searcher.kind={searcher.kind} needs Ray (not --here)")
-        with session.progress(f"{searcher.kind} search", (searcher.points or 1) - 1) as advance:
+            raise ConfigError(f"tuner.kind={tuner.kind} needs Ray (not --here)")
+        with session.progress(f"{tuner.kind} search", (tuner.points or 1) - 1) as advance:
             points = session.backend.tune(loaded, session, folder, advance)
         # a search may come to a point twice
         trials = {(one.point.name, one.dataset, one.category, one.trial.config.seed): one for one in plan.trials}
@@ -67,7 +67,7 @@ def run_sweep(
 
 
 def _baseline(loaded: LoadedSweep) -> Point:
-    settings, fidelity = baseline(loaded), loaded.sweep.searcher.fidelity
+    settings, fidelity = baseline(loaded), loaded.sweep.tuner.fidelity
     if fidelity is not None:
         settings[list(loaded.keys.values())[-1]] = fidelity.rungs[-1]
     return loaded.point(0, settings)

@@ -61,7 +61,7 @@ class FidelityConfig(Frozen):
         return self
 
 
-class SearcherConfig(Frozen):
+class TunerConfig(Frozen):
     """Which points of the space are tried.
 
     Attributes:
@@ -80,11 +80,11 @@ class SearcherConfig(Frozen):
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
-    def _complete(self) -> "SearcherConfig":
+    def _complete(self) -> "TunerConfig":
         if (self.kind == "grid") != (self.points is None):
-            raise ValueError("searcher.points is needed by random, tpe and asha, and not known to grid")
+            raise ValueError("tuner.points is needed by random, tpe and asha, and not known to grid")
         if (self.kind == "asha") != (self.fidelity is not None):
-            raise ValueError("searcher.fidelity is needed by asha, and known to no other")
+            raise ValueError("tuner.fidelity is needed by asha, and known to no other")
         return self
 
 
@@ -109,7 +109,7 @@ class SweepConfig(RunConfig):
         space: dotted key -> values, or a range to draw from.
         datasets: name -> dotted keys and values; every point is run on each, and compared dataset by dataset. None is
             the base's own.
-        searcher: which points are tried.
+        tuner: which points are tried.
         objectives: metrics by key (image_auroc, image_ap, pixel_auroc, pixel_ap, aupro, bank_vectors, milliseconds and
             so on); the best trial is chosen by the first, several make a Pareto front.
         select: on which images the best trial is chosen: the `validation` ones, held out of training, or (what the
@@ -122,7 +122,7 @@ class SweepConfig(RunConfig):
     name: str = "sweep"
     space: dict[str, RangeConfig | tuple[Any, ...]] = Field(default_factory=dict)
     datasets: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    searcher: SearcherConfig = SearcherConfig()
+    tuner: TunerConfig = TunerConfig()
     objectives: tuple[Objective, ...] = Field(("image_auroc",), min_length=1)
     select: Literal["validation", "test"] = "validation"
     baseline: dict[str, Any] | None = None
@@ -148,8 +148,8 @@ class SweepConfig(RunConfig):
         if empty := [key for key, values in self.space.items() if not values]:
             raise ValueError(f"space.{empty[0]} has no value")
         ranges = [key for key, values in self.space.items() if isinstance(values, RangeConfig)]
-        if ranges and self.searcher.kind == "grid":
-            raise ValueError(f"space.{ranges[0]} is a range: draw from it with searcher.kind=random, tpe or asha")
-        if len(self.objectives) > 1 and self.searcher.kind == "asha":
-            raise ValueError("searcher.kind=asha goes by one objective")
+        if ranges and self.tuner.kind == "grid":
+            raise ValueError(f"space.{ranges[0]} is a range: draw from it with tuner.kind=random, tpe or asha")
+        if len(self.objectives) > 1 and self.tuner.kind == "asha":
+            raise ValueError("tuner.kind=asha goes by one objective")
         return self

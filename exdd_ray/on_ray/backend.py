@@ -49,11 +49,11 @@ def with_tune(stages: Backend, address: str | None, at_once: int | None = None) 
         TuneTrials(at_once)(planned, session, done)
 
     def tune(loaded: LoadedSweep, session: Session, folder: Path, advance: Advance) -> list[Point]:
+        from exdd_ray.on_ray.adaptive import search_asha, search_tpe
         from exdd_ray.on_ray.cluster import connect
-        from exdd_ray.on_ray.search import search_asha, search_tpe
 
         connect(address)
-        if loaded.sweep.searcher.kind == "asha":
+        if loaded.sweep.tuner.kind == "asha":
             return search_asha(loaded, session, advance)
         return search_tpe(loaded, session, folder, advance)
 

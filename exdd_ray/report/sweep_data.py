@@ -142,7 +142,7 @@ class SweepFolder:
     @cached_property
     def _swept(self) -> tuple[str, ...]:
         """The swept keys in full."""
-        fidelity = self.config.searcher.fidelity
+        fidelity = self.config.tuner.fidelity
         keys = [*self.config.space, *([fidelity.key] if fidelity else [])]
         return tuple(resolve_key(key, ExperimentConfig) for key in keys)
 

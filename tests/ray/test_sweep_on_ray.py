@@ -15,7 +15,7 @@ from exdd_ray.errors import ConfigError
 from exdd_ray.experiment.backend import LOCAL
 from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.sweep import plan_sweep, run_sweep
-from exdd_ray.on_ray import search, trials
+from exdd_ray.on_ray import adaptive, trials
 from exdd_ray.on_ray import tune as tune_edge
 from exdd_ray.on_ray.backend import with_tune
 from exdd_ray.on_ray.cluster import require_shared
@@ -84,7 +84,7 @@ def test_a_trial_whose_worker_dies_each_time_fails_alone(tmp_path):
 
 TPE = {
     "seeds": [0],
-    "searcher": {"kind": "tpe", "points": 5, "at_once": 2, "seed": 1},
+    "tuner": {"kind": "tpe", "points": 5, "at_once": 2, "seed": 1},
     "space": {"bank.negative.rate": {"low": 0.02, "high": 0.5, "log": True}, "synthesizer.count": [0, 4]},
     "objectives": ["image_auroc", "bank_vectors"],
 }
@@ -92,7 +92,7 @@ TPE = {
 
 def test_tpe_over_two_objectives_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
     loaded = small_sweep(tmp_path, **TPE)
-    cut_off = small_sweep(tmp_path, **{**TPE, "searcher": {**TPE["searcher"], "points": 3}})
+    cut_off = small_sweep(tmp_path, **{**TPE, "tuner": {**TPE["tuner"], "points": 3}})
 
     first, _ = swept(cut_off, tmp_path)
     assert len(first.points) == 3
@@ -101,26 +101,26 @@ def test_tpe_over_two_objectives_goes_on_where_it_was_cut_off(tmp_path, monkeypa
     assert whole.trials.slice(0, 3).equals(first.trials)
     assert 1 <= sum(point.pareto for point in whole.points) <= 5
     assert len({point.settings for point in whole.points}) == 5
-    monkeypatch.setattr(search, "fit", None)  # a finished search starts nothing
+    monkeypatch.setattr(adaptive, "fit", None)  # a finished search starts nothing
     again, _ = swept(loaded, tmp_path)
     assert again.trials.equals(whole.trials)
 
 
 def test_tpe_shows_the_points_that_failed_and_refuses_another_searchs_study(tmp_path):
     space = {"dataset.split.defects": [3, 500]}
-    searcher = {"kind": "tpe", "points": 5, "at_once": 1}
-    results, _ = swept(small_sweep(tmp_path, seeds=[0], space=space, searcher=searcher), tmp_path)
+    tuner = {"kind": "tpe", "points": 5, "at_once": 1}
+    results, _ = swept(small_sweep(tmp_path, seeds=[0], space=space, tuner=tuner), tmp_path)
     assert [row["state"] for row in results.trials.to_pylist()] == ["done", "failed"]
     assert "500 defects to train on" in next(iter(results.reasons))
-    other = small_sweep(tmp_path, seeds=[0], space={"dataset.split.defects": [2, 3]}, searcher=searcher)
+    other = small_sweep(tmp_path, seeds=[0], space={"dataset.split.defects": [2, 3]}, tuner=tuner)
     with pytest.raises(ConfigError, match="is a search of another space"):
         swept(other, tmp_path)
 
 
 def test_asha_gives_few_points_much(tmp_path):
-    searcher = {"kind": "asha", "points": 7, "fidelity": {"key": "synthesizer.count", "rungs": [2, 6, 18]}}
+    tuner = {"kind": "asha", "points": 7, "fidelity": {"key": "synthesizer.count", "rungs": [2, 6, 18]}}
     space = {"bank.negative.rate": {"low": 0.02, "high": 0.9}}
-    loaded = small_sweep(tmp_path, seeds=[0], searcher=searcher, space=space, objectives=["bank_vectors"])
+    loaded = small_sweep(tmp_path, seeds=[0], tuner=tuner, space=space, objectives=["bank_vectors"])
 
     results, _ = swept(loaded, tmp_path)
     rows = results.trials.to_pylist()

@@ -39,7 +39,7 @@ def test_help_is_short_and_leads_to_the_keys(capsys):
     code, text = ends(capsys, "run", "folder", "--help", "scoring")
     assert "detector.scoring.fusion=single  (patch_bank; single | ratio | bonus)\n      `single` negative" in text
     assert "dataset.root" not in text
-    assert "searcher.points=null  (int or null)" in ends(capsys, "sweep", "--help", "searcher")[1]
+    assert "tuner.points=null  (int or null)" in ends(capsys, "sweep", "--help", "tuner")[1]
     assert "detector.bank.negative.rate=" in ends(capsys, "synth", "--help", "all")[1]
     code, text = ends(capsys, "run", "--help", "detector.scorin")
     assert (code, len(text.splitlines())) == (2, 1)
@@ -134,7 +134,7 @@ def test_bash_completes_commands_configs_keys_and_values(tmp_path):
     assert completed(tmp_path, "exdd", "run", "mi") == ["miniature", "mine.yaml"]
     assert completed(tmp_path, "exdd", "run", "--js") == ["--json"]
     assert completed(tmp_path, "exdd", "run", "detector.scoring.fu") == ["detector.scoring.fusion="]
-    assert completed(tmp_path, "exdd", "sweep", "searcher.kind", "=", "") == ["grid", "random", "tpe", "asha"]
+    assert completed(tmp_path, "exdd", "sweep", "tuner.kind", "=", "") == ["grid", "random", "tpe", "asha"]
     assert completed(tmp_path, "exdd", "run", "detector.scoring.fusion", "=", "r") == ["ratio"]
     assert completed(tmp_path, "exdd", "run", "detector.scoring.fusion=r") == ["detector.scoring.fusion=ratio"]
 

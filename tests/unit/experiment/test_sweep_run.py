@@ -240,6 +240,6 @@ def test_milliseconds_are_measured_where_they_are_an_objective(tmp_path):
 
 
 def test_an_adaptive_search_needs_ray(tmp_path):
-    loaded = small_sweep(tmp_path, searcher={"kind": "tpe", "points": 3}, seeds=[0])
-    with pytest.raises(ConfigError, match="searcher.kind=tpe needs Ray"):
+    loaded = small_sweep(tmp_path, tuner={"kind": "tpe", "points": 3}, seeds=[0])
+    with pytest.raises(ConfigError, match="tuner.kind=tpe needs Ray"):
         run(loaded, Store(tmp_path / "store"))

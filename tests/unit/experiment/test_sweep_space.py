@@ -45,18 +45,18 @@ def test_variants_are_an_axis_and_datasets_are_not(tmp_path):
 
 def test_random_points_are_the_same_for_a_seed_and_none_comes_twice(tmp_path):
     space = {"synthesizer.count": {"low": 0, "high": 40}, "scoring.bonus": {"low": 0.01, "high": 1.0, "log": True}}
-    searcher = {"kind": "random", "points": 12, "seed": 3}
-    drawn = points_ahead(small_sweep(tmp_path, space=space, searcher=searcher))
-    again = points_ahead(small_sweep(tmp_path, space=space, searcher=searcher))
+    tuner = {"kind": "random", "points": 12, "seed": 3}
+    drawn = points_ahead(small_sweep(tmp_path, space=space, tuner=tuner))
+    again = points_ahead(small_sweep(tmp_path, space=space, tuner=tuner))
     assert [point.settings for point in drawn] == [point.settings for point in again]
     assert len({point.name for point in drawn}) == 12
     assert all(0 <= point.settings["count"] <= 40 and 0.01 <= point.settings["bonus"] <= 1 for point in drawn)
-    other = points_ahead(small_sweep(tmp_path, space=space, searcher={**searcher, "seed": 4}))
+    other = points_ahead(small_sweep(tmp_path, space=space, tuner={**tuner, "seed": 4}))
     assert [point.settings for point in other[1:]] != [point.settings for point in drawn[1:]]
 
 
 def test_a_random_search_stops_where_the_space_ends(tmp_path):
-    assert len(points_ahead(small_sweep(tmp_path, searcher={"kind": "random", "points": 40}))) == 4
+    assert len(points_ahead(small_sweep(tmp_path, tuner={"kind": "random", "points": 40}))) == 4
 
 
 def test_an_override_replaces_an_axis(tmp_path):
@@ -86,8 +86,9 @@ def test_an_override_replaces_what_datasets_and_the_baseline_say(tmp_path):
         ({"space": {"count": [1], "synthesizer.count": [2]}}, "synthesizer.count is in the space twice"),
         ({"grid": {"count": [1]}}, "grid is a run's"),
         ({"baseline": {"scoring.bonus": 1}}, "baseline.scoring.bonus is not in the space: count, rate"),
-        ({"searcher": {"kind": "tpe"}}, "searcher.points is needed"),
-        ({"searcher": {"kind": "asha", "points": 4}}, "searcher.fidelity is needed"),
+        ({"tuner": {"kind": "tpe"}}, "tuner.points is needed"),
+        ({"searcher": {"kind": "grid"}}, "config key 'searcher' is 'tuner' now"),
+        ({"tuner": {"kind": "asha", "points": 4}}, "tuner.fidelity is needed"),
         ({"objectives": ["auroc"]}, "objectives"),
         ({"space": {"count": 4}}, "space: count: give a list of values, or a range"),
         ({"seeds": [0, 1, 0]}, "a seed is named twice"),

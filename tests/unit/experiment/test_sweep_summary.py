@@ -84,8 +84,8 @@ def test_the_test_images_are_part_of_the_noise(trials):
 
 
 def test_points_on_lower_rungs_are_neither_compared_nor_chosen():
-    searcher = {"kind": "asha", "points": 3, "fidelity": {"key": "synthesizer.count", "rungs": [4, 8]}}
-    sweep = SweepConfig.model_validate({"searcher": searcher})
+    tuner = {"kind": "asha", "points": 3, "fidelity": {"key": "synthesizer.count", "rungs": [4, 8]}}
+    sweep = SweepConfig.model_validate({"tuner": tuner})
     of = {"base": (8, 0.8), "stopped": (4, 0.99), "last": (8, 0.9)}
     rows = [
         row(name, seed, value, value, settings=f'{{"rate": 0.1, "count": {count}}}')

@@ -18,7 +18,7 @@ COMMANDS = {
     "faiss": ["run", "demo", "search.index=hnsw", *SMALL],
     "lpips": ["synth", "cutpaste", "--quality", "quality.perceptual=squeeze", *SMALL],
     "mlflow": ["sweep", "neighborhood", "--here", "tracking.mlflow=sqlite:///a.db", *SMALL],
-    "optuna": ["sweep", "neighborhood", "--here", "searcher={kind: tpe, points: 3}", *SMALL],
+    "optuna": ["sweep", "neighborhood", "--here", "tuner={kind: tpe, points: 3}", *SMALL],
     "timm": ["run", "demo", "features.backbone=timm/resnet18", *SMALL],
     "torch_fidelity": ["synth", "cutpaste", "--quality", *SMALL],
     "wandb": ["synth", "cutpaste", "--wandb", "project", *SMALL],

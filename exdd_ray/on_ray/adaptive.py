@@ -40,7 +40,7 @@ def search_tpe(loaded: LoadedSweep, session: Session, folder: Path, advance: Adv
     """
     import optuna
 
-    searcher, modes = loaded.sweep.searcher, [_mode(metric) for metric in loaded.sweep.objectives]
+    tuner, modes = loaded.sweep.tuner, [_mode(metric) for metric in loaded.sweep.objectives]
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage, study = _storage(loaded, folder)
     several, done = len(modes) > 1, len(_chosen(loaded, storage, study))
@@ -48,17 +48,17 @@ def search_tpe(loaded: LoadedSweep, session: Session, folder: Path, advance: Adv
         space=_distributions(loaded),
         metric=list(loaded.sweep.objectives) if several else loaded.sweep.objectives[0],
         mode=modes if several else modes[0],
-        sampler=optuna.samplers.TPESampler(seed=searcher.seed + done, constant_liar=True),
+        sampler=optuna.samplers.TPESampler(seed=tuner.seed + done, constant_liar=True),
         study_name=study,
         storage=storage,
     )
-    assert searcher.points is not None
-    left = searcher.points - 1 - done  # the baseline is a point too, and was run before
+    assert tuner.points is not None
+    left = tuner.points - 1 - done  # the baseline is a point too, and was run before
     if left > 0:
         work = tune.with_parameters(_run_settings, loaded=loaded, place=place_of(session))
         config = tune.TuneConfig(search_alg=algorithm, num_samples=left)
         with tune_storage(session.store) as place:
-            fit(work, {}, config, place, searcher.at_once, lambda _: advance(1), device=session.backend.device)
+            fit(work, {}, config, place, tuner.at_once, lambda _: advance(1), device=session.backend.device)
     points = []
     for number, settings in enumerate(_chosen(loaded, storage, study), start=1):
         try:
@@ -77,9 +77,9 @@ def _storage(loaded: LoadedSweep, folder: Path) -> tuple["BaseStorage", str]:
     from optuna.storages.journal import JournalFileBackend, JournalStorage
 
     storage = JournalStorage(JournalFileBackend(str(folder / STUDY)))
-    unsaid = ("name", "output", "store", "tracking", "searcher")
+    unsaid = ("name", "output", "store", "tracking", "tuner")
     what = {key: value for key, value in loaded.raw.items() if key not in unsaid}
-    study = f"{loaded.sweep.searcher.kind}-{digest(json.loads(json.dumps(what, default=str)))}"
+    study = f"{loaded.sweep.tuner.kind}-{digest(json.loads(json.dumps(what, default=str)))}"
     if (known := optuna.get_all_study_names(storage)) and study not in known:
         raise ConfigError(
             f"{folder / STUDY}: is a search of another space, experiment or objective; without --resume one begins anew"
@@ -139,9 +139,9 @@ def _run_settings(config: Mapping[str, Any], loaded: LoadedSweep, place: Place) 
 
 def search_asha(loaded: LoadedSweep, session: Session, advance: Advance) -> list[Point]:
     """Points at the rung that each has reached; their trials are in the store."""
-    searcher, metric = loaded.sweep.searcher, loaded.sweep.objectives[0]
-    assert searcher.fidelity is not None
-    rungs, first = searcher.fidelity.rungs, baseline(loaded)
+    tuner, metric = loaded.sweep.tuner, loaded.sweep.objectives[0]
+    assert tuner.fidelity is not None
+    rungs, first = tuner.fidelity.rungs, baseline(loaded)
     points = [point for point in points_ahead(loaded) if dict(point.settings) != first]
     work = tune.with_parameters(_climb, loaded=loaded, points=points, place=place_of(session))
     # one unit of effort a rung would leave some without a decision: Tune decides at powers of the factor
@@ -152,20 +152,20 @@ def search_asha(loaded: LoadedSweep, session: Session, advance: Advance) -> list
     space = {"job": tune.grid_search(list(range(len(points))))}
     device = session.backend.device
     with tune_storage(session.store) as place:
-        ended = fit(work, space, config, place, searcher.at_once, lambda _: advance(1), device=device)
+        ended = fit(work, space, config, place, tuner.at_once, lambda _: advance(1), device=device)
     rung_of = {one.config["job"]: round(math.log(one.metrics.get(_EFFORT, 1), _FACTOR)) for one in ended}
     reached = [at_rung(loaded, points[job], rungs[rung]) for job, rung in rung_of.items()]
     return sorted(reached, key=lambda point: point.number)
 
 
 def at_rung(loaded: LoadedSweep, point: Point, rung: int | float) -> Point:
-    """A point with the searcher's fidelity set."""
+    """A point with the tuner's fidelity set."""
     short = list(loaded.keys.values())[-1]
     return loaded.point(point.number, {**point.settings, short: rung})
 
 
 def _climb(config: Mapping[str, Any], loaded: LoadedSweep, points: Sequence[Point], place: Place) -> None:
-    session, fidelity = place.session(int(config["threads"])), loaded.sweep.searcher.fidelity
+    session, fidelity = place.session(int(config["threads"])), loaded.sweep.tuner.fidelity
     metric = str(loaded.sweep.objectives[0])
     assert fidelity is not None
     for number, rung in enumerate(fidelity.rungs):
