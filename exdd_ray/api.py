@@ -19,15 +19,15 @@ from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.space import LoadedSweep, load_raw_run, load_raw_sweep, load_run
 from exdd_ray.experiment.space import load_sweep as load_sweep_file
 from exdd_ray.experiment.sweep import plan_sweep, run_sweep
-from exdd_ray.experiment.sweep_results import require_a_result, results_folder, write_results
+from exdd_ray.experiment.sweep_results import results_folder, write_results
 from exdd_ray.experiment.trial import prepare_trial
 from exdd_ray.methods.config import DetectorConfig
 from exdd_ray.methods.method import Fitted
 from exdd_ray.methods.table import method_of
-from exdd_ray.report.page import write_run_report
 from exdd_ray.report.results import Results, read_results
 from exdd_ray.report.sweep_page import write_sweep_report
-from exdd_ray.runs import mark_latest, new_folder, require_free, write_whole
+from exdd_ray.report.write import write_run
+from exdd_ray.runs import mark_latest, new_folder, require_free
 from exdd_ray.store.artifact import open_store
 from exdd_ray.synthesizers.union import SynthesizerConfig
 
@@ -119,16 +119,7 @@ def run(
     folder = new_folder(loaded.sweep.name, loaded.overrides, loaded.sweep.output)
     require_free(folder)
     session = _session(loaded.sweep.store)
-    results = run_sweep(loaded, plan_sweep(loaded, session), session)
-    require_a_result(results)
-
-    def write(into: Path) -> None:
-        write_results(into, results)
-        write_run_report(into)
-
-    folder = write_whole(folder, write)
-    mark_latest(folder)
-    return read_results(folder)
+    return read_results(write_run(folder, run_sweep(loaded, plan_sweep(loaded, session), session)))
 
 
 def sweep(experiments: Experiments | LoadedSweep, space: Mapping[str, Any] | None = None, **settings: Any) -> Results:

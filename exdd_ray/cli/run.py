@@ -14,7 +14,6 @@ from exdd_ray.config.bundled import EXPERIMENTS, SYNTHESIZERS, find_config
 if TYPE_CHECKING:
     from exdd_ray.experiment.run_plan import Outcome
     from exdd_ray.experiment.session import Session
-    from exdd_ray.experiment.sweep_results import SweepResults
     from exdd_ray.store.artifact import Store
 
 
@@ -69,10 +68,11 @@ def run_experiment(arguments: argparse.Namespace) -> int:
     folder = new_folder(loaded.sweep.name, loaded.overrides, loaded.sweep.output)
     require_free(folder)
 
-    from exdd_ray.cli.progress import show_log
+    from exdd_ray.cli.progress import show_log, terminal_progress
     from exdd_ray.cli.tables import print_failures, print_plan, print_run
     from exdd_ray.experiment.sweep import plan_sweep, run_sweep
     from exdd_ray.experiment.sweep_results import digest_of
+    from exdd_ray.report.write import write_run
     from exdd_ray.store.artifact import open_store
 
     store = open_store(loaded.sweep.store)
@@ -83,7 +83,9 @@ def run_experiment(arguments: argparse.Namespace) -> int:
         print_plan(plan, loaded)
         return 0
     results = run_sweep(loaded, plan, session, told=_say)
-    folder = _write(folder, results)
+    with terminal_progress("writing the report", 1) as advance:
+        folder = write_run(folder, results)
+        advance(1)
     seconds = time.perf_counter() - started
     print_run(results)
     print_failures(results, traces=arguments.debug)
@@ -92,26 +94,6 @@ def run_experiment(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({**digest_of(results), "seconds": round(seconds, 3)}))
     return 1 if results.reasons else 0
-
-
-def _write(folder: Path, results: "SweepResults") -> Path:
-    """Write results and report; the folder that holds them. Raises UserError where every trial failed."""
-    from exdd_ray.cli.progress import terminal_progress
-    from exdd_ray.experiment.sweep_results import require_a_result, write_results
-    from exdd_ray.report.page import write_run_report
-    from exdd_ray.runs import mark_latest, write_whole
-
-    require_a_result(results)
-
-    def write(into: Path) -> None:
-        write_results(into, results)
-        write_run_report(into)
-
-    with terminal_progress("writing the report", 1) as advance:
-        written = write_whole(folder, write)
-        advance(1)
-    mark_latest(written)
-    return written
 
 
 def _session(store: "Store", address: str | None, at_once: int | None) -> "Session":

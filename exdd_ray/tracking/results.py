@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from exdd_ray.config.keys import set_key
-from exdd_ray.errors import ArtifactError
+from exdd_ray.errors import ArtifactError, ConfigError
 from exdd_ray.report.sweep_data import Row, SweepFolder, read_sweep
 from exdd_ray.store.artifact import Artifact, Store, open_store
 
@@ -99,6 +99,8 @@ def tracked_sweep(folder: Path) -> TrackedSweep:
         ArtifactError: a table is damaged, or a trial's artifact is not in the store any more.
     """
     results = read_sweep(folder)
+    if results.command == "run":
+        raise ConfigError(f"{folder}: the results of a run, and trackers show sweeps")
     store = open_store(results.config.store)
     try:
         return TrackedSweep(results, store, tuple(_trial(row, store) for row in results.rows))

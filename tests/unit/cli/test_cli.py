@@ -79,6 +79,38 @@ def test_a_second_run_takes_everything_from_the_store_bit_by_bit(run):
     assert one == other
 
 
+def test_a_variant_that_fails_does_so_alone(run, tmp_path):
+    code, out, err = run("grid={dataset.split.defects: [1, 500]}", "--json")
+    assert code == 1, err
+    (reason,) = re.findall("^1 failed: (.*)$", out, re.MULTILINE)
+    assert "500 defects to train on" in reason
+    found = json.loads(out.splitlines()[-1])
+    assert found["trials"]["defects=1"]["runs"] == 1
+    assert (found["trials"]["defects=500"]["image_auroc"], found["failed"]) == (None, 1)
+    rows = pq.read_table(tmp_path / "runs/small/latest/trials.parquet").to_pylist()
+    assert [(row["name"], row["state"]) for row in rows] == [("defects=1", "done"), ("defects=500", "failed")]
+    assert reason in (tmp_path / "runs/small/latest/report.html").read_text()
+
+
+def test_a_plan_makes_nothing(run, tmp_path):
+    code, out, _ = run("--plan")
+    assert code == 0
+    assert "1 trials: " in " ".join(out.split())
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_page_of_a_run_is_made_again_from_its_folder_and_the_store(run, images, tmp_path, capsys):
+    assert run()[0] == 0
+    page = tmp_path / "runs/small/latest/report.html"
+    first = page.read_text()
+    page.unlink()
+    assert main(["report", str(page.parent)]) == 0
+    written = re.compile("<time.*</time>")
+    assert written.sub("", page.read_text()) == written.sub("", first)
+    assert main(["track", "log", "--tensorboard", str(page.parent)]) == 2
+    assert "the results of a run, and trackers show sweeps" in capsys.readouterr().err
+
+
 def fails(result, *words):
     code, out, err = result
     assert code == 2, (out, err)
