@@ -28,7 +28,10 @@ def require_cluster(address: str | None) -> None:
             yet, nothing is asked: Ray says why.
     """
     address = address or os.environ.get("RAY_ADDRESS")
-    place = _place(address)
+    try:
+        place = _place(address)
+    except ValueError as error:
+        raise UserError(f"no Ray cluster at {address}: it is not written as host:port") from error
     if place is None:
         return
     where = place if address in (None, "auto", place) else f"{address} ({place})"
@@ -42,10 +45,10 @@ def require_cluster(address: str | None) -> None:
 
 
 def _place(address: str | None) -> str | None:
-    """`host:port` of an address; None where there is none to ask."""
+    """`host:port` of an address; None where there is none to ask. Raises ValueError for one that is not so written."""
     if address is not None and address.startswith(_CLIENT):
         return address.removeprefix(_CLIENT).partition("?")[0]
-    with suppress(ValueError, ConnectionError):
+    with suppress(ConnectionError):
         return canonicalize_bootstrap_address(address)
     return None
 

@@ -48,7 +48,7 @@ def test_every_parameter_has_torchvisions_name_and_shape(name):
 
 def test_a_resnet_does_not_import_torchvision():
     code = (
-        "import sys; from exdd_ray.config.detector import FeaturesConfig;"
+        "import sys; from exdd_ray.features.config import FeaturesConfig;"
         "from exdd_ray.features.backbone import folded, load_backbone;"
         "folded(load_backbone(FeaturesConfig())); print('torchvision' in sys.modules)"
     )
