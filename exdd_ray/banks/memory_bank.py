@@ -17,7 +17,7 @@ from exdd_ray.banks.vectors import VectorBlocks
 from exdd_ray.config.base import identity, without
 from exdd_ray.device import compute_device
 from exdd_ray.errors import DataError
-from exdd_ray.features.memory import return_freed_memory
+from exdd_ray.memory import return_freed_memory
 from exdd_ray.progress import Advance, Progress
 from exdd_ray.store.arrays import read_arrays, write_arrays
 from exdd_ray.store.artifact import Artifact, Recipe, Store

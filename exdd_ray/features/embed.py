@@ -15,7 +15,6 @@ from exdd_ray.config.base import Size
 from exdd_ray.device import compute_device
 from exdd_ray.errors import DataError, UserError
 from exdd_ray.features.config import FeaturesConfig
-from exdd_ray.features.memory import return_freed_memory
 from exdd_ray.features.slices import (
     SLICE,
     ImageName,
@@ -27,6 +26,7 @@ from exdd_ray.features.slices import (
     run_on_threads,
     slice_vectors,
 )
+from exdd_ray.memory import return_freed_memory
 from exdd_ray.progress import Progress, silent
 from exdd_ray.store.artifact import Store
 from exdd_ray.store.hashes import digest

@@ -24,8 +24,8 @@ from exdd_ray.errors import ConfigError, ImageError, UserError
 from exdd_ray.features.aggregate import aggregate
 from exdd_ray.features.backbone import Backbone, folded, load_backbone, normalisation, weights_digest
 from exdd_ray.features.config import FeaturesConfig
-from exdd_ray.features.memory import limit_heap
 from exdd_ray.features.prepare import prepare_image
+from exdd_ray.memory import limit_heap
 from exdd_ray.store.arrays import read_arrays, write_arrays
 from exdd_ray.store.artifact import Artifact, Recipe, Store
 from exdd_ray.store.contents import content_digests
