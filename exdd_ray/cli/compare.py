@@ -31,7 +31,7 @@ def print_comparison(found: "Comparison") -> None:
     """Differing keys, metrics with the differences from the first trial, and the images tested on."""
     from rich.table import Table
 
-    from exdd_ray.cli.tables import console
+    from exdd_ray.cli.printing import console
     from exdd_ray.report.sweep_tables import metric_cell
 
     if found.keys:

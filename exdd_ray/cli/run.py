@@ -68,8 +68,8 @@ def run_experiment(arguments: argparse.Namespace) -> int:
     folder = new_folder(loaded.sweep.name, loaded.overrides, loaded.sweep.output)
     require_free(folder)
 
+    from exdd_ray.cli.printing import print_failures, print_plan, print_run
     from exdd_ray.cli.progress import show_log, terminal_progress
-    from exdd_ray.cli.tables import print_failures, print_plan, print_run
     from exdd_ray.experiment.sweep import plan_sweep, run_sweep
     from exdd_ray.experiment.sweep_results import digest_of
     from exdd_ray.report.write import write_run

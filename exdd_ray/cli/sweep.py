@@ -77,13 +77,13 @@ def run_sweep_with(arguments: argparse.Namespace, over: Mapping[str, Any] | None
 
 def _run(loaded: "LoadedSweep", arguments: argparse.Namespace) -> int:
     """Plan a sweep, print the plan, run it, write and print the results."""
+    from exdd_ray.cli.printing import print_failures, print_plan, print_sweep
     from exdd_ray.cli.progress import terminal_progress
-    from exdd_ray.cli.tables import print_failures, print_plan, print_sweep
     from exdd_ray.experiment.sweep import plan_sweep, run_sweep
     from exdd_ray.experiment.sweep_results import RESULTS, digest_of, forget_search, results_folder, write_results
     from exdd_ray.report.sweep_page import write_sweep_report
     from exdd_ray.runs import mark_latest
-    from exdd_ray.tracking.sweep import check_tracking, track_sweep
+    from exdd_ray.tracking.trackers import check_tracking, track_sweep
 
     session = _session(loaded, arguments)
     plan = plan_sweep(loaded, session)

@@ -27,7 +27,7 @@ def log_results(arguments: argparse.Namespace) -> int:
     from exdd_ray.errors import ConfigError
     from exdd_ray.experiment.sweep_config import TrackingConfig
     from exdd_ray.report.sweep_data import read_sweep
-    from exdd_ray.tracking.sweep import track_sweep
+    from exdd_ray.tracking.trackers import track_sweep
 
     asked = TrackingConfig(wandb=arguments.wandb, tensorboard=arguments.tensorboard, mlflow=arguments.mlflow)
     tracking = read_sweep(arguments.folder).config.tracking if asked == TrackingConfig() else asked
@@ -40,7 +40,7 @@ def log_results(arguments: argparse.Namespace) -> int:
 
 def sync_runs(arguments: argparse.Namespace) -> int:
     """Upload what stayed offline."""
-    from exdd_ray.tracking.sweep import sync_sweep
+    from exdd_ray.tracking.trackers import sync_sweep
 
     print(f"{sync_sweep(arguments.folder)} runs uploaded")
     return 0

@@ -28,7 +28,7 @@ _CODE = (
     "exdd_ray.data",
     "exdd_ray.experiment.assign",
     "exdd_ray.experiment.dataset",
-    "exdd_ray.experiment.maps",
+    "exdd_ray.experiment.small_maps",
     "exdd_ray.experiment.pixels",
     "exdd_ray.experiment.result",
     "exdd_ray.experiment.stored",

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from exdd_ray.experiment.compare import contents_of, scored
-from exdd_ray.experiment.maps import small_maps
 from exdd_ray.experiment.result import Evaluation, TrialResult, result_record
+from exdd_ray.experiment.small_maps import small_maps
+from exdd_ray.experiment.tested import contents_of, scored
 from exdd_ray.metrics.curves import Curve
 from exdd_ray.metrics.evaluate import all_values
 from exdd_ray.metrics.table import COMPARED, on_validation

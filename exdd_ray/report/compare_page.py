@@ -13,10 +13,10 @@ from exdd_ray.metrics.metric import MISSING, Metric
 from exdd_ray.metrics.seeds import mean_by_seed, mean_of
 from exdd_ray.metrics.table import COMPARED
 from exdd_ray.report.environment import page_environment, versions
+from exdd_ray.report.numbers import Flag, is_leakage
 from exdd_ray.report.run_folder import Entry, read_runs
 from exdd_ray.report.sweep_data import Point, Value, setting_text
 from exdd_ray.report.sweep_tables import metric_cell
-from exdd_ray.report.tables import Flag, is_leakage
 
 _UNSAID = frozenset({"name", "seed"})  # of an experiment: the table says them
 

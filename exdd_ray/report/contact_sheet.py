@@ -11,8 +11,8 @@ import yaml
 from exdd_ray.errors import ArtifactError, DataError
 from exdd_ray.metrics.quality.evaluate import QualityReport
 from exdd_ray.report.environment import page_environment, versions
+from exdd_ray.report.numbers import Flag, count_of, is_leakage
 from exdd_ray.report.strips import Room, by_prompt, make_strips
-from exdd_ray.report.tables import Flag, count_of, is_leakage
 from exdd_ray.store.folders import MANIFEST
 from exdd_ray.synthesizers.chunk import Synthesizer
 from exdd_ray.synthesizers.synthesize import Synthesis

@@ -14,10 +14,7 @@ from exdd_ray.experiment.sweep_results import REPORT
 from exdd_ray.report.charts import Histogram, Plot, histogram, image_plots, pixel_plots
 from exdd_ray.report.environment import page_environment, versions
 from exdd_ray.report.gallery import Gallery, make_gallery
-from exdd_ray.report.sweep_data import SweepFolder, read_sweep, read_trials
-from exdd_ray.report.sweep_tables import metric_cell
-from exdd_ray.report.synthetic import ROOM, synthetic_sets
-from exdd_ray.report.tables import (
+from exdd_ray.report.numbers import (
     DECIMALS,
     Errors,
     Group,
@@ -34,6 +31,9 @@ from exdd_ray.report.tables import (
     strongest,
     summarize,
 )
+from exdd_ray.report.sweep_data import SweepFolder, read_sweep, read_trials
+from exdd_ray.report.sweep_tables import metric_cell
+from exdd_ray.report.synthetic import ROOM, synthetic_sets
 
 MAX_CURVES = 14  # colours and dashes that can be told apart
 MAX_GALLERIES = 4

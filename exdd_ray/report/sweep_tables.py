@@ -7,8 +7,8 @@ from typing import Any
 from exdd_ray.metrics.metric import MISSING, Metric
 from exdd_ray.metrics.seeds import CONFIDENCE
 from exdd_ray.metrics.table import known_metric
+from exdd_ray.report.numbers import Flag, count_of, is_leakage
 from exdd_ray.report.sweep_data import Point, SweepFolder, Value, number_of, setting_of
-from exdd_ray.report.tables import Flag, count_of, is_leakage
 
 _SAID = {
     "one run": "from one run: how much of it is noise is unknown",

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from exdd_ray.experiment.stored_result import StoredResult
+from exdd_ray.report.numbers import Group, first_seed, is_leakage
 from exdd_ray.report.strips import Room, Strip, by_prompt, make_strips
-from exdd_ray.report.tables import Group, first_seed, is_leakage
 from exdd_ray.synthesizers.union import SynthesizerConfig
 
 ROOM = Room(each=3, total=24, characters=1_000_000)

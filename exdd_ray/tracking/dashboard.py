@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from exdd_ray.errors import ConfigError, UserError
 from exdd_ray.extras import require
 from exdd_ray.metrics.metric import Metric
-from exdd_ray.tracking.results import Scalar, TrackedSweep, tracked_sweep
+from exdd_ray.tracking.tracked import Scalar, TrackedSweep, tracked_sweep
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace

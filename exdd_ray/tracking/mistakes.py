@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from exdd_ray.data.catalog import CatalogRow
 from exdd_ray.experiment.trial_files import MAPS, PREDICTIONS
 from exdd_ray.store.arrays import read_arrays
-from exdd_ray.tracking.results import TrialRow
+from exdd_ray.tracking.tracked import TrialRow
 
 
 @dataclass(frozen=True)

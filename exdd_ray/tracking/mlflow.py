@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from exdd_ray.errors import UserError
 from exdd_ray.extras import require
 from exdd_ray.store.hashes import digest
-from exdd_ray.tracking.results import TrackedSweep, TrialRow, plain
+from exdd_ray.tracking.tracked import TrackedSweep, TrialRow, plain
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

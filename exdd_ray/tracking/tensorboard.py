@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from exdd_ray.tracking.results import TrackedSweep, TrialRow, plain
+from exdd_ray.tracking.tracked import TrackedSweep, TrialRow, plain
 
 FOLDER = "tensorboard"
 _EVENTS = "events.out.tfevents.*"

@@ -15,7 +15,7 @@ from exdd_ray.store.arrays import read_arrays
 from exdd_ray.store.artifact import Artifact
 from exdd_ray.store.folders import MANIFEST
 from exdd_ray.tracking.mistakes import worst_mistakes
-from exdd_ray.tracking.results import TrackedSweep, TrialRow, nested
+from exdd_ray.tracking.tracked import TrackedSweep, TrialRow, nested
 from exdd_ray.tracking.wandb_runs import Mode, Place, address, picture, start_run, tracking_mode, wandb_session
 
 LINEAGE = ("bank", "synthesis")  # stages whose artifacts are W&B artifacts

@@ -16,7 +16,6 @@ from exdd_ray.data.catalog import CatalogRow
 from exdd_ray.data.images import read_pair
 from exdd_ray.data.procedural.defects import add_defect
 from exdd_ray.data.procedural.surfaces import make_surface
-from exdd_ray.experiment.compare import contents_of
 from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.plan import Plan, PlannedTrial
@@ -27,6 +26,7 @@ from exdd_ray.experiment.space import LoadedSweep, Point, run_as_sweep
 from exdd_ray.experiment.stored_result import StoredResult
 from exdd_ray.experiment.sweep_results import results_of, write_results
 from exdd_ray.experiment.tables import predictions_table, trials_table
+from exdd_ray.experiment.tested import contents_of
 from exdd_ray.experiment.trial_files import write_trial
 from exdd_ray.methods.predictions import Predictions
 from exdd_ray.metrics.config import EvaluationConfig

@@ -12,10 +12,10 @@ from report_inputs import DETECTORS, make_results, write_run
 
 from exdd_ray.cli.main import main
 from exdd_ray.errors import ArtifactError, ConfigError
-from exdd_ray.experiment.compare import contents_of
 from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.result import TrialResult
+from exdd_ray.experiment.tested import contents_of
 from exdd_ray.metrics.difference import Measured, Run, difference
 from exdd_ray.metrics.evaluate import image_metrics
 from exdd_ray.metrics.influence import Scored

@@ -27,7 +27,7 @@ from exdd_ray.features.slices import make_slice, plan_slices
 from exdd_ray.methods.patch_bank.config import PatchBankConfig
 from exdd_ray.methods.patch_bank.detector import fit_patch_bank
 from exdd_ray.metrics.config import EvaluationConfig
-from exdd_ray.report.tables import measured
+from exdd_ray.report.numbers import measured
 from exdd_ray.store.artifact import Store
 from exdd_ray.store.contents import content_digests
 from exdd_ray.store.hashes import file_digest

@@ -16,8 +16,8 @@ from exdd_ray.data.catalog import build_catalog, catalog_rows
 from exdd_ray.errors import ConfigError, UserError
 from exdd_ray.experiment import run_plan as sweep_run
 from exdd_ray.experiment.assign import assign, mask_donors
-from exdd_ray.experiment.maps import EACH, SIDE
 from exdd_ray.experiment.session import Session
+from exdd_ray.experiment.small_maps import EACH, SIDE
 from exdd_ray.experiment.space import points_ahead
 from exdd_ray.experiment.stored import trial_recipe
 from exdd_ray.experiment.sweep import plan_sweep, run_sweep

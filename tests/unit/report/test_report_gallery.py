@@ -11,7 +11,7 @@ import report_inputs
 from PIL import Image
 from report_inputs import DETECTORS, Run, make_results, path_points
 
-from exdd_ray.experiment.maps import small_maps
+from exdd_ray.experiment.small_maps import small_maps
 from exdd_ray.experiment.stored_result import StoredResult
 from exdd_ray.features.config import FeaturesConfig
 from exdd_ray.features.prepare import prepare_mask

@@ -11,9 +11,9 @@ from report_inputs import DETECTORS, Run, make_results, write_run
 
 from exdd_ray.errors import ArtifactError
 from exdd_ray.metrics.table import METRICS
+from exdd_ray.report.numbers import columns, group_by_category, summarize
 from exdd_ray.report.page import headline, render_report, write_run_report
 from exdd_ray.report.sweep_tables import metric_cell
-from exdd_ray.report.tables import columns, group_by_category, summarize
 
 made = report_inputs.made
 

@@ -13,9 +13,9 @@ from report_inputs import DETECTORS, Run, make_run
 from exdd_ray.errors import ImageError
 from exdd_ray.experiment.stored_result import StoredResult
 from exdd_ray.report.contact_sheet import SynthesisSet
+from exdd_ray.report.numbers import group_by_category
 from exdd_ray.report.page import render_report
 from exdd_ray.report.synthetic import ROOM, synthetic_sets
-from exdd_ray.report.tables import group_by_category
 from exdd_ray.synthesizers.synthesize import Synthesis
 
 

@@ -9,7 +9,7 @@ from report_inputs import DETECTORS, LEAKAGE, Run
 
 from exdd_ray.experiment.stored_result import StoredResult
 from exdd_ray.metrics.evaluate import image_metrics
-from exdd_ray.report.tables import (
+from exdd_ray.report.numbers import (
     best_of,
     errors,
     first_seed,

@@ -7,7 +7,7 @@ from tracking_inputs import KEY, NAME, make_sweep
 
 from exdd_ray.errors import ConfigError, UserError
 from exdd_ray.tracking.dashboard import build_dashboard, save_dashboard
-from exdd_ray.tracking.results import tracked_sweep
+from exdd_ray.tracking.tracked import tracked_sweep
 
 
 @pytest.fixture(scope="module")

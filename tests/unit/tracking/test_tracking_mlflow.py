@@ -11,8 +11,8 @@ from tracking_inputs import CHOSEN, ERROR, KEY, NAME, REMARK, make_sweep
 from exdd_ray.errors import ConfigError, UserError
 from exdd_ray.experiment.sweep_config import TrackingConfig
 from exdd_ray.tracking.mlflow import FILES, log_sweep
-from exdd_ray.tracking.results import tracked_sweep
-from exdd_ray.tracking.sweep import check_tracking, track_sweep
+from exdd_ray.tracking.tracked import tracked_sweep
+from exdd_ray.tracking.trackers import check_tracking, track_sweep
 
 TRACKED = "mlflow.parentRunId"
 

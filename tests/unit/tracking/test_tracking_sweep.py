@@ -14,8 +14,8 @@ from exdd_ray.errors import ArtifactError, ConfigError, UserError
 from exdd_ray.experiment.sweep_config import TrackingConfig
 from exdd_ray.store.arrays import read_arrays
 from exdd_ray.store.artifact import Store
-from exdd_ray.tracking.results import tracked_sweep
-from exdd_ray.tracking.sweep import check_tracking, sync_sweep, track_sweep
+from exdd_ray.tracking.tracked import tracked_sweep
+from exdd_ray.tracking.trackers import check_tracking, sync_sweep, track_sweep
 from exdd_ray.tracking.wandb_sweep import MISTAKES, log_sweep
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from tracking_inputs import ERROR, REMARK, make_sweep
 
-from exdd_ray.tracking.results import TrialRow, tracked_sweep
 from exdd_ray.tracking.tensorboard import hyperparameters, log_sweep
+from exdd_ray.tracking.tracked import TrialRow, tracked_sweep
 
 
 def values(run: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from exdd_ray.errors import ConfigError, UserError
 from exdd_ray.experiment.sweep_config import TrackingConfig
 from exdd_ray.extras import require
 from exdd_ray.tracking import mlflow, tensorboard, wandb_sweep
-from exdd_ray.tracking.results import tracked_sweep
+from exdd_ray.tracking.tracked import tracked_sweep
 from exdd_ray.tracking.wandb_runs import Mode, tracking_mode
 
 
