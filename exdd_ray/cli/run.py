@@ -46,7 +46,7 @@ def add_run_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentPars
         "--at-once",
         type=int,
         metavar="N",
-        help="with --ray: run N trials that train networks at the same time, each on its share of the CPUs and GPUs",
+        help="with --ray: run N trials at the same time, each on its share of the CPUs and GPUs",
     )
     parser.add_argument("--json", action="store_true", help="print the metrics as one JSON object on the last line")
     parser.set_defaults(run=run_experiment)
@@ -66,7 +66,8 @@ def run_experiment(arguments: argparse.Namespace) -> int:
     loaded = load_run(*config_and_overrides(arguments))
     require_lasting(loaded.sweep.store, loaded.sweep.output)
     folder = new_folder(loaded.sweep.name, loaded.overrides, loaded.sweep.output)
-    require_free(folder)
+    if not arguments.plan:
+        require_free(folder)
 
     from exdd_ray.cli.printing import print_failures, print_plan, print_run
     from exdd_ray.cli.progress import show_log, terminal_progress
@@ -120,5 +121,5 @@ def _say(outcome: "Outcome") -> None:
     elif (auroc := artifact.metadata["image_auroc"]) is not None:
         told = f"image AUROC {auroc:.4f}"
     else:
-        told = f"scores of {sum(artifact.metadata[name] for name in ('test_normal', 'test_defects'))} images"
+        told = "scores without metrics"
     print(f"{planned.trial.name}, {planned.category}: {told}", file=sys.stderr, flush=True)

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from exdd_ray.errors import ConfigError
-from exdd_ray.experiment.plan import Plan, lay_out, make_plan
+from exdd_ray.experiment.backend import Tuner
+from exdd_ray.experiment.plan import Plan, PlannedTrial, lay_out, make_plan
 from exdd_ray.experiment.rates import read_rates
 from exdd_ray.experiment.run_plan import Outcome, run_plan
 from exdd_ray.experiment.scores import scored_trials
@@ -42,21 +43,14 @@ def run_sweep(
 
     Raises ConfigError for an adaptive search that the session's backend does not do, or whose package is not installed.
     """
-    started = time.perf_counter()
-    tuner = loaded.sweep.tuner
-    if tuner.kind == "tpe":
+    started, kind = time.perf_counter(), loaded.sweep.tuner.kind
+    if kind == "tpe":
         require("optuna", "tuner.kind=tpe")
     outcomes = run_plan(plan, session, told)
-    if tuner.kind in ("tpe", "asha"):
+    if kind in ("tpe", "asha"):
         if session.backend.tune is None or folder is None:
-            raise ConfigError(f"tuner.kind={tuner.kind} needs Ray (not --here)")
-        with session.progress(f"{tuner.kind} search", (tuner.points or 1) - 1) as advance:
-            points = session.backend.tune(loaded, session, folder, advance)
-        # a search may come to a point twice
-        trials = {(one.point.name, one.dataset, one.category, one.trial.config.seed): one for one in plan.trials}
-        for one in lay_out(points, session):
-            trials.setdefault((one.point.name, one.dataset, one.category, one.trial.config.seed), one)
-        plan = make_plan(tuple(trials.values()), session, read_rates(session.store.root))
+            raise ConfigError(f"tuner.kind={kind} needs Ray (not --here)")
+        plan = _with_chosen(loaded, plan, session.backend.tune, session, folder)
         outcomes = run_plan(plan, session, told)
     table = trials_table(outcomes, milliseconds(loaded.sweep, outcomes, session))
     seconds = time.perf_counter() - started
@@ -64,6 +58,17 @@ def run_sweep(
     scored = scored_trials(one.artifact for one in outcomes if one.artifact)
     baseline = outcomes[0].planned.point.name
     return results_of(loaded, plan, table, baseline, seconds, lambda key: scored.get(key, {}), predictions)
+
+
+def _with_chosen(loaded: LoadedSweep, plan: Plan, tune: Tuner, session: Session, folder: Path) -> Plan:
+    """A plan with the points that an adaptive search chooses too, which may come to one twice."""
+    tuner = loaded.sweep.tuner
+    with session.progress(f"{tuner.kind} search", (tuner.points or 1) - 1) as advance:
+        points = tune(loaded, session, folder, advance)
+    trials: dict[tuple[str, str, str, int], PlannedTrial] = {}
+    for one in (*plan.trials, *lay_out(points, session)):
+        trials.setdefault((one.point.name, one.dataset, one.category, one.trial.config.seed), one)
+    return make_plan(tuple(trials.values()), session, read_rates(session.store.root))
 
 
 def _baseline(loaded: LoadedSweep) -> Point:
