@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 
 import exdd_ray
@@ -138,6 +139,23 @@ def test_a_mistake_is_told_in_one_line(call, said):
         call()
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_failed_trial_is_told_of():
+    impossible = Experiment(
+        dataset=experiment().dataset, detector={"kind": "patch_bank", "features": {"resize": [8, 8]}}
+    )
+    made = run({"one bank": experiment(), "too small": impossible})
+    ((error,),) = [made.table.filter(pc.equal(made.table["name"], "too small"))["error"].to_pylist()]
+    assert error
+    assert f"1 failed: {error}" in repr(made).splitlines()
+
+
+def test_a_sweep_is_logged_to_its_trackers():
+    made = sweep(experiment(), {"bank.negative.rate": [0.05]}, tracking={"tensorboard": True})
+    assert list((made.folder / "tensorboard").glob("*/events.out.tfevents.*"))
+    with pytest.raises(ConfigError, match=r"tuner.kind=tpe needs Ray"):
+        sweep(experiment(), {"bank.negative.rate": [0.05, 0.1]}, tuner={"kind": "tpe", "points": 2})
 
 
 def test_a_damaged_table_is_told_of():
