@@ -142,12 +142,11 @@ def test_a_mistake_is_told_in_one_line(call, said):
 
 
 def test_a_failed_trial_is_told_of():
-    impossible = Experiment(
-        dataset=experiment().dataset, detector={"kind": "patch_bank", "features": {"resize": [8, 8]}}
-    )
-    made = run({"one bank": experiment(), "too small": impossible})
-    ((error,),) = [made.table.filter(pc.equal(made.table["name"], "too small"))["error"].to_pylist()]
-    assert error
+    no_defect = Dataset(name="procedural", procedural=SMALL, split={"defects": 0})
+    without = Experiment(dataset=no_defect, detector=experiment("exdd").detector)
+    made = run({"one bank": experiment(), "two banks": without})
+    (error,) = made.table.filter(pc.equal(made.table["name"], "two banks"))["error"].to_pylist()
+    assert "needs defects to train on" in error
     assert f"1 failed: {error}" in repr(made).splitlines()
 
 
