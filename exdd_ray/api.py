@@ -190,13 +190,14 @@ def fit(experiment: ExperimentConfig, *, category: str | None = None, store: str
 
 
 def _raw(experiments: Experiments, seeds: Sequence[int] | None) -> Raw:
-    """Experiments as a file would have them: one, or variants."""
-    own = {"seed"} if seeds is not None else set()
-    common = {} if seeds is None else {"seeds": list(seeds)}
-    if isinstance(experiments, ExperimentConfig):
-        return {**experiments.model_dump(mode="json", exclude=own), **common}
-    named = {name: one.model_dump(mode="json", exclude=own) for name, one in experiments.items()}
-    return {"variants": named, **common}
+    """Experiments as a file would have them: one, or variants. Raises ConfigError for variants of several seeds."""
+    named = experiments if isinstance(experiments, Mapping) else {"": experiments}
+    drawn = {one.seed for one in named.values()} if seeds is None else set(seeds)
+    if seeds is None and len(drawn) > 1:
+        raise ConfigError(f"experiments of one run have the same seeds: give seeds={sorted(drawn)}")
+    raw = {name: one.model_dump(mode="json", exclude={"seed"}) for name, one in named.items()}
+    parts = {"variants": raw} if isinstance(experiments, Mapping) else raw[""]
+    return {**parts, "seeds": list(seeds) if seeds is not None else sorted(drawn)}
 
 
 def _session(store: str) -> Session:

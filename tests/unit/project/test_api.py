@@ -129,6 +129,7 @@ def test_a_category_is_said_where_there_are_several():
         (lambda: detector("patch_bunk"), "detector.kind: one of"),
         (lambda: detector("patch_bank", bank={"negative": {"rat": 0.1}}), "did you mean 'detector.bank.negative.rate'"),
         (lambda: synthesizer("per_region", count=-1), "synthesizer.count"),
+        (lambda: run({"a": experiment(), "b": experiment(seed=2)}), "give seeds=[0, 2]"),
         (lambda: load_config("dem"), "did you mean 'demo'"),
         (lambda: load_sweep("synth"), "did you mean 'synth_count'"),
         (lambda: read_results("runs"), "runs: not the results of a run or a sweep"),
