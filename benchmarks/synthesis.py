@@ -28,13 +28,14 @@ from exdd_ray.data.procedural.surfaces import make_surface
 from exdd_ray.on_ray.cluster import connect
 from exdd_ray.on_ray.synthesis import RayChunks
 from exdd_ray.store.artifact import Store
-from exdd_ray.synthesizers.chunk import CHUNK, ChunkJob, sample_seed
 from exdd_ray.synthesizers.foreground import foreground
 from exdd_ray.synthesizers.inpaint.config import InpaintConfig
 from exdd_ray.synthesizers.inpaint.masks import pick_mask
 from exdd_ray.synthesizers.inpaint.model import load_pipeline
 from exdd_ray.synthesizers.inpaint.paint import Painter, Scene
-from exdd_ray.synthesizers.synthesize import plan_chunks, synthesize
+from exdd_ray.synthesizers.job import CHUNK, AnyJob, sample_seed
+from exdd_ray.synthesizers.plan import plan_chunks
+from exdd_ray.synthesizers.synthesize import synthesize
 
 REPEATS = 3
 HEADER = ("what", "images/s", "over the loop")
@@ -57,7 +58,7 @@ def backgrounds(folder: Path) -> pa.Table:
     return build_catalog(rows)
 
 
-def scenes_of(job: ChunkJob) -> list[Scene]:
+def scenes_of(job: AnyJob) -> list[Scene]:
     """The scenes of a chunk, drawn as the pipeline draws them."""
     scenes = []
     for number in range(job.start, job.start + CHUNK):
@@ -71,7 +72,7 @@ def scenes_of(job: ChunkJob) -> list[Scene]:
     return scenes
 
 
-def plain_loop(jobs: Sequence[ChunkJob], config: InpaintConfig, folder: Path) -> float:
+def plain_loop(jobs: Sequence[AnyJob], config: InpaintConfig, folder: Path) -> float:
     """Images per second, all threads, images and masks saved."""
     pipeline = load_pipeline(config)
     folder.mkdir()
@@ -91,7 +92,7 @@ def ours(normal: pa.Table, folder: Path) -> float:
     return made.fresh / (time.perf_counter() - started)
 
 
-def on_ray(jobs: Sequence[ChunkJob], workers: int, folder: Path) -> float:
+def on_ray(jobs: Sequence[AnyJob], workers: int, folder: Path) -> float:
     """Images per second between the first chunks and the last: without the start of the workers."""
     done: list[tuple[float, int]] = []
     RayChunks(workers)(Store(folder), jobs, lambda images: done.append((time.perf_counter(), images)))

@@ -19,17 +19,17 @@ from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.space import LoadedSweep, load_raw_run, load_raw_sweep, load_run
 from exdd_ray.experiment.space import load_sweep as load_sweep_file
 from exdd_ray.experiment.sweep import plan_sweep, run_sweep
-from exdd_ray.experiment.sweep_results import forget_search, results_folder
+from exdd_ray.experiment.sweep_results import results_folder, write_results
 from exdd_ray.experiment.trial import prepare_trial
 from exdd_ray.methods.config import DetectorConfig
 from exdd_ray.methods.method import Fitted
 from exdd_ray.methods.table import method_of
 from exdd_ray.report.results import Results, read_results
-from exdd_ray.report.write import write_run, write_sweep
-from exdd_ray.runs import new_folder, require_free
+from exdd_ray.report.sweep_page import write_sweep_report
+from exdd_ray.report.write import write_run
+from exdd_ray.runs import mark_latest, new_folder, require_free
 from exdd_ray.store.artifact import open_store
-from exdd_ray.synthesizers.union import SynthesizerConfig
-from exdd_ray.tracking.trackers import check_tracking
+from exdd_ray.synthesizers.config import SynthesizerConfig
 
 _HERE = Path("exdd_ray")  # what messages name where there is no file
 _FILLING = ("kind", "preset", "system")  # keys that fill others, which stand in an experiment that was made
@@ -96,7 +96,6 @@ def run(
     seeds: Sequence[int] | None = None,
     store: str = "store",
     output: Path | None = None,
-    ray: str | None = None,
 ) -> Results:
     """Run an experiment, or several by name, and write the report; what the store has is not made again.
 
@@ -109,9 +108,8 @@ def run(
         seeds: each experiment is run with each; None takes its own.
         store: folder of what is made, or a URI.
         output: folder of the results; None is a new one, `runs/<name>/<time>`.
-        ray: address of a Ray cluster, `auto`, or `local` to start one here; None is this process.
 
-    Raises UserError for data, settings and places that cannot be used, and where every trial fails.
+    Raises UserError for data, settings and places that cannot be used.
     """
     if isinstance(experiments, LoadedSweep):
         loaded = experiments
@@ -121,29 +119,17 @@ def run(
     folder = new_folder(loaded.sweep.name, loaded.overrides, loaded.sweep.output)
     require_free(folder)
     session = _session(loaded.sweep.store)
-    if ray is not None:
-        from exdd_ray.on_ray.backend import run_backend
-
-        session.backend = run_backend(ray)
     return read_results(write_run(folder, run_sweep(loaded, plan_sweep(loaded, session), session)))
 
 
-def sweep(
-    experiments: Experiments | LoadedSweep,
-    space: Mapping[str, Any] | None = None,
-    *,
-    ray: str | None = None,
-    **settings: Any,
-) -> Results:
-    """Run experiments at the points of a space, and say which differences are more than noise.
+def sweep(experiments: Experiments | LoadedSweep, space: Mapping[str, Any] | None = None, **settings: Any) -> Results:
+    """Run experiments at every point of a space, one after another, and say which differences are more than noise.
 
         >>> sweep(Experiment(), {"bank.negative.rate": [0.01, 0.02]}, seeds=[0, 1], select="test")  # doctest: +SKIP
 
     Args:
         experiments: or what `load_sweep` gives, which says the others itself.
         space: key -> values.
-        ray: address of a Ray cluster, `auto`, or `local` to start one here; None is one trial after another in this
-            process.
         settings: the other keys of a sweep's file: `name`, `seeds`, `objectives`, `select`, `baseline`, `store`, ...
 
     Raises:
@@ -157,15 +143,12 @@ def sweep(
             raise ConfigError(f"{filling[0]} fills other keys: compare experiments by name, as {{'a': ..., 'b': ...}}")
         raw = {**_raw(experiments, settings.get("seeds")), "space": dict(space or {}), **settings}
         loaded = load_raw_sweep(raw, _HERE)
-    check_tracking(loaded.sweep.tracking)
     session = _session(loaded.sweep.store)
-    if ray is not None:
-        from exdd_ray.on_ray.backend import sweep_backend
-
-        session.backend = sweep_backend(session.store, ray, loaded.sweep.tuner.at_once)
-    plan, folder = plan_sweep(loaded, session), results_folder(loaded)
-    forget_search(folder)
-    write_sweep(folder, run_sweep(loaded, plan, session, folder), session)
+    plan = plan_sweep(loaded, session)
+    folder = results_folder(loaded)
+    write_results(folder, run_sweep(loaded, plan, session))
+    write_sweep_report(folder)
+    mark_latest(folder)
     return read_results(folder)
 
 
@@ -190,14 +173,13 @@ def fit(experiment: ExperimentConfig, *, category: str | None = None, store: str
 
 
 def _raw(experiments: Experiments, seeds: Sequence[int] | None) -> Raw:
-    """Experiments as a file would have them: one, or variants. Raises ConfigError for variants of several seeds."""
-    named = experiments if isinstance(experiments, Mapping) else {"": experiments}
-    drawn = {one.seed for one in named.values()} if seeds is None else set(seeds)
-    if seeds is None and len(drawn) > 1:
-        raise ConfigError(f"experiments of one run have the same seeds: give seeds={sorted(drawn)}")
-    raw = {name: one.model_dump(mode="json", exclude={"seed"}) for name, one in named.items()}
-    parts = {"variants": raw} if isinstance(experiments, Mapping) else raw[""]
-    return {**parts, "seeds": list(seeds) if seeds is not None else sorted(drawn)}
+    """Experiments as a file would have them: one, or variants."""
+    own = {"seed"} if seeds is not None else set()
+    common = {} if seeds is None else {"seeds": list(seeds)}
+    if isinstance(experiments, ExperimentConfig):
+        return {**experiments.model_dump(mode="json", exclude=own), **common}
+    named = {name: one.model_dump(mode="json", exclude=own) for name, one in experiments.items()}
+    return {"variants": named, **common}
 
 
 def _session(store: str) -> Session:

@@ -78,10 +78,12 @@ def run_sweep_with(arguments: argparse.Namespace, over: Mapping[str, Any] | None
 def _run(loaded: "LoadedSweep", arguments: argparse.Namespace) -> int:
     """Plan a sweep, print the plan, run it, write and print the results."""
     from exdd_ray.cli.printing import print_failures, print_plan, print_sweep
+    from exdd_ray.cli.progress import terminal_progress
     from exdd_ray.experiment.sweep import plan_sweep, run_sweep
-    from exdd_ray.experiment.sweep_results import digest_of, forget_search, results_folder
-    from exdd_ray.report.write import write_sweep
-    from exdd_ray.tracking.trackers import check_tracking
+    from exdd_ray.experiment.sweep_results import RESULTS, digest_of, forget_search, results_folder, write_results
+    from exdd_ray.report.sweep_page import write_sweep_report
+    from exdd_ray.runs import mark_latest
+    from exdd_ray.tracking.trackers import check_tracking, track_sweep
 
     session = _session(loaded, arguments)
     plan = plan_sweep(loaded, session)
@@ -93,7 +95,14 @@ def _run(loaded: "LoadedSweep", arguments: argparse.Namespace) -> int:
     if not arguments.resume:
         forget_search(folder)
     results = run_sweep(loaded, plan, session, folder)
-    places = write_sweep(folder, results, session)
+    write_results(folder, results)
+    places = track_sweep(folder)
+    with terminal_progress("writing the report", 1) as advance:
+        write_sweep_report(folder)
+        advance(1)
+    if (mirror := session.store.mirror) is not None:
+        mirror.keep(folder, f"results/{loaded.sweep.name}/{folder.name}", RESULTS)
+    mark_latest(folder)
     print_sweep(results)
     print_failures(results, traces=arguments.debug)
     for place in places:

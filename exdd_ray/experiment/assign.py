@@ -15,8 +15,7 @@ from exdd_ray.experiment.remarks import synthesis_remarks
 from exdd_ray.methods.config import DetectorConfig
 from exdd_ray.methods.method import LearnsFrom
 from exdd_ray.methods.table import method_of, methods
-from exdd_ray.synthesizers.inpaint.config import InpaintConfig
-from exdd_ray.synthesizers.inpaint.model import model_digest
+from exdd_ray.synthesizers.table import synthesizer_of
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,9 @@ def assign(config: ExperimentConfig, universe: pa.Table) -> Assignment:
     if not test.num_rows:
         raise DataError(f"{universe['category'][0].as_py()}: no image to test")
     validation, unused = _usable_validation(config, validation)
-    if isinstance(config.synthesizer, InpaintConfig):
-        model_digest(config.synthesizer)  # refuses a model that cannot be had, before anything is computed
+    if config.synthesizer is not None:
+        # refuses a model that cannot be had, before anything is computed
+        synthesizer_of(config.synthesizer).model(config.synthesizer)
     normal, defects = select_rows(train, label=0), select_rows(train, label=1)
     learns, method = learns_from(config.detector), method_of(config.detector)
     usable, left_out = _usable(defects, learns)

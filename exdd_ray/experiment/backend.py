@@ -10,7 +10,7 @@ from exdd_ray.features.embedder import ImageOrderer, Searcher
 from exdd_ray.features.slices import SliceRunner
 from exdd_ray.progress import Advance
 from exdd_ray.store.artifact import Store
-from exdd_ray.synthesizers.chunk import ChunkRunner
+from exdd_ray.synthesizers.job import ChunkRunner
 from exdd_ray.training.config import TrainConfig
 
 if TYPE_CHECKING:

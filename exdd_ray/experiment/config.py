@@ -12,7 +12,8 @@ from exdd_ray.methods.config import DetectorConfig
 from exdd_ray.methods.table import BUILT_IN, method_of, methods
 from exdd_ray.metrics.config import EvaluationConfig
 from exdd_ray.metrics.quality.config import QualityConfig
-from exdd_ray.synthesizers.union import SynthesizerConfig
+from exdd_ray.synthesizers.config import SynthesizerConfig
+from exdd_ray.synthesizers.table import synthesizers
 
 
 def _with_kind(given: Any) -> Any:
@@ -21,9 +22,12 @@ def _with_kind(given: Any) -> Any:
 
 if TYPE_CHECKING:
     AnyDetector = DetectorConfig
+    AnySynthesizer = SynthesizerConfig
 else:
-    _KINDS = Union[tuple(method.config for method in methods().values())]  # noqa: UP007 (of a tuple)
-    AnyDetector = Annotated[_KINDS, Field(discriminator="kind"), BeforeValidator(_with_kind)]
+    _DETECTORS = Union[tuple(method.config for method in methods().values())]  # noqa: UP007 (of a tuple)
+    _SYNTHESIZERS = Union[tuple(one.config for one in synthesizers().values())]  # noqa: UP007
+    AnyDetector = Annotated[_DETECTORS, Field(discriminator="kind"), BeforeValidator(_with_kind)]
+    AnySynthesizer = Annotated[_SYNTHESIZERS, Field(discriminator="kind")]
 
 
 class ExperimentConfig(Frozen):
@@ -35,7 +39,7 @@ class ExperimentConfig(Frozen):
     """
 
     dataset: DatasetConfig = DatasetConfig()
-    synthesizer: SynthesizerConfig | None = None
+    synthesizer: AnySynthesizer | None = None
     detector: AnyDetector = methods()[BUILT_IN[0]].config()
     evaluation: EvaluationConfig = EvaluationConfig()
     seed: int = Field(0, ge=0)

@@ -16,7 +16,7 @@ from exdd_ray.experiment.stored import synthesis_keys, trial_recipe
 from exdd_ray.experiment.synth import pinned_trial
 from exdd_ray.methods.method import BANKS, EMBEDDING, GAUSSIANS, NETWORKS, ORDERS, SEARCHES, Need
 from exdd_ray.methods.table import method_of
-from exdd_ray.synthesizers.chunk import CHUNK
+from exdd_ray.synthesizers.job import CHUNK
 
 SYNTHESIS, TRIALS = "synthesis", "trials"
 _ORDER = (EMBEDDING, SYNTHESIS, ORDERS, BANKS, SEARCHES, GAUSSIANS, NETWORKS)  # as they are shown; others follow

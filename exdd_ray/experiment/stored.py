@@ -19,7 +19,8 @@ from exdd_ray.methods.config import DetectorConfig
 from exdd_ray.methods.table import method_of
 from exdd_ray.store.artifact import Artifact, Recipe
 from exdd_ray.store.code import code_digest
-from exdd_ray.synthesizers import synthesize
+from exdd_ray.synthesizers.device import on_device
+from exdd_ray.synthesizers.plan import plan_chunks
 
 VERSION = 7
 # What makes a trial's numbers of images, beside the method's own code; stages that take long have versions instead.
@@ -93,5 +94,5 @@ def synthesis_keys(config: ExperimentConfig, universe: pa.Table, train: pa.Table
     if config.synthesizer is None or not learns_from(config.detector).defects:
         return []
     normal, givers = select_rows(train, label=0), mask_donors(config, universe, train)
-    synthesizer = synthesize.on_device(config.synthesizer, session.backend.device)
-    return [job.recipe.key for job in synthesize.plan_chunks(synthesizer, normal, givers, config.seed)]
+    synthesizer = on_device(config.synthesizer, session.backend.device)
+    return [job.recipe.key for job in plan_chunks(synthesizer, normal, givers, config.seed)]

@@ -20,9 +20,8 @@ from exdd_ray.experiment.remarks import synthesis_remarks
 from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.trial import readable_ids, run_synthesis
 from exdd_ray.metrics.quality.config import QualityConfig
-from exdd_ray.synthesizers.inpaint.config import InpaintConfig
-from exdd_ray.synthesizers.inpaint.model import pinned
 from exdd_ray.synthesizers.synthesize import ORIGIN, Synthesis
+from exdd_ray.synthesizers.table import synthesizer_of
 
 if TYPE_CHECKING:
     from exdd_ray.metrics.quality.evaluate import QualityReport
@@ -90,9 +89,10 @@ def pinned_trial(trial: Trial) -> Trial:
 
     Raises UserError where the model cannot be had.
     """
-    if not isinstance(trial.config.synthesizer, InpaintConfig):
+    given = trial.config.synthesizer
+    if given is None:
         return trial
-    synthesizer = pinned(trial.config.synthesizer)
+    synthesizer = synthesizer_of(given).pinned(given)
     return dataclasses.replace(trial, config=trial.config.model_copy(update={"synthesizer": synthesizer}))
 
 

@@ -22,7 +22,8 @@ from exdd_ray.methods.predictions import Predictions
 from exdd_ray.methods.table import method_of
 from exdd_ray.metrics.evaluate import PixelMetrics, image_metrics, pixel_metrics
 from exdd_ray.metrics.threshold import OperatingPoint, point_at
-from exdd_ray.synthesizers.synthesize import Synthesis, on_device, synthesize
+from exdd_ray.synthesizers.device import on_device
+from exdd_ray.synthesizers.synthesize import Synthesis, synthesize
 from exdd_ray.training.holdout import same_file
 
 _BLOCK = 32

@@ -12,9 +12,11 @@ from exdd_ray.device import CPU
 from exdd_ray.errors import fault_of
 from exdd_ray.on_ray.cluster import START_SECONDS, cluster_device, one_line_errors, one_thread_workers, require_gpus
 from exdd_ray.store.artifact import Store
-from exdd_ray.synthesizers.chunk import CHUNK, ChunkJob, in_groups, make_chunks
-from exdd_ray.synthesizers.inpaint.config import InpaintConfig
-from exdd_ray.synthesizers.inpaint.model import device_of
+from exdd_ray.synthesizers.chunk import in_groups, make_chunks
+from exdd_ray.synthesizers.config import DeviceConfig
+from exdd_ray.synthesizers.device import device_of
+from exdd_ray.synthesizers.job import CHUNK, AnyJob
+from exdd_ray.synthesizers.table import run_of
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ class _ChunkMaker:
         made = [self._make(group) for group in batch["jobs"]]
         return {name: [row[name] for row in made] for name in ("samples", "batch", "fault")}
 
-    def _make(self, group: Sequence[ChunkJob]) -> dict[str, Any]:
+    def _make(self, group: Sequence[AnyJob]) -> dict[str, Any]:
         """Make chunks, or say why they could not be."""
         samples = CHUNK * len(group)
         try:
@@ -55,7 +57,7 @@ class RayChunks:
         """What `synthesizer.run.device=auto` is on this cluster."""
         return cluster_device()
 
-    def __call__(self, store: Store, jobs: Sequence[ChunkJob], advance: Callable[[int], None]) -> None:
+    def __call__(self, store: Store, jobs: Sequence[AnyJob], advance: Callable[[int], None]) -> None:
         """Make the chunks' artifacts in the store, which every worker reaches by its path.
 
         What a worker cannot make is raised after all others are made.
@@ -63,7 +65,8 @@ class RayChunks:
         Raises UserError where they need more GPUs than a node of the cluster has, no worker starts, or one cannot make
         a chunk.
         """
-        gpus = _gpus(jobs[0])
+        run = run_of(jobs[0].config)
+        gpus = _gpus(run)
         require_gpus(gpus)
         workers = self.workers
         if workers is None and gpus:
@@ -83,7 +86,7 @@ class RayChunks:
             num_gpus=gpus or None,
         )
         with one_line_errors("a worker cannot paint"):
-            _follow(made.iter_rows(), _batch(jobs[0]), advance)
+            _follow(made.iter_rows(), 1 if run is None else run.batch, advance)
 
 
 def _follow(rows: Iterable[dict[str, Any]], batch: int, advance: Callable[[int], None]) -> None:
@@ -100,11 +103,6 @@ def _follow(rows: Iterable[dict[str, Any]], batch: int, advance: Callable[[int],
         raise faults[0].told("a worker cannot paint")
 
 
-def _batch(job: ChunkJob) -> int:
-    return job.config.run.batch if isinstance(job.config, InpaintConfig) else 1
-
-
-def _gpus(job: ChunkJob) -> float:
+def _gpus(run: DeviceConfig | None) -> float:
     """GPUs that a worker reserves: none for what is computed on a CPU."""
-    config = job.config
-    return config.run.gpus if isinstance(config, InpaintConfig) and device_of(config.run) != CPU else 0
+    return 0 if run is None or device_of(run) == CPU else run.gpus

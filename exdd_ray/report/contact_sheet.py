@@ -14,9 +14,9 @@ from exdd_ray.report.environment import page_environment, versions
 from exdd_ray.report.numbers import Flag, count_of, is_leakage
 from exdd_ray.report.strips import Room, by_prompt, make_strips
 from exdd_ray.store.folders import MANIFEST
-from exdd_ray.synthesizers.chunk import Synthesizer
+from exdd_ray.synthesizers.config import SynthesizerConfig
 from exdd_ray.synthesizers.synthesize import Synthesis
-from exdd_ray.synthesizers.union import samples_of_prompts
+from exdd_ray.synthesizers.table import samples_of_prompts
 
 ROOM = Room(each=8, total=60, characters=2_700_000)
 
@@ -51,7 +51,7 @@ class SynthesisSet:
     dataset: str
     category: str
     seed: int
-    config: Synthesizer
+    config: SynthesizerConfig
     synthesis: Synthesis
     timing: Timing | None = None
     quality: QualityReport | None = None
@@ -163,5 +163,5 @@ def _flags(sets: Sequence[SynthesisSet]) -> list[Flag]:
     return sorted(found, key=lambda flag: not flag.leakage)
 
 
-def _config_yaml(config: Synthesizer) -> str:
+def _config_yaml(config: SynthesizerConfig) -> str:
     return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))

@@ -1,7 +1,6 @@
 """A finished run or sweep, as its folder holds it."""
 
 import json
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -48,16 +47,14 @@ class Results:
         return self.folder / "report.html"
 
     def __repr__(self) -> str:
-        """A line a trial: its mean metrics over categories and seeds, in percent; and why trials failed."""
+        """A line a trial: its mean metrics over categories and seeds, in percent."""
         shown = [name for name in _SHOWN if name in self.table.column_names]
         means = self.table.group_by("name", use_threads=False).aggregate([(name, "mean") for name in shown])
         rows = [[row["name"] or "-", *(_percent(row[f"{name}_mean"]) for name in shown)] for row in means.to_pylist()]
         lines = [["trial", *(name.replace("_", " ") for name in shown)], *rows]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-        reasons = Counter(reason for reason in self.table["error"].to_pylist() if reason)
-        failed = [f"{count} failed: {reason}" for reason, count in reasons.items()]
-        return "\n".join([*map(str.rstrip, text), *failed, f"report: {self.report}"])
+        return "\n".join([*map(str.rstrip, text), f"report: {self.report}"])
 
 
 def read_results(folder: str | Path) -> Results:

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from exdd_ray.report.samples import Row, encode_sample
-from exdd_ray.synthesizers.chunk import Synthesizer
+from exdd_ray.synthesizers.config import SynthesizerConfig
 from exdd_ray.synthesizers.synthesize import SyntheticSample
-from exdd_ray.synthesizers.union import samples_of_prompts
+from exdd_ray.synthesizers.table import samples_of_prompts
 
 Group = Sequence[tuple[str, Sequence[SyntheticSample]]]  # prompts, each with its samples
 
@@ -35,7 +35,7 @@ class Strip:
     kept: int
 
 
-def by_prompt(samples: Iterable[SyntheticSample], config: Synthesizer) -> Group:
+def by_prompt(samples: Iterable[SyntheticSample], config: SynthesizerConfig) -> Group:
     """A synthesizer's prompts, each with its samples."""
     samples = list(samples)
     return [(prompt, [made for made in samples if made.prompt == prompt]) for prompt in samples_of_prompts(config)]

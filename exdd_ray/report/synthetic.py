@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from exdd_ray.experiment.stored_result import StoredResult
 from exdd_ray.report.numbers import Group, first_seed, is_leakage
 from exdd_ray.report.strips import Room, Strip, by_prompt, make_strips
-from exdd_ray.synthesizers.union import SynthesizerConfig
+from exdd_ray.synthesizers.config import SynthesizerConfig
 
 ROOM = Room(each=3, total=24, characters=1_000_000)
 

@@ -1,4 +1,4 @@
-"""Configs that several synthesizers share: where a defect may lie, and which samples are dropped."""
+"""What every synthesizer's config has, and what several share: where a defect may lie, how a model is run."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -39,3 +39,45 @@ class FilterConfig(Frozen):
     min_inside: float = Field(2.0, ge=0)
     max_outside: float = Field(1.0, ge=0)
     duplicate: float = Field(0.5, ge=0)
+
+
+class SynthesizerConfig(Frozen):
+    """A synthesizer's config; its own class names its `kind`, as its folder is named, and the presets that it has.
+
+    Attributes:
+        kind: of the synthesizer.
+        preset: values that are published or measured together.
+        count: synthetic images, of all prompts together.
+        filters: which samples are dropped; None keeps all.
+    """
+
+    kind: str
+    preset: str
+    count: int = Field(100, ge=0)
+    filters: FilterConfig | None = FilterConfig()
+
+
+class DeviceConfig(Frozen):
+    """How a model is run. A sample's pixels may depend on the device, the precision, `compile` and `slicing`.
+
+    Attributes:
+        device: `auto` takes CUDA where it is; over Ray, where the cluster has it.
+        precision: of the model; `auto` is float16 on CUDA and float32 elsewhere.
+        batch: images in one call, of any prompts; halved, and said so, when the device runs out of memory.
+        compile: compile the denoiser (worth it for hundreds of images).
+        memory: `slicing` decodes and attends in pieces, `offload` keeps on the device only the part that works.
+        gpus: GPUs a worker reserves; a fraction shares one.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    batch: int = Field(10, ge=1)
+    compile: bool = False
+    memory: Literal["full", "slicing", "offload"] = "full"
+    gpus: float = Field(1.0, gt=0)
+
+    def aside(self) -> Iterator[str]:
+        """What changes no pixel; of device and precision, a key names those that `auto` is."""
+        yield from ("device", "precision", "batch", "gpus")
+        if self.memory != "slicing":
+            yield "memory"

@@ -10,31 +10,19 @@ import pyarrow as pa
 import torch
 
 from exdd_ray.banks.tiles import one_thread_each
-from exdd_ray.config.base import identity, without
-from exdd_ray.data.catalog import CatalogRow, build_catalog, catalog_rows
+from exdd_ray.data.catalog import CatalogRow, build_catalog
 from exdd_ray.device import CPU
 from exdd_ray.errors import DataError
 from exdd_ray.progress import Progress, silent
-from exdd_ray.store.artifact import Artifact, Recipe, Store
-from exdd_ray.synthesizers.chunk import (
-    CHUNK,
-    Advance,
-    ChunkJob,
-    ChunkRunner,
-    Synthesizer,
-    contents,
-    in_groups,
-    make_chunks,
-)
-from exdd_ray.synthesizers.inpaint.config import InpaintConfig
-from exdd_ray.synthesizers.inpaint.masks import library_files
-from exdd_ray.synthesizers.inpaint.model import device_of, model_digest, pinned, precision_of, revision_of
-from exdd_ray.synthesizers.per_region.config import PerRegionConfig
-from exdd_ray.synthesizers.per_region.sources import texture_files
+from exdd_ray.store.artifact import Artifact, Store
+from exdd_ray.synthesizers.chunk import in_groups, make_chunks
+from exdd_ray.synthesizers.config import SynthesizerConfig
+from exdd_ray.synthesizers.device import device_of, on_device
+from exdd_ray.synthesizers.job import CHUNK, Advance, AnyJob, ChunkRunner
+from exdd_ray.synthesizers.plan import plan_chunks
+from exdd_ray.synthesizers.table import run_of, samples_of_prompts
 from exdd_ray.synthesizers.taken import Taken, next_chunks, take
-from exdd_ray.synthesizers.union import samples_of_prompts
 
-VERSION = 4
 ORIGIN = ("background", "mask_source", "model", "revision", "versions")
 
 
@@ -42,7 +30,7 @@ ORIGIN = ("background", "mask_source", "model", "revision", "versions")
 class PlacedRunner(Protocol):
     """A ChunkRunner that computes elsewhere, and knows what the device `auto` is there."""
 
-    def __call__(self, store: Store, jobs: Sequence[ChunkJob], advance: Advance) -> None:
+    def __call__(self, store: Store, jobs: Sequence[AnyJob], advance: Advance) -> None:
         """Make the chunks."""
 
     @property
@@ -112,9 +100,9 @@ class Synthesis:
 
 
 def synthesize(
-    config: Synthesizer,
+    config: SynthesizerConfig,
     normal: pa.Table,
-    positives: pa.Table,
+    defects: pa.Table,
     seed: int,
     store: Store,
     *,
@@ -128,17 +116,17 @@ def synthesize(
     beginning of what many take.
 
     Args:
-        positives: training defects; for masks drawn from them.
+        defects: training defects; read where the synthesizer needs some.
         run: makes the missing chunks; None takes this process's threads. A PlacedRunner decides what
             `run.device=auto` is.
 
     Raises:
-        DataError: no normal image, or no sample that could be made.
+        DataError: no normal image, no defect where one is needed, or no sample that could be made.
         ConfigError, UserError: a model that cannot be had, or settings that it does not take.
     """
     if isinstance(run, PlacedRunner):
         config = on_device(config, run.device)
-    jobs, fresh = plan_chunks(config, normal, positives, seed), 0
+    jobs, fresh = plan_chunks(config, normal, defects, seed), 0
     more, taken = jobs, dict[str, Taken]()
     while more:
         missing = [job for job in more if store.find(job.recipe.key) is None]
@@ -152,53 +140,10 @@ def synthesize(
     return replace(_assembled(config, taken), fresh=fresh)
 
 
-def on_device(config: Synthesizer, device: str | None) -> Synthesizer:
-    """The config with what `run.device=auto` is where it is painted; None is this process."""
-    if device is None or not isinstance(config, InpaintConfig) or config.run.device != "auto":
-        return config
-    return config.model_copy(update={"run": config.run.model_copy(update={"device": device})})
-
-
-def plan_chunks(config: Synthesizer, normal: pa.Table, positives: pa.Table, seed: int) -> list[ChunkJob]:
-    """The chunks that are needed at least, with their recipes; images are hashed, not decoded.
-
-    A hub's model is pinned to its commit.
-
-    Raises DataError without a normal image.
-    """
-    backgrounds = tuple(catalog_rows(normal))
-    if not backgrounds:
-        raise DataError("no normal image to paint defects on")
-    masked: tuple[CatalogRow, ...] = ()
-    if isinstance(config, InpaintConfig) and config.masks.source == "positives":
-        masked = tuple(row for row in catalog_rows(positives) if row.mask is not None)
-        if not masked:
-            raise DataError("masks.source=positives needs a training defect that has a mask; there is none")
-    revision = ""
-    if isinstance(config, InpaintConfig):
-        config, revision = pinned(config), revision_of(config)
-    how, files = _what(config, seed), _sources(config)
-    inputs = contents(backgrounds, masked, files)
-    return [
-        ChunkJob(
-            config,
-            prompt,
-            start,
-            seed,
-            backgrounds,
-            masked,
-            Recipe("synthesis", VERSION, {**how, "prompt": prompt, "start": start}, inputs),
-            files,
-            revision,
-        )
-        for prompt, count in samples_of_prompts(config).items()
-        for start in range(0, count, CHUNK)
-    ]
-
-
-def run_on_threads(store: Store, jobs: Sequence[ChunkJob], advance: Advance) -> None:
+def run_on_threads(store: Store, jobs: Sequence[AnyJob], advance: Advance) -> None:
     """Make chunks in this process: a batch's a thread on a CPU, one batch after another on a GPU."""
-    alone = isinstance(jobs[0].config, InpaintConfig) and device_of(jobs[0].config.run) != CPU
+    run = run_of(jobs[0].config)
+    alone = run is not None and device_of(run) != CPU
     with one_thread_each() as threads:
         workers = 1 if alone else threads
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -206,27 +151,7 @@ def run_on_threads(store: Store, jobs: Sequence[ChunkJob], advance: Advance) -> 
                 advance(CHUNK * len(made))
 
 
-def _what(config: Synthesizer, seed: int) -> dict[str, Any]:
-    """What of the config the pixels of a sample depend on."""
-    how = {"seed": seed, **without(identity(config), "count", "prompts", "filters")}
-    if not isinstance(config, InpaintConfig):
-        return how
-    how |= {"model": model_digest(config), "precision": precision_of(config.run)}
-    if (device := device_of(config.run)) != CPU:
-        how["device"] = device
-    return how
-
-
-def _sources(config: Synthesizer) -> tuple[str, ...]:
-    """Textures or masks of a folder that samples draw from."""
-    if isinstance(config, PerRegionConfig):
-        return texture_files(config.textures)
-    if isinstance(config, InpaintConfig) and config.masks.folder:
-        return library_files(config.masks.folder)
-    return ()
-
-
-def _assembled(config: Synthesizer, taken: Mapping[str, Taken]) -> Synthesis:
+def _assembled(config: SynthesizerConfig, taken: Mapping[str, Taken]) -> Synthesis:
     turns = [(place, turn, entry) for turn, one in enumerate(taken.values()) for place, entry in enumerate(one.good)]
     samples = [_made(*entry) for _, _, entry in sorted(turns, key=lambda each: each[:2])]
     dropped = Counter(fault for one in taken.values() for fault in one.faults)
@@ -243,7 +168,7 @@ def _assembled(config: Synthesizer, taken: Mapping[str, Taken]) -> Synthesis:
     )
 
 
-def _made(job: ChunkJob, artifact: Artifact, index: dict[str, Any]) -> SyntheticSample:
+def _made(job: AnyJob, artifact: Artifact, index: dict[str, Any]) -> SyntheticSample:
     like, number = job.backgrounds[0], index["number"]
     row = CatalogRow(
         id="/".join(filter(None, (job.config.kind, job.prompt, f"{number:06d}"))),

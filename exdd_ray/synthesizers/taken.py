@@ -8,14 +8,16 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from exdd_ray.store.artifact import Artifact, Store
-from exdd_ray.synthesizers.chunk import CHUNK, INDEX, ChunkJob, Synthesizer, make_chunks
+from exdd_ray.synthesizers.chunk import INDEX, make_chunks
+from exdd_ray.synthesizers.config import SynthesizerConfig
 from exdd_ray.synthesizers.filters import THUMBNAIL, Change, duplicates, judge
-from exdd_ray.synthesizers.union import samples_of_prompts
+from exdd_ray.synthesizers.job import CHUNK, AnyJob
+from exdd_ray.synthesizers.table import samples_of_prompts
 
 DUPLICATE = "near-duplicate of an earlier sample"
 _DRAWS = 2  # samples drawn at most, of one that is wanted
 
-Entry = tuple[ChunkJob, Artifact, dict[str, Any]]  # a row of a chunk's index, and where it is from
+Entry = tuple[AnyJob, Artifact, dict[str, Any]]  # a row of a chunk's index, and where it is from
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Taken:
     drawn: list[dict[str, Any]]
 
 
-def take(config: Synthesizer, prompt: str, jobs: Sequence[ChunkJob], store: Store) -> Taken:
+def take(config: SynthesizerConfig, prompt: str, jobs: Sequence[AnyJob], store: Store) -> Taken:
     """Of the chunks that there are, what is wanted of a prompt; chunks that the store lacks are made."""
     wanted, taken = samples_of_prompts(config)[prompt], Taken([], [], [])
     entries: list[Entry] = []
@@ -50,7 +52,7 @@ def take(config: Synthesizer, prompt: str, jobs: Sequence[ChunkJob], store: Stor
     return taken
 
 
-def next_chunks(config: Synthesizer, taken: Mapping[str, Taken], jobs: Sequence[ChunkJob]) -> list[ChunkJob]:
+def next_chunks(config: SynthesizerConfig, taken: Mapping[str, Taken], jobs: Sequence[AnyJob]) -> list[AnyJob]:
     """For prompts that lack samples as many chunks as might fill them, while more may be drawn."""
     last = {job.prompt: job for job in jobs}
     found = []
@@ -62,7 +64,7 @@ def next_chunks(config: Synthesizer, taken: Mapping[str, Taken], jobs: Sequence[
     return found
 
 
-def _faults(config: Synthesizer, rows: Sequence[dict[str, Any]]) -> list[str]:
+def _faults(config: SynthesizerConfig, rows: Sequence[dict[str, Any]]) -> list[str]:
     """Why each sample of a prompt is dropped; empty for a good one. It depends on itself and those before it."""
     faults = [str(row["fault"]) for row in rows]
     if config.filters is None:

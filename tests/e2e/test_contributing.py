@@ -18,7 +18,7 @@ COPIED = ("exdd_ray", "configs", "sweeps", "tests", "pyproject.toml")
 PROGRAM = re.compile(r"\buv run (exdd|pytest|python)\b")
 PROGRAMS = {
     "exdd": f"{sys.executable} -m exdd_ray.cli.main",
-    "pytest": f"{sys.executable} -m pytest -m '' -n0 -p no:cacheprovider --override-ini addopts=",
+    "pytest": f"{sys.executable} -m pytest -m '' -p no:cacheprovider -p no:xdist --override-ini addopts=",
     "python": sys.executable,
 }
 

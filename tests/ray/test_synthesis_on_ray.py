@@ -10,10 +10,11 @@ from exdd_ray.data.images import read_image
 from exdd_ray.errors import UserError
 from exdd_ray.on_ray.synthesis import RayChunks
 from exdd_ray.store.artifact import Store
-from exdd_ray.synthesizers.chunk import CHUNK
 from exdd_ray.synthesizers.inpaint.config import InpaintConfig
+from exdd_ray.synthesizers.job import CHUNK
 from exdd_ray.synthesizers.per_region.config import PerRegionConfig
-from exdd_ray.synthesizers.synthesize import plan_chunks, synthesize
+from exdd_ray.synthesizers.plan import plan_chunks
+from exdd_ray.synthesizers.synthesize import synthesize
 from exdd_ray.weights.miniature.networks import (
     Parts,
     make_autoencoder,

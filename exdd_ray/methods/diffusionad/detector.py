@@ -24,7 +24,7 @@ from exdd_ray.progress import Progress, silent
 from exdd_ray.store.artifact import Recipe, Store
 from exdd_ray.store.contents import content_digests
 from exdd_ray.synthesizers.per_region.sources import texture_files
-from exdd_ray.synthesizers.synthesize import VERSION as SYNTHESIS
+from exdd_ray.synthesizers.per_region.synthesizer import SYNTHESIZER as PER_REGION
 from exdd_ray.training.config import TrainConfig
 from exdd_ray.training.learner import ShuffledBatches, Value
 from exdd_ray.training.loop import training_device
@@ -190,7 +190,7 @@ def _recipe(config: DiffusionADConfig, training: TrainConfig, steps: int, seed: 
     """What the trained networks depend on; how often is validated does not matter where the last ones are taken."""
     how = without(identity(config), *_NOT_TRAINED_BY)
     loop = training if config.checkpoint != "last" else training.model_copy(update={"validate_every": 1})
-    made_by = {**how, "seed": seed, "steps": steps, "loop": training_recipe(loop), "synthesis": SYNTHESIS}
+    made_by = {**how, "seed": seed, "steps": steps, "loop": training_recipe(loop), "synthesis": PER_REGION.version}
     return Recipe("train-diffusionad", VERSION, made_by, inputs)
 
 

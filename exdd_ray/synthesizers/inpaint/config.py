@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from exdd_ray.config.base import Frozen, merge
-from exdd_ray.synthesizers.config import FilterConfig, ForegroundConfig
+from exdd_ray.synthesizers.config import DeviceConfig, ForegroundConfig, SynthesizerConfig
 
 MaskShape = Literal["line", "blob", "scatter", "edge"]
 
@@ -47,33 +47,7 @@ class MaskConfig(Frozen):
             yield "shapes"
 
 
-class DeviceConfig(Frozen):
-    """How a model is run. A sample's pixels may depend on the device, the precision, `compile` and `slicing`.
-
-    Attributes:
-        device: `auto` takes CUDA where it is; over Ray, where the cluster has it.
-        precision: of the model; `auto` is float16 on CUDA and float32 elsewhere.
-        batch: images in one call, of any prompts; halved, and said so, when the device runs out of memory.
-        compile: compile the denoiser (worth it for hundreds of images).
-        memory: `slicing` decodes and attends in pieces, `offload` keeps on the device only the part that works.
-        gpus: GPUs a worker reserves; a fraction shares one.
-    """
-
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    batch: int = Field(10, ge=1)
-    compile: bool = False
-    memory: Literal["full", "slicing", "offload"] = "full"
-    gpus: float = Field(1.0, gt=0)
-
-    def aside(self) -> Iterator[str]:
-        """What changes no pixel; of device and precision, a key names those that `auto` is."""
-        yield from ("device", "precision", "batch", "gpus")
-        if self.memory != "slicing":
-            yield "memory"
-
-
-class InpaintConfig(Frozen):
+class InpaintConfig(SynthesizerConfig):
     """Inpainting: a text-to-image model paints a defect into a masked normal image (DIAG).
 
     Attributes:
@@ -84,7 +58,6 @@ class InpaintConfig(Frozen):
         variant: of the weight files, as `fp16`.
         prompts: what to paint; they take turns.
         negative_prompt: what to keep away from; empty for none.
-        count: synthetic images of all prompts together.
         masks: where to paint.
         working_size: (height, width) to which backgrounds and the masks of positives are resized before anything else
             (bilinear, as OpenCV does), as when a dataset is stored so. The detector's features.working_size should be
@@ -101,7 +74,6 @@ class InpaintConfig(Frozen):
         steps: denoising steps of the whole schedule.
         scheduler: `model` keeps the model's own.
         composite: where all of the canvas is painted, keep its own pixels outside the mask.
-        filters: which samples are dropped; None keeps all.
         run: on what it runs, and how.
     """
 
@@ -112,7 +84,6 @@ class InpaintConfig(Frozen):
     variant: str | None = None
     prompts: tuple[str, ...] = Field(("scratch", "stain", "hole", "crack"), min_length=1)
     negative_prompt: str = ""
-    count: int = Field(100, ge=0)
     masks: MaskConfig = MaskConfig()
     working_size: tuple[int, int] | None = None
     canvas: tuple[int, int] | None = None
@@ -125,7 +96,6 @@ class InpaintConfig(Frozen):
     steps: int = Field(20, ge=1)
     scheduler: Literal["model", "ddim", "dpm", "euler", "unipc"] = "model"
     composite: bool = True
-    filters: FilterConfig | None = FilterConfig()
     run: DeviceConfig = DeviceConfig()
 
     @model_validator(mode="after")

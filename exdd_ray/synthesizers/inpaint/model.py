@@ -7,11 +7,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from exdd_ray.device import CPU, CUDA, compute_device, out_of_memory
+from exdd_ray.device import CUDA, compute_device, out_of_memory
 from exdd_ray.errors import ConfigError, UserError
 from exdd_ray.store.contents import content_digest
 from exdd_ray.store.hashes import digest
-from exdd_ray.synthesizers.inpaint.config import MINIATURE, DeviceConfig, InpaintConfig
+from exdd_ray.synthesizers.device import device_of, precision_of
+from exdd_ray.synthesizers.inpaint.config import MINIATURE, InpaintConfig
 
 MINIATURE_FOLDER = Path(__file__).parents[2] / "weights" / "miniature" / "weights"
 _SCHEDULERS = {
@@ -57,24 +58,6 @@ def pinned(config: InpaintConfig) -> InpaintConfig:
     return config.model_copy(update={"revision": _commit(config.model, config.revision)})
 
 
-def device_of(run: DeviceConfig) -> str:
-    """`cpu` or `cuda`, which may be another machine's. Raises ConfigError for offloading on a CPU."""
-    device = compute_device() if run.device == "auto" else run.device
-    if device == CPU and run.memory == "offload":
-        raise ConfigError("synthesizer.run.memory=offload moves parts to and from a GPU: there is none")
-    return device
-
-
-def precision_of(run: DeviceConfig) -> str:
-    """The precision that the model runs in. Raises ConfigError for float16 on a CPU."""
-    device = device_of(run)
-    if device == CPU and run.precision == "float16":
-        raise ConfigError("synthesizer.run.precision=float16 is for GPUs: take float32 or bfloat16 on a CPU")
-    if run.precision != "auto":
-        return run.precision
-    return "float16" if device == CUDA else "float32"
-
-
 def load_pipeline(config: InpaintConfig) -> Any:
     """A pipeline of the model for one thread: the networks are shared within the process.
 
@@ -113,21 +96,6 @@ def check_prompts(pipeline: Any, prompts: tuple[str, ...]) -> None:
 def _tokenizers(pipeline: Any) -> list[str]:
     names = ("tokenizer", "tokenizer_2", "tokenizer_3")
     return [name for name in names if getattr(pipeline, name, None) is not None]
-
-
-def strange_prompts(config: InpaintConfig) -> tuple[str, ...]:
-    """A remark on the prompts of which the miniature was taught no word for a defect; other models read more."""
-    from exdd_ray.weights.miniature.captions import DEFECT_WORDS, NORMAL, plain_words
-
-    if config.model != MINIATURE:
-        return ()
-    words = {kind: names for kind, names in DEFECT_WORDS.items() if kind != NORMAL}
-    known = {word for names in words.values() for name in names for word in name.split()}
-    strange = [prompt for prompt in config.prompts if not known & set(re.findall(r"[a-z]+", prompt.lower()))]
-    if not strange:
-        return ()
-    named, taught = ", ".join(map(repr, strange)), ", ".join(map(plain_words, words))
-    return (f"the miniature knows no word of {named} and paints something else; it knows {taught}",)
 
 
 def _folder(config: InpaintConfig) -> Path | None:

@@ -71,8 +71,12 @@ def blend_region(
 def _draw_source(
     image: np.ndarray, config: PerRegionConfig, blend: Blend, rng: np.random.Generator, textures: Sequence[str]
 ) -> np.ndarray:
-    share = blend.texture_share if config.texture_share is None else config.texture_share
-    if rng.random() >= share:
+    if rng.random() >= texture_share(config):
         return structure(image, rng)
     foreign = texture((image.shape[0], image.shape[1]), rng, textures)
     return alter(foreign, rng) if blend.altered_texture else foreign
+
+
+def texture_share(config: PerRegionConfig) -> float:
+    """Probability of a texture as the source."""
+    return BLENDS[config.preset].texture_share if config.texture_share is None else config.texture_share

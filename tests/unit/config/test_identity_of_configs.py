@@ -29,7 +29,7 @@ from exdd_ray.progress import silent
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesizers.inpaint.config import InpaintConfig, MaskConfig
 from exdd_ray.synthesizers.per_region.config import PerRegionConfig
-from exdd_ray.synthesizers.synthesize import plan_chunks
+from exdd_ray.synthesizers.plan import plan_chunks
 from exdd_ray.training.config import TrainConfig
 from exdd_ray.training.stored import training_recipe
 
@@ -45,6 +45,8 @@ EXPERIMENTS: list[dict[str, Any]] = [
     {"detector": {**MERGED, "preset": "best"}, "synthesizer": {"kind": "per_region", "foreground": GROUND}},
     {"detector": {**MERGED, "preset": "paper"}, "synthesizer": {"kind": "cutpaste", "foreground": GROUND}},
     {"detector": {"kind": "patch_bank", "system": "patchcore", "preset": "paper"}},
+    {"detector": {"kind": "padim"}},
+    {"detector": CLASSIFIER, "synthesizer": {"kind": "pasted", "blend": "feathered"}},
     {"detector": CLASSIFIER, "synthesizer": {**INPAINT, "crop_padding": None, "masks": {"foreground": GROUND}}},
     {"detector": CLASSIFIER, "synthesizer": {**INPAINT, "run": {"memory": "slicing"}}},
     {"detector": {**DIFFUSION, "anomalies": {"foreground": GROUND}}},

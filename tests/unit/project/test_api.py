@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pyarrow.compute as pc
 import pytest
 
 import exdd_ray
@@ -129,7 +128,6 @@ def test_a_category_is_said_where_there_are_several():
         (lambda: detector("patch_bunk"), "detector.kind: one of"),
         (lambda: detector("patch_bank", bank={"negative": {"rat": 0.1}}), "did you mean 'detector.bank.negative.rate'"),
         (lambda: synthesizer("per_region", count=-1), "synthesizer.count"),
-        (lambda: run({"a": experiment(), "b": experiment(seed=2)}), "give seeds=[0, 2]"),
         (lambda: load_config("dem"), "did you mean 'demo'"),
         (lambda: load_sweep("synth"), "did you mean 'synth_count'"),
         (lambda: read_results("runs"), "runs: not the results of a run or a sweep"),
@@ -140,22 +138,6 @@ def test_a_mistake_is_told_in_one_line(call, said):
         call()
     assert said in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def test_a_failed_trial_is_told_of():
-    no_defect = Dataset(name="procedural", procedural=SMALL, split={"defects": 0})
-    without = Experiment(dataset=no_defect, detector=experiment("exdd").detector)
-    made = run({"one bank": experiment(), "two banks": without})
-    (error,) = made.table.filter(pc.equal(made.table["name"], "two banks"))["error"].to_pylist()
-    assert "needs defects to train on" in error
-    assert f"1 failed: {error}" in repr(made).splitlines()
-
-
-def test_a_sweep_is_logged_to_its_trackers():
-    made = sweep(experiment(), {"bank.negative.rate": [0.05]}, tracking={"tensorboard": True})
-    assert list((made.folder / "tensorboard").glob("*/events.out.tfevents.*"))
-    with pytest.raises(ConfigError, match=r"tuner.kind=tpe needs Ray"):
-        sweep(experiment(), {"bank.negative.rate": [0.05, 0.1]}, tuner={"kind": "tpe", "points": 2})
 
 
 def test_a_damaged_table_is_told_of():

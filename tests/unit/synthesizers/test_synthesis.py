@@ -14,7 +14,8 @@ from exdd_ray.synthesizers.per_region.blend import blend_region
 from exdd_ray.synthesizers.per_region.config import PerRegionConfig
 from exdd_ray.synthesizers.per_region.perlin import perlin_mask
 from exdd_ray.synthesizers.per_region.sources import ALTERATIONS, structure, texture, texture_files
-from exdd_ray.synthesizers.synthesize import plan_chunks, run_on_threads, synthesize
+from exdd_ray.synthesizers.plan import plan_chunks
+from exdd_ray.synthesizers.synthesize import run_on_threads, synthesize
 
 
 @pytest.fixture(scope="module")

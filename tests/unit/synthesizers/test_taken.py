@@ -9,10 +9,12 @@ from inpaint_inputs import make_ceramic, make_random_model
 
 from exdd_ray.report.contact_sheet import SynthesisSet, count_samples
 from exdd_ray.store.artifact import Store
-from exdd_ray.synthesizers.chunk import CHUNK, INDEX
+from exdd_ray.synthesizers.chunk import INDEX
 from exdd_ray.synthesizers.config import FilterConfig
 from exdd_ray.synthesizers.inpaint.config import InpaintConfig
-from exdd_ray.synthesizers.synthesize import Synthesis, plan_chunks, synthesize
+from exdd_ray.synthesizers.job import CHUNK
+from exdd_ray.synthesizers.plan import plan_chunks
+from exdd_ray.synthesizers.synthesize import Synthesis, synthesize
 
 
 @pytest.fixture(scope="module")

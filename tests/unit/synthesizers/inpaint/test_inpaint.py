@@ -17,12 +17,14 @@ from exdd_ray.data.images import read_image, read_mask, read_pair
 from exdd_ray.errors import ConfigError, DataError, UserError
 from exdd_ray.methods.classifier.config import ClassifierConfig
 from exdd_ray.store.artifact import Store
-from exdd_ray.synthesizers.chunk import CHUNK, INDEX, in_groups, make_chunks
+from exdd_ray.synthesizers.chunk import INDEX, in_groups, make_chunks
 from exdd_ray.synthesizers.config import FilterConfig
 from exdd_ray.synthesizers.inpaint.config import MASK_SHAPES, InpaintConfig
 from exdd_ray.synthesizers.inpaint.model import revision_of
-from exdd_ray.synthesizers.synthesize import plan_chunks, run_on_threads, synthesize
-from exdd_ray.synthesizers.union import samples_of_prompts
+from exdd_ray.synthesizers.job import CHUNK
+from exdd_ray.synthesizers.plan import plan_chunks
+from exdd_ray.synthesizers.synthesize import run_on_threads, synthesize
+from exdd_ray.synthesizers.table import samples_of_prompts
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,93 @@
+"""The samples of chunks by inpainting: masks are drawn one by one, the scenes of all chunks painted in batches."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from exdd_ray.config.base import Size
+from exdd_ray.synthesizers.draw import on_a_background
+from exdd_ray.synthesizers.filters import measure_change
+from exdd_ray.synthesizers.foreground import foreground
+from exdd_ray.synthesizers.inpaint.config import InpaintConfig
+from exdd_ray.synthesizers.inpaint.masks import PickedMask, pick_mask, resize_mask
+from exdd_ray.synthesizers.inpaint.model import model_digest
+from exdd_ray.synthesizers.inpaint.paint import Painter, Scene
+from exdd_ray.synthesizers.job import ChunkJob, Painted, Sample, sample_seed
+
+InpaintJob = ChunkJob[InpaintConfig]
+
+
+def inpainted(jobs: Sequence[InpaintJob]) -> Iterator[Painted]:
+    """The samples of chunks of one config; the scenes of all are painted in one go."""
+    config = jobs[0].config
+    begun = [[_begin(job, number) for number in job.numbers] for job in jobs]
+    painter = _painter(config)
+    painted = iter(painter.paint([scene for chunk in begun for _, scene in chunk if scene is not None]))
+    for chunk in begun:
+        samples = [
+            sample if scene is None else _finish(sample, scene.canvas, scene.mask, next(painted), config)
+            for sample, scene in chunk
+        ]
+        yield samples, painter.batch
+
+
+def _begin(job: InpaintJob, number: int) -> tuple[Sample, Scene | None]:
+    """A sample with its scene, or with the fault for which it has none."""
+    config = job.config
+    bicubic = config.resample == "bicubic"
+
+    def draw(background: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, PickedMask]:
+        canvas = _resized(background, config.canvas, bicubic=bicubic)
+        size = (canvas.shape[0], canvas.shape[1])
+        ground = foreground(canvas, config.masks.foreground)
+        return canvas, pick_mask(
+            config.masks,
+            size,
+            ground,
+            job.defects,
+            rng,
+            library=job.files,
+            bicubic=bicubic,
+            working_size=config.working_size,
+        )
+
+    sample, found = on_a_background(job, number, draw, config.working_size)
+    if found is None:
+        return sample, None
+    canvas, picked = found
+    scene = Scene(canvas, picked.mask, job.prompt, sample_seed(job.seed, job.prompt, number))
+    return replace(sample, mask_source=picked.source), scene
+
+
+def _finish(
+    sample: Sample, canvas: np.ndarray, mask: np.ndarray, result: np.ndarray | str, config: InpaintConfig
+) -> Sample:
+    if isinstance(result, str):
+        return replace(sample, fault=result)
+    bicubic, change = config.resample == "bicubic", measure_change(canvas, result, mask)
+    small = resize_mask(mask, config.output or (mask.shape[0], mask.shape[1]), bicubic=bicubic)
+    if not small.any():
+        return replace(sample, change=change, fault="nothing is left of the mask at the size of the output")
+    return replace(sample, image=_resized(result, config.output, bicubic=bicubic), mask=small, change=change)
+
+
+def _resized(image: np.ndarray, size: Size | None, *, bicubic: bool) -> np.ndarray:
+    if size is None or image.shape[:2] == tuple(size):
+        return image
+    how = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), how))
+
+
+_painters = threading.local()
+
+
+def _painter(config: InpaintConfig) -> Painter:
+    """This thread's painter; the last one used is kept."""
+    made_of = config, model_digest(config)
+    if getattr(_painters, "made_of", None) != made_of:
+        _painters.painter, _painters.made_of = Painter(config), made_of
+    painter: Painter = _painters.painter
+    return painter

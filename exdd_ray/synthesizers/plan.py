@@ -1,0 +1,76 @@
+"""The chunks that a synthesis needs, and the recipes that name them: images are hashed, nothing is painted."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from exdd_ray.config.base import identity, without
+from exdd_ray.data.catalog import CatalogRow, catalog_rows
+from exdd_ray.device import CPU
+from exdd_ray.errors import DataError
+from exdd_ray.store.artifact import Recipe
+from exdd_ray.synthesizers.chunk import contents
+from exdd_ray.synthesizers.config import SynthesizerConfig
+from exdd_ray.synthesizers.device import device_of, precision_of
+from exdd_ray.synthesizers.job import CHUNK, AnyJob, ChunkJob
+from exdd_ray.synthesizers.synthesizer import Model, NeededDefects
+from exdd_ray.synthesizers.table import run_of, samples_of_prompts, synthesizer_of
+
+
+def plan_chunks(config: SynthesizerConfig, normal: pa.Table, defects: pa.Table, seed: int) -> list[AnyJob]:
+    """The chunks that are needed at least, with their recipes; images are hashed, not decoded.
+
+    A hub's model is pinned to its commit.
+
+    Args:
+        normal: backgrounds to draw from.
+        defects: training defects; read where the synthesizer needs some.
+
+    Raises:
+        DataError: no normal image, or no defect with a mask where one is needed.
+        UserError: a model that cannot be had.
+    """
+    backgrounds = tuple(catalog_rows(normal))
+    if not backgrounds:
+        raise DataError("no normal image to paint defects on")
+    synthesizer = synthesizer_of(config)
+    needed = synthesizer.defects(config)
+    masked, pinned = _masked(defects, needed), synthesizer.pinned(config)
+    model, files = synthesizer.model(pinned), synthesizer.files(config)
+    how, inputs = _what(pinned, model, seed), contents(backgrounds, masked, needed, files)
+    return [
+        ChunkJob(
+            pinned,
+            prompt,
+            start,
+            seed,
+            backgrounds,
+            masked,
+            Recipe("synthesis", synthesizer.version, {**how, "prompt": prompt, "start": start}, inputs),
+            files,
+            model,
+        )
+        for prompt, count in samples_of_prompts(config).items()
+        for start in range(0, count, CHUNK)
+    ]
+
+
+def _masked(defects: pa.Table, needed: NeededDefects | None) -> tuple[CatalogRow, ...]:
+    if needed is None:
+        return ()
+    masked = tuple(row for row in catalog_rows(defects) if row.mask is not None)
+    if not masked:
+        raise DataError(f"{needed.asked_by} needs a training defect that has a mask; there is none")
+    return masked
+
+
+def _what(config: SynthesizerConfig, model: Model | None, seed: int) -> dict[str, Any]:
+    """What of the config the pixels of a sample depend on."""
+    how = {"seed": seed, **without(identity(config), "count", "prompts", "filters")}
+    if model is not None:
+        how["model"] = model.digest
+    if (run := run_of(config)) is not None:
+        how["precision"] = precision_of(run)
+        if (device := device_of(run)) != CPU:
+            how["device"] = device
+    return how

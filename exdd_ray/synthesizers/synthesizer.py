@@ -1,0 +1,78 @@
+"""A synthesizer: one value that says all that experiments need to know of it.
+
+A synthesizer's folder exports it as `SYNTHESIZER` in its `synthesizer.py`; `exdd_ray.synthesizers.table` lists them.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from exdd_ray.config.base import Size
+from exdd_ray.synthesizers.config import DeviceConfig, SynthesizerConfig
+
+if TYPE_CHECKING:
+    from exdd_ray.synthesizers.job import ChunkJob, Painted
+
+C = TypeVar("C", bound=SynthesizerConfig)
+
+
+@dataclass(frozen=True)
+class NeededDefects:
+    """Training defects that samples are made of; each has a mask.
+
+    Attributes:
+        asked_by: in messages, what asks for them.
+        pixels: they are taken from the defects too, not their masks alone.
+    """
+
+    asked_by: str
+    pixels: bool
+
+
+@dataclass(frozen=True)
+class Model:
+    """A pretrained model that paints.
+
+    Attributes:
+        name: as the config gives it.
+        revision: commit of a hub's repository, or hash of a folder's files.
+        digest: names its weights in keys.
+    """
+
+    name: str
+    revision: str
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synthesizer(Generic[C]):
+    """One way to make defective images, with exact masks, from normal ones.
+
+    Attributes:
+        config: class of its config, whose `kind` names the synthesizer.
+        version: part of its samples' keys; to be raised when the same config and seed give other pixels.
+        make: the samples of chunks, chunk by chunk, each with how many were painted at once.
+        prompts: what is asked of it, in turns; the empty one alone where it takes none.
+        defects: those that it takes of the training images; None where normal images are enough.
+        files: images of a folder that samples draw from, as textures, listed as they are now.
+        model: that paints; None without one. Raises UserError where it cannot be had.
+        run: how that model is run, which is the config's own key `run`; None without a model.
+        pinned: the config with the commit that a hub's revision names now. Raises UserError as `model`.
+        remarks: what a reader of results must know, given the working size (height, width) of the detector.
+    """
+
+    config: type[C]
+    version: int
+    make: "Callable[[Sequence[ChunkJob[C]]], Iterator[Painted]]"
+    prompts: Callable[[C], tuple[str, ...]] = lambda _: ("",)
+    defects: Callable[[C], NeededDefects | None] = lambda _: None
+    files: Callable[[C], tuple[str, ...]] = lambda _: ()
+    model: Callable[[C], Model | None] = lambda _: None
+    run: Callable[[C], DeviceConfig | None] = lambda _: None
+    pinned: Callable[[C], C] = lambda config: config
+    remarks: Callable[[C, Size | None], tuple[str, ...]] = lambda *_: ()
+
+    @property
+    def kind(self) -> str:
+        """Names the synthesizer."""
+        return str(self.config.model_fields["kind"].default)
