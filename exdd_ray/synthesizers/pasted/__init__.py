@@ -1,0 +1,1 @@
+"""Real defects, cut out by their masks and blended into normal images."""
