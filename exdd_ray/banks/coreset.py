@@ -126,6 +126,7 @@ def run_rounds(
             picks = Picks(vector.shape[1], torch.device(device), shift)
             picks.append(torch.from_numpy(vector).to(device))
         rows, squares = pick_within(merged, picks, count - len(ids), device)
+        # Inexact bounds may decide nothing; the next round asks for exact ones, of which the first is always a pick.
         rounds += len(fresh) > 0
         fresh, exact = merged.vectors[rows], len(rows) == 0
         ids, radii = np.concatenate([ids, merged.ids[rows]]), np.concatenate([radii, np.sqrt(squares)])
@@ -198,9 +199,9 @@ def _certain_picks(
         chosen.append(best)
         squares.append(float(left[best]))
         left[best] = PICKED
-        near = np.flatnonzero(least[best] < left)
+        near = np.flatnonzero(least[best] < left)  # the new pick is no nearer to the others than their picks so far
         left[near] = np.minimum(left[near], most[best, near])
-        close = near[left[near] >= outside[0]]
+        close = near[left[near] >= outside[0]]  # a bound below that suffices: such a point is not picked here
         if len(close):
             left[close] = np.minimum(left[close], squared_distances(points[close], points[best : best + 1]).numpy())
     return np.array(chosen, dtype=np.int64), np.array(squares)

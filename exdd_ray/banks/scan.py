@@ -151,6 +151,8 @@ class PreparedBank:
             products = self._products(tile, start, stop).view(len(smallest), -1, GROUP)
             among = slice(start // GROUP, stop // GROUP)
             minima, errors = products.amin(2), self._errors(tile, among)
+            # Of a group with the least product p, one score is at most p + most + error, and none is below p + least -
+            # error. The k-th smallest of the former is at least the k-th smallest score: groups above it are out.
             smallest = _k_smallest(smallest, (minima + self._most[among]).add_(errors))
             least = minima.add_(self._least[among]).sub_(errors)
             rows, groups = (least <= smallest[:, -1:]).nonzero(as_tuple=True)
@@ -174,6 +176,7 @@ class PreparedBank:
         near = (least <= limit[rows]).nonzero()[:, 0]
         rows, groups, errors = rows[near], groups[near], errors[near]
         scores = products[near] + self._squares[groups]
+        # once for the element's own error: `limit` holds that of the score that set it
         pair, offset = ((scores <= (limit[rows] + errors)[:, None]) & scores.isfinite()).nonzero(as_tuple=True)
         found = self._exact(tile, _Candidates(rows[pair], groups[pair] * GROUP + offset), k)
         if nearest is None:

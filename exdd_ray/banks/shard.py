@@ -173,6 +173,7 @@ class CoresetShard:
             value = self._picks.products(block, columns, out).amin(1).add_(squares)
             position = columns.stop
             upper = torch.minimum(self._upper[rows], (value + bound).double())
+            # Exact it stays while the new picks are certainly no nearer: even the least that they may be is no less.
             self._exact[rows] &= (value - bound).clamp_(min=0).double() >= upper
             self._upper[rows] = upper
             self._seen[rows] = position
@@ -192,6 +193,7 @@ class CoresetShard:
             columns = slice(first, min(first + self._tile[1], len(self._picks)))
             self._picks.products(block, columns, out[:, columns])
         bound = rounding_bound(block.square().sum(1).sqrt_(), self._picks.largest, self._dim)
+        # The nearest pick's product exceeds the least product by two bounds at most: its own error and the other's.
         near, pick = (out <= out.amin(1).add_(bound, alpha=2)[:, None]).nonzero(as_tuple=True)
         exact = torch.full((len(rows),), torch.inf, dtype=torch.float64, device=self._device)
         stored, step = self._loader.stored(rows), max(1, _PAIR_ELEMENTS // self._dim)
