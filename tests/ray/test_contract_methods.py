@@ -1,0 +1,31 @@
+"""Every method of the table: what it fits on a Ray cluster is what it fits in this process, to the bit."""
+
+import numpy as np
+import pytest
+from method_contract import fit, made_images, small, training_images
+
+from exdd_ray.experiment.session import Session
+from exdd_ray.methods.table import methods
+from exdd_ray.on_ray.backend import ray_stages
+from exdd_ray.store.artifact import Store
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def universe(tmp_path_factory):
+    return made_images(tmp_path_factory.mktemp("images"))
+
+
+@pytest.mark.parametrize("kind", methods())
+def test_a_detector_fitted_on_ray_is_the_one_fitted_here(kind, universe, tmp_path):
+    config = small(kind)
+    images = training_images(config, universe)
+    here, store = fit(config, images, Store(tmp_path / "here")), Store(tmp_path / "ray")
+    there = methods()[kind].fit(config, images, Session(store, backend=ray_stages()), 0)
+    wanted, found = here.predict(images.test), there.predict(images.test)
+    np.testing.assert_array_equal(found.scores, wanted.scores)
+    np.testing.assert_array_equal(found.patch_maps, wanted.patch_maps)
+    assert (there.train, there.threshold, there.bank_sizes) == (here.train, here.threshold, here.bank_sizes)
+    if methods()[kind].training(config):
+        assert store.made == []  # by the worker
