@@ -29,32 +29,6 @@ def bank(embedding):
     return make_bank(points, CoresetConfig(rate=0.2), 0, embedding.store, silent)
 
 
-@pytest.mark.parametrize(("shards", "replicas", "k"), [(1, 1, 1), (2, 1, 3), (5, 1, 9), (2, 2, 1), (None, 3, 2)])
-def test_a_sharded_bank_answers_as_the_whole_one(embedding, bank, shards, replicas, k):
-    queries = np.concatenate([embedding.image(i) for i in range(40, 70)] * 5)
-    wanted = search(queries, bank.vectors, k)
-    sharded = ShardedBank(embedding.store, bank.key, shards=shards, replicas=replicas, in_flight=2)
-    found = sharded.search(queries, k, space=embedding.space)
-    sharded.close()
-    np.testing.assert_array_equal(found.indices, wanted.indices)
-    np.testing.assert_array_equal(found.distances, wanted.distances)
-    np.testing.assert_array_equal(found.squares, wanted.squares)
-
-
-@pytest.mark.parametrize("shards", [1, 3])
-def test_nested_sizes_are_answered_in_one_pass(embedding, bank, shards):
-    queries, sizes = np.concatenate([embedding.image(i) for i in range(40, 60)]), (1, 7, 100, len(bank.vectors))
-    wanted = search(queries, bank.vectors, 1, sizes=sizes)
-    sharded = ShardedBank(embedding.store, bank.key, shards=shards)
-    found = sharded.search(queries, 1, sizes=sizes)
-    for bad, k in (((7, 1), 1), ((0, 7), 1), ((1, 10**6), 1), (sizes, 2)):
-        with pytest.raises(DataError, match="nested sizes"):
-            sharded.search(queries, k, sizes=bad)
-    sharded.close()
-    np.testing.assert_array_equal(found.indices, wanted.indices)
-    np.testing.assert_array_equal(found.squares, wanted.squares)
-
-
 @pytest.fixture(scope="module")
 def heavy(tmp_path_factory):
     """A bank in which a batch of queries takes a shard a noticeable time; and queries for it, six batches."""
@@ -159,3 +133,34 @@ def test_a_shard_that_cannot_be_built_again_is_one_line(tmp_path):
     with pytest.raises(DataError, match=rf"\A[^\n]*no bank {bank.key}[^\n]*\Z"):
         search_until_it_is_gone()
     sharded.close()
+
+
+@pytest.fixture(
+    scope="module", params=[(1, 1), (5, 1), (2, 2), pytest.param((None, 3), marks=pytest.mark.slow)], ids=str
+)
+def sharded(request, embedding, bank):
+    shards, replicas = request.param
+    started = ShardedBank(embedding.store, bank.key, shards=shards, replicas=replicas, in_flight=2)
+    yield started
+    started.close()
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 9])
+def test_a_sharded_bank_answers_as_the_whole_one(embedding, bank, sharded, k):
+    queries = np.concatenate([embedding.image(i) for i in range(40, 70)] * 5)
+    wanted = search(queries, bank.vectors, k)
+    found = sharded.search(queries, k, space=embedding.space)
+    np.testing.assert_array_equal(found.indices, wanted.indices)
+    np.testing.assert_array_equal(found.distances, wanted.distances)
+    np.testing.assert_array_equal(found.squares, wanted.squares)
+
+
+def test_nested_sizes_are_answered_in_one_pass(embedding, bank, sharded):
+    queries, sizes = np.concatenate([embedding.image(i) for i in range(40, 60)]), (1, 7, 100, len(bank.vectors))
+    wanted = search(queries, bank.vectors, 1, sizes=sizes)
+    found = sharded.search(queries, 1, sizes=sizes)
+    for bad, k in (((7, 1), 1), ((0, 7), 1), ((1, 10**6), 1), (sizes, 2)):
+        with pytest.raises(DataError, match="nested sizes"):
+            sharded.search(queries, k, sizes=bad)
+    np.testing.assert_array_equal(found.indices, wanted.indices)
+    np.testing.assert_array_equal(found.squares, wanted.squares)
