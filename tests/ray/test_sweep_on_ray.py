@@ -70,6 +70,7 @@ def test_a_trial_whose_worker_is_killed_is_run_again(tmp_path):
     assert len(told) == 3
 
 
+@pytest.mark.slow
 def test_a_trial_whose_worker_dies_each_time_fails_alone(tmp_path):
     def work(config):
         if config["job"] == 1:
@@ -90,6 +91,7 @@ TPE = {
 }
 
 
+@pytest.mark.slow
 def test_tpe_over_two_objectives_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
     loaded = small_sweep(tmp_path, **TPE)
     cut_off = small_sweep(tmp_path, **{**TPE, "tuner": {**TPE["tuner"], "points": 3}})
@@ -106,6 +108,7 @@ def test_tpe_over_two_objectives_goes_on_where_it_was_cut_off(tmp_path, monkeypa
     assert again.trials.equals(whole.trials)
 
 
+@pytest.mark.slow
 def test_tpe_shows_the_points_that_failed_and_refuses_another_searchs_study(tmp_path):
     space = {"dataset.split.defects": [3, 500]}
     tuner = {"kind": "tpe", "points": 5, "at_once": 1}
@@ -117,6 +120,7 @@ def test_tpe_shows_the_points_that_failed_and_refuses_another_searchs_study(tmp_
         swept(other, tmp_path)
 
 
+@pytest.mark.slow
 def test_asha_gives_few_points_much(tmp_path):
     tuner = {"kind": "asha", "points": 7, "fidelity": {"key": "synthesizer.count", "rungs": [2, 6, 18]}}
     space = {"bank.negative.rate": {"low": 0.02, "high": 0.9}}

@@ -69,6 +69,7 @@ def test_an_image_that_cannot_be_read_is_replaced_on_ray(catalog, tmp_path):
     assert all("broken.png" in reason for reason in found.skipped)
 
 
+@pytest.mark.slow
 def test_what_a_worker_cannot_make_is_raised_after_the_rest_is_made(inpaint, catalog, tmp_path):
     good, bad = plan_chunks(inpaint, catalog, catalog.slice(0, 0), 0)
     bad = replace(bad, config=inpaint.model_copy(update={"model": str(tmp_path / "none")}))

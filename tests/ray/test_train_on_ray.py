@@ -77,6 +77,7 @@ def test_one_worker_trains_what_this_process_would_bit_by_bit(catalog, tmp_path)
     assert there.made == []
 
 
+@pytest.mark.slow
 def test_what_a_worker_logs_is_heard_here(catalog, tmp_path, caplog):
     config, store = diffusionad(), Store(tmp_path)
     with caplog.at_level("INFO", "exdd_ray.training"):
@@ -84,6 +85,7 @@ def test_what_a_worker_logs_is_heard_here(catalog, tmp_path, caplog):
     assert [line.split(":")[0] for line in caplog.messages] == ["after 2 steps", "after 4 steps"]
 
 
+@pytest.mark.slow
 def test_no_worker_starts_for_what_the_store_has(catalog, tmp_path):
     asked = []
     session = Session(Store(tmp_path), backend=Backend(train=lambda *given: asked.append(1) or train_on_ray(*given)))
@@ -95,6 +97,7 @@ def test_no_worker_starts_for_what_the_store_has(catalog, tmp_path):
     assert fitted.threshold is not None
 
 
+@pytest.mark.slow
 def test_two_workers_share_every_batch(labelled, tmp_path):
     alone, shared = Store(tmp_path / "alone"), Store(tmp_path / "shared")
     fit_classifier(classifier(), labelled, alone, 0)
@@ -110,6 +113,7 @@ def test_two_workers_share_every_batch(labelled, tmp_path):
         fit_classifier(config, labelled, Store(tmp_path / "none"), 0)
 
 
+@pytest.mark.slow
 def test_what_a_worker_cannot_train_is_said_on_one_line(labelled, tmp_path):
     config, store = classifier(workers=2), Store(tmp_path)
     bursting = config.model_copy(update={"learning_rate": 1e30})
