@@ -134,13 +134,14 @@ def _leakage(config: ExperimentConfig, universe: pa.Table, catalog: pa.Table) ->
 
 
 def mask_donors(config: ExperimentConfig, universe: pa.Table, train: pa.Table) -> pa.Table:
-    """Defects whose masks a synthesizer may paint in: those trained on.
+    """Defects that a synthesizer may take masks, or pixels, from: those trained on.
 
-    Where a trial trains on none (zero-shot), they are those that the dataset itself has in train, but for the ones held
-    out for validation: DIAG's stand-in for masks that an expert draws.
+    Where a trial trains on none (zero-shot), masks are those of the defects that the dataset itself has in train, but
+    for the ones held out for validation: DIAG's stand-in for masks that an expert draws. Nothing stands in for pixels.
     """
-    defects = select_rows(train, label=1)
-    if defects.num_rows:
+    defects, synthesizer = select_rows(train, label=1), config.synthesizer
+    needed = None if synthesizer is None else synthesizer_of(synthesizer).defects(synthesizer)
+    if defects.num_rows or (needed is not None and needed.pixels):
         return defects
     official, split = select_rows(universe, split="train", label=1), split_universe(config, universe)
     held_out = select_rows(split, split=VALIDATION)["id"].combine_chunks()

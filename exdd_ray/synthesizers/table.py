@@ -23,13 +23,21 @@ def synthesizers() -> Mapping[str, Synthesizer[Any]]:
 
     Raises ConfigError for an entry point that is no synthesizer, cannot be loaded, or takes the name of another.
     """
-    table = {name: import_module(f"exdd_ray.synthesizers.{name}.synthesizer").SYNTHESIZER for name in BUILT_IN}
+    table = {name: _built_in(name) for name in BUILT_IN}
     for entry in entry_points(group=GROUP):
         synthesizer = _loaded(entry)
         if synthesizer.kind in table:
             raise ConfigError(f"the entry point {entry.name} ({entry.value}) is a second {synthesizer.kind!r}")
         table[synthesizer.kind] = synthesizer
     return table
+
+
+def _built_in(name: str) -> Synthesizer[Any]:
+    """That of a folder's `synthesizer`, or of a module alone."""
+    module = import_module(f"exdd_ray.synthesizers.{name}")
+    home = import_module(f"{module.__name__}.synthesizer") if hasattr(module, "__path__") else module
+    synthesizer: Synthesizer[Any] = home.SYNTHESIZER
+    return synthesizer
 
 
 def _loaded(entry: EntryPoint) -> Synthesizer[Any]:

@@ -94,6 +94,17 @@ def test_masks_of_dropped_copies_are_not_painted_in(root: Path) -> None:
     assert givers == {"keep": ["train/dent/copy.png", "train/dent/own.png"], "drop": ["train/dent/own.png"]}
 
 
+def test_no_pixels_are_taken_from_defects_that_are_not_trained_on(root: Path) -> None:
+    put(root / "train" / "dent" / "own.png", 20)
+    universe = load_dataset("folder", root)
+    dataset = {"name": "folder", "root": root, "split": {"defects": 0}}
+    config = ExperimentConfig.model_validate({"dataset": dataset, "synthesizer": {"kind": "pasted", "count": 1}})
+    train = assign(config, universe).train
+    assert mask_donors(config, universe, train).num_rows == 0
+    other = ExperimentConfig.model_validate({"dataset": dataset, "synthesizer": {"kind": "inpaint", "count": 1}})
+    assert mask_donors(other, universe, train)["id"].to_pylist() == ["train/dent/own.png"]
+
+
 def test_files_that_cannot_be_read_are_no_copies_of_each_other(root: Path) -> None:
     for name in ("train/good/gone.png", "test/good/gone.png"):
         (root / name).symlink_to(root / "nowhere.png")

@@ -116,20 +116,6 @@ def made(config, normal, seed, store):
     return synthesize(config, normal, normal.slice(0, 0), seed, store).catalog
 
 
-def test_fewer_samples_are_a_prefix_of_more_and_only_the_missing_are_made(normal, tmp_path):
-    few = made(PerRegionConfig(count=10), normal, 3, Store(tmp_path / "a"))
-    store = Store(tmp_path / "a")
-    many = made(PerRegionConfig(count=60), normal, 3, store)
-    fresh = made(PerRegionConfig(count=60), normal, 3, Store(tmp_path / "b"))
-    assert (few.num_rows, many.num_rows, len(store.made)) == (10, 60, 5)
-    for one, other in zip(catalog_rows(many), catalog_rows(fresh), strict=True):
-        assert (one.id, one.origin) == (other.id, other.origin)
-        np.testing.assert_array_equal(read_image(one.image), read_image(other.image))
-    assert catalog_rows(few) == catalog_rows(many)[:10]
-    other_seed = made(PerRegionConfig(count=10), normal, 4, Store(tmp_path / "a"))
-    assert not np.array_equal(read_image(few["image"][0].as_py()), read_image(other_seed["image"][0].as_py()))
-
-
 def test_saved_masks_are_exact(normal, tmp_path):
     originals = [read_image(path) for path in normal["image"].to_pylist()]
     for row in catalog_rows(made(PerRegionConfig(count=5), normal, 0, Store(tmp_path / "s"))):
@@ -147,11 +133,6 @@ def test_an_image_smaller_than_any_texture_is_painted_on(tmp_path):
     samples = made(config, build_catalog([row]), 0, Store(tmp_path / "s"))
     assert {read_image(path).shape for path in samples["image"].to_pylist()} == {(16, 16, 3)}
     assert samples.num_rows == 10
-
-
-def test_no_background_is_an_error(normal, tmp_path):
-    with pytest.raises(DataError, match="no normal image"):
-        made(PerRegionConfig(count=5), normal.slice(0, 0), 0, Store(tmp_path / "s"))
 
 
 def test_a_damaged_chunk_is_made_again_where_chunks_are_made(normal, tmp_path):

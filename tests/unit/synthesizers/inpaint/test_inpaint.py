@@ -23,7 +23,7 @@ from exdd_ray.synthesizers.inpaint.config import MASK_SHAPES, InpaintConfig
 from exdd_ray.synthesizers.inpaint.model import revision_of
 from exdd_ray.synthesizers.job import CHUNK
 from exdd_ray.synthesizers.plan import plan_chunks
-from exdd_ray.synthesizers.synthesize import run_on_threads, synthesize
+from exdd_ray.synthesizers.synthesize import synthesize
 from exdd_ray.synthesizers.table import samples_of_prompts
 
 
@@ -39,34 +39,6 @@ def normal(tmp_path_factory):
 
 def made(config, normal, store, seed=0, **how):
     return synthesize(config, normal, normal.slice(0, 0), seed, store, **how)
-
-
-def test_fewer_are_a_prefix_of_more_and_a_killed_run_makes_only_what_is_missing(config, normal, tmp_path):
-    config = config.model_copy(update={"count": 2 * CHUNK + 9})
-    whole = made(config, normal, Store(tmp_path / "a"))
-
-    def killed(store, jobs, advance):
-        run_on_threads(store, jobs[:3], advance)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        made(config, normal, Store(tmp_path / "b"), run=killed)
-    store = Store(tmp_path / "b")
-    again = made(config, normal, store)
-    assert (len(store.made), again.fresh, whole.fresh) == (1, CHUNK, 4 * CHUNK)
-    few = made(config.model_copy(update={"count": 5}), normal, store)
-    turns = [f"inpaint/{prompt}/{i:06d}" for i in range(3) for prompt in config.prompts]
-    assert [sample.row.id for sample in few.samples] == turns[:5]
-    assert [sample.row.id for sample in whole.samples][:6] == turns
-    by_id = {sample.row.id: sample for sample in whole.samples}
-    assert len(by_id) == config.count
-    for sample in (*again.samples, *few.samples):
-        twin = by_id[sample.row.id]
-        np.testing.assert_array_equal(read_image(sample.row.image), read_image(twin.row.image))
-        assert (sample.seed, sample.prompt) == (twin.seed, twin.prompt)
-    assert len({sample.seed for sample in whole.samples}) == config.count
-    other = made(config.model_copy(update={"count": 1}), normal, Store(tmp_path / "c"), seed=1)
-    assert not np.array_equal(read_image(other.samples[0].row.image), read_image(few.samples[0].row.image))
 
 
 def test_masks_backgrounds_and_index_belong_to_the_image(config, normal, tmp_path):
