@@ -53,15 +53,15 @@ def print_run(results: SweepResults) -> None:
     table.add_column("trial", no_wrap=True)
     for metric in _SHOWN:
         table.add_column(metric.key.replace("_", " "), justify="right")
-    if len(results.points) > 1:
-        table.add_column("image auroc against the first", justify="right")
     by_point = {point.name: [row for row in rows if row["name"] == point.name] for point in results.points}
     for point in results.points:
-        cells = [_mean_cell(by_point[point.name], metric) for metric in _SHOWN]
-        table.add_row(point.name, *cells, *([_difference(point.differences.get("image_auroc"))] * (len(by_point) > 1)))
+        table.add_row(point.name, *(_mean_cell(by_point[point.name], metric) for metric in _SHOWN))
     console().print(table)
     for name, mine in by_point.items():
         _print_thresholds(name, mine)
+    for point in results.points:
+        if (apart := point.differences.get("image_auroc")) is not None:
+            print(f"{point.name}: image AUROC {_difference(apart)} against {results.baseline.name}")
     for remark in dict.fromkeys(remark for row in rows for remark in row["remarks"].splitlines()):
         print(f"note: {remark}")
 

@@ -10,7 +10,7 @@ import torch
 
 from exdd_ray.device import CPU
 from exdd_ray.errors import fault_of
-from exdd_ray.on_ray.cluster import START_SECONDS, cluster_device, one_line_errors, one_thread_workers, require_gpus
+from exdd_ray.on_ray.cluster import START_SECONDS, one_line_errors, one_thread_workers, require_gpus
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesizers.chunk import in_groups, make_chunks
 from exdd_ray.synthesizers.config import DeviceConfig
@@ -51,11 +51,6 @@ class RayChunks:
     """
 
     workers: int | None = None
-
-    @property
-    def device(self) -> str:
-        """What `synthesizer.run.device=auto` is on this cluster."""
-        return cluster_device()
 
     def __call__(self, store: Store, jobs: Sequence[AnyJob], advance: Callable[[int], None]) -> None:
         """Make the chunks' artifacts in the store, which every worker reaches by its path.

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -17,25 +17,13 @@ from exdd_ray.progress import Progress, silent
 from exdd_ray.store.artifact import Artifact, Store
 from exdd_ray.synthesizers.chunk import in_groups, make_chunks
 from exdd_ray.synthesizers.config import SynthesizerConfig
-from exdd_ray.synthesizers.device import device_of, on_device
+from exdd_ray.synthesizers.device import device_of
 from exdd_ray.synthesizers.job import CHUNK, Advance, AnyJob, ChunkRunner
 from exdd_ray.synthesizers.plan import plan_chunks
 from exdd_ray.synthesizers.table import run_of, samples_of_prompts
 from exdd_ray.synthesizers.taken import Taken, next_chunks, take
 
 ORIGIN = ("background", "mask_source", "model", "revision", "versions")
-
-
-@runtime_checkable
-class PlacedRunner(Protocol):
-    """A ChunkRunner that computes elsewhere, and knows what the device `auto` is there."""
-
-    def __call__(self, store: Store, jobs: Sequence[AnyJob], advance: Advance) -> None:
-        """Make the chunks."""
-
-    @property
-    def device(self) -> str:
-        """`cpu` or `cuda`."""
 
 
 @dataclass(frozen=True)
@@ -117,15 +105,12 @@ def synthesize(
 
     Args:
         defects: training defects; read where the synthesizer needs some.
-        run: makes the missing chunks; None takes this process's threads. A PlacedRunner decides what
-            `run.device=auto` is.
+        run: makes the missing chunks; None takes this process's threads.
 
     Raises:
         DataError: no normal image, no defect where one is needed, or no sample that could be made.
         ConfigError, UserError: a model that cannot be had, or settings that it does not take.
     """
-    if isinstance(run, PlacedRunner):
-        config = on_device(config, run.device)
     jobs, fresh = plan_chunks(config, normal, defects, seed), 0
     more, taken = jobs, dict[str, Taken]()
     while more:

@@ -8,6 +8,7 @@ import torch
 
 from exdd_ray.data.images import read_image
 from exdd_ray.errors import UserError
+from exdd_ray.on_ray.backend import ray_stages
 from exdd_ray.on_ray.synthesis import RayChunks
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesizers.inpaint.config import InpaintConfig
@@ -82,7 +83,7 @@ def test_what_a_worker_cannot_make_is_raised_after_the_rest_is_made(inpaint, cat
 
 
 def test_the_device_is_the_clusters_and_gpus_that_it_lacks_are_refused(inpaint, catalog, tmp_path):
-    assert RayChunks().device == "cpu"
+    assert ray_stages().device == "cpu"
     run = inpaint.run.model_copy(update={"device": "cuda", "gpus": 0.5})
     jobs = plan_chunks(inpaint.model_copy(update={"run": run}), catalog, catalog.slice(0, 0), 0)
     with pytest.raises(UserError, match=r"needs 0\.5 GPUs \(synthesizer\.run\.gpus\), and no node .* more than 0"):
