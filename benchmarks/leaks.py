@@ -1,6 +1,7 @@
-"""Modules that know a concrete system: a detector's or a synthesizer's own folder is named nowhere else.
+"""Modules that know a concrete system: a detector or a synthesizer is named in its own folder alone.
 
-Of the standard library alone, so that a test reads it as well.
+One system may build on another, as DiffusionAD trains on per-region synthesis: that is told apart. Of the standard
+library alone, so that a test reads it as well.
 """
 
 import ast
@@ -12,7 +13,21 @@ HOUSES = ("methods", "synthesizers")  # one folder in them is one system; `table
 
 
 def leaks(package: Path = PACKAGE) -> dict[str, list[str]]:
-    """Each module that names systems of which it is no part, by its path -> the systems, as `methods/classifier`.
+    """Each module of no system that names some, by its path -> the systems, as `methods/classifier`."""
+    return {place: named for place, named in _named(package).items() if not _of_a_system(place)}
+
+
+def builds_on(package: Path = PACKAGE) -> dict[str, list[str]]:
+    """Each module of a system that names others, by its path -> these."""
+    return {place: named for place, named in _named(package).items() if _of_a_system(place)}
+
+
+def _of_a_system(place: str) -> bool:
+    return place.startswith(HOUSES) and place.count("/") > 1
+
+
+def _named(package: Path) -> dict[str, list[str]]:
+    """Each module that names systems of which it is no part.
 
     A module names a system by an import, or by its kind as what it compares with or looks up in a dict. A synthesizer's
     preset may be called as a detector is, so that in the houses imports alone count.

@@ -13,11 +13,12 @@ from exdd_ray.features.config import FeaturesConfig
 @pytest.fixture(scope="session", autouse=True)
 def cluster():
     """One local cluster of two CPUs for all tests; a hang is an error after two minutes."""
-    from exdd_ray.on_ray.cluster import connect
-
-    connect("local")
     import ray
 
+    from exdd_ray.on_ray.cluster import connect
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)  # however many this machine has
+    connect("local")
     ray.data.DataContext.get_current().execution_no_progress_timeout_s = 120
     yield
     ray.shutdown()

@@ -76,7 +76,8 @@ def fit_padim(config: PadimConfig, train: pa.Table, embedder: Embedder) -> Fitte
 
     recipe = Recipe("padim", VERSION, {"regularisation": config.regularisation}, (samples.key,))
     arrays = read_arrays(embedder.store.make(recipe, build).file(_FILE))
-    return FittedPadim(config, embedder, Gaussians(arrays["means"], arrays["whitening"]))
+    # copies, as torch takes no arrays that cannot be written to
+    return FittedPadim(config, embedder, Gaussians(arrays["means"].copy(), arrays["whitening"].copy()))
 
 
 def predict_from_files(fitted: FittedPadim, images: pa.Table) -> Predictions:
