@@ -22,9 +22,17 @@ _CURVES = ("roc", "pr", "pro")
 
 
 def stored_pixel_metrics(
-    predictions: Predictions, config: ExperimentConfig, store: Store, measure: Callable[[], PixelMetrics]
+    predictions: Predictions,
+    normals: Predictions | None,
+    config: ExperimentConfig,
+    store: Store,
+    measure: Callable[[], PixelMetrics],
 ) -> PixelMetrics:
-    """Metrics at the network's input size: read from the store, or measured and kept there."""
+    """Metrics at the network's input size: read from the store, or measured and kept there.
+
+    Args:
+        normals: of held-out normal images, whose maps say what is above the normal.
+    """
     geometry, evaluation, draw = config.detector.geometry, config.evaluation, predictions.draw
     how = {
         "code": code_digest("exdd_ray.banks.scoring", "exdd_ray.features.prepare", "exdd_ray.metrics"),
@@ -33,12 +41,16 @@ def stored_pixel_metrics(
         "draw": asdict(draw),
         "geometry": geometry.model_dump(mode="json", include={"working_size", "resize", "crop"}),
     }
-    maps = np.ascontiguousarray(predictions.patch_maps)
     known = iter(content_digests([row.mask for row in predictions.rows if row.mask]))
     masks = [f"{row.label} {row.mask_threshold} {next(known) if row.mask else ''}" for row in predictions.rows]
-    contents = hashlib.blake2b(maps.tobytes(), digest_size=20).hexdigest()
-    recipe = Recipe("pixels", VERSION, how, (f"{contents} {maps.dtype}", *masks))
+    held_out = "" if normals is None else _maps_digest(normals)
+    recipe = Recipe("pixels", VERSION, how, (_maps_digest(predictions), *masks, held_out))
     return _read(store.make(recipe, lambda folder: _write(folder, measure())))
+
+
+def _maps_digest(predictions: Predictions) -> str:
+    maps = np.ascontiguousarray(predictions.patch_maps)
+    return f"{hashlib.blake2b(maps.tobytes(), digest_size=20).hexdigest()} {maps.dtype}"
 
 
 def _write(folder: Path, metrics: PixelMetrics) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +17,10 @@ from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.pixels import stored_pixel_metrics
 from exdd_ray.experiment.result import Evaluation, TrialResult
 from exdd_ray.experiment.session import Session
-from exdd_ray.methods.method import Fitted, TrainingImages
+from exdd_ray.methods.method import TrainingImages
 from exdd_ray.methods.predictions import Predictions
 from exdd_ray.methods.table import method_of
-from exdd_ray.metrics.evaluate import PixelMetrics, image_metrics, pixel_metrics
+from exdd_ray.metrics.evaluate import PixelMetrics, image_metrics, normal_threshold, pixel_metrics
 from exdd_ray.metrics.threshold import OperatingPoint, point_at
 from exdd_ray.synthesizers.device import on_device
 from exdd_ray.synthesizers.synthesize import Synthesis, synthesize
@@ -43,8 +43,11 @@ def run_trial(trial: Trial, universe: pa.Table, session: Session) -> TrialResult
     config = trial.config
     prepared = prepare_trial(config, universe, session)
     fitted = method_of(config.detector).fit(config.detector, prepared.images, session, config.seed)
-    test = _evaluate(fitted, prepared.images.test, config, session, config.evaluation.bootstrap)
-    validation = _evaluate(fitted, prepared.validation, config, session, 0) if prepared.validation.num_rows else None
+    predictions = fitted.predict(prepared.images.test)
+    held_out = fitted.predict(prepared.validation) if prepared.validation.num_rows else None
+    normals = _normals(held_out) if held_out else None
+    test = _evaluate(predictions, normals, config, session, config.evaluation.bootstrap)
+    validation = _evaluate(held_out, normals, config, session, 0) if held_out else None
     labels = np.array([row.label for row in test.predictions.rows])
     return TrialResult(
         trial=trial,
@@ -63,18 +66,34 @@ def run_trial(trial: Trial, universe: pa.Table, session: Session) -> TrialResult
     )
 
 
+def _normals(predictions: Predictions) -> Predictions | None:
+    """Those of normal images; None without any."""
+    at = [i for i, row in enumerate(predictions.rows) if row.label == 0]
+    rows = tuple(predictions.rows[i] for i in at)
+    if not at:
+        return None
+    return replace(predictions, rows=rows, scores=predictions.scores[at], patch_maps=predictions.patch_maps[at])
+
+
 def _evaluate(
-    fitted: Fitted, images: pa.Table, config: ExperimentConfig, session: Session, resamples: int
+    predictions: Predictions, normals: Predictions | None, config: ExperimentConfig, session: Session, resamples: int
 ) -> Evaluation:
-    predictions = fitted.predict(images)
+    """What predictions are worth; thresholds are chosen on those of held-out normal images."""
     labels = np.array([row.label for row in predictions.rows])
     measured = {0, 1} <= set(labels.tolist())
     image = (
-        image_metrics(labels, predictions.scores, config.evaluation, resamples=resamples, seed=config.seed)
+        image_metrics(
+            labels,
+            predictions.scores,
+            config.evaluation,
+            normals.scores if normals else None,
+            resamples=resamples,
+            seed=config.seed,
+        )
         if measured
         else None
     )
-    return Evaluation(predictions, image, _pixel_metrics(predictions, config, session))
+    return Evaluation(predictions, image, _pixel_metrics(predictions, normals, config, session))
 
 
 @dataclass(frozen=True)
@@ -163,7 +182,9 @@ def _held_out(labels: np.ndarray, predictions: Predictions, threshold: float | N
     return point_at(labels, predictions.scores, threshold)
 
 
-def _pixel_metrics(predictions: Predictions, config: ExperimentConfig, session: Session) -> PixelMetrics | None:
+def _pixel_metrics(
+    predictions: Predictions, normals: Predictions | None, config: ExperimentConfig, session: Session
+) -> PixelMetrics | None:
     """None where no test defect has a mask; a defect without one is left out of the pixel metrics."""
     if not any(row.mask is not None for row in predictions.rows):
         return None
@@ -171,11 +192,13 @@ def _pixel_metrics(predictions: Predictions, config: ExperimentConfig, session: 
         raise ConfigError("evaluation.resolution=native needs maps of the whole image: unset detector.features.crop")
 
     def measure() -> PixelMetrics:
-        return pixel_metrics(_maps_and_masks(predictions, config, session), config.evaluation)
+        native = config.evaluation.resolution == "native"
+        maps = (one for _, one in _drawn(normals, native=native)) if normals else iter(())
+        return pixel_metrics(_maps_and_masks(predictions, config, session), config.evaluation, normal_threshold(maps))
 
     if config.evaluation.resolution == "native":
         return measure()
-    return stored_pixel_metrics(predictions, config, session.store, measure)
+    return stored_pixel_metrics(predictions, normals, config, session.store, measure)
 
 
 def _maps_and_masks(

@@ -16,12 +16,14 @@ class EvaluationConfig(Frozen):
         mask_resize: `nearest`, or `eroded` (bilinear, by way of the working size, only full pixels kept: as released
             with ExDD and with DiffusionAD).
         fpr_limit: of the area under the per-region overlap.
+        false_alarm_rate: share of the normal images that may be called defective, where recall is measured at it.
         bootstrap: resamples behind the intervals of the image metrics.
     """
 
     resolution: Literal["input", "native"] = "input"
     mask_resize: Literal["nearest", "eroded"] = "nearest"
     fpr_limit: float = Field(0.3, gt=0, le=1)
+    false_alarm_rate: float = Field(0.05, ge=0, lt=1)
     bootstrap: int = Field(1000, ge=0)
 
     def aside(self) -> Iterator[str]:

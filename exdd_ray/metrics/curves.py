@@ -114,6 +114,13 @@ def _up_to(rates: Rates, limit: float) -> tuple[np.ndarray, np.ndarray]:
     return x, np.append(rates.true[inside], np.interp(limit, rates.false, rates.true))
 
 
+def f1_above(counts: ScoreCounts, threshold: float) -> float:
+    """F1 over all counted pixels where those above a threshold are called defective; 0 where there is no hit."""
+    called = counts.scores > threshold
+    hits, alarms, defective = counts.positives[called].sum(), counts.negatives[called].sum(), counts.positives.sum()
+    return float(2 * hits / max(hits + alarms + defective, 1))
+
+
 def _both_classes(counts: ScoreCounts, positives: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     labels = np.repeat([0, 1], len(counts.scores))
     scores = np.tile(counts.scores, 2)

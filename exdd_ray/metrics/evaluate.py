@@ -43,27 +43,55 @@ class PixelMetrics:
 
 
 def image_metrics(
-    labels: np.ndarray, scores: np.ndarray, config: EvaluationConfig = STANDARD, *, resamples: int, seed: int
+    labels: np.ndarray,
+    scores: np.ndarray,
+    config: EvaluationConfig = STANDARD,
+    normals: np.ndarray | None = None,
+    *,
+    resamples: int,
+    seed: int,
 ) -> ImageMetrics:
-    """Metrics of image scores [N] against labels [N]. Raises DataError for a test set of one class."""
+    """Metrics of image scores [N] against labels [N]. Raises DataError for a test set of one class.
+
+    Args:
+        normals: scores [n] of held-out normal images, for thresholds.
+    """
     if not np.all(np.isfinite(scores)):
         raise DataError(f"{int((~np.isfinite(scores)).sum())} image scores are not finite numbers")
-    images = ImageScores(labels, scores, config)
+    images = ImageScores(labels, scores, config, normals)
     values = measure_images(images)
     intervals = bootstrap_intervals(labels, scores, resamples, seed) if resamples else {}
     return ImageMetrics(images.detection, values, intervals)
 
 
 def pixel_metrics(
-    maps_and_masks: Iterable[tuple[np.ndarray, np.ndarray]], config: EvaluationConfig = STANDARD
+    maps_and_masks: Iterable[tuple[np.ndarray, np.ndarray]],
+    config: EvaluationConfig = STANDARD,
+    threshold: float | None = None,
 ) -> PixelMetrics:
     """Metrics over a stream of (anomaly map float32 [H x W], mask bool [H x W]) pairs; sizes may differ between pairs.
 
-    Defect regions are 8-connected. Raises DataError for a map of another size than its mask, or that is not finite, and
+    Defect regions are 8-connected.
+
+    Args:
+        threshold: normal_threshold of held-out images.
+
+    Raises DataError for a map of another size than its mask, or that is not finite, and
     where no pixel, or every pixel, is defective.
     """
-    pixels = PixelScores(_count(maps_and_masks), config)
+    pixels = PixelScores(_count(maps_and_masks), config, threshold)
     return PixelMetrics(pixels.detection, measure_pixels(pixels), curve_up_to(pixels.overlap, config.fpr_limit))
+
+
+def normal_threshold(maps: Iterable[np.ndarray]) -> float | None:
+    """Mean + 3 standard deviations of all pixels of normal images' anomaly maps, one at a time; None without any."""
+    count, mean, squares = 0, 0.0, 0.0
+    for one in maps:  # parts are merged as by Chan et al. (1979), which no large mean makes inexact
+        apart = float(one.mean(dtype=np.float64)) - mean
+        merged = count + one.size
+        squares += float(one.var(dtype=np.float64)) * one.size + apart**2 * count * one.size / merged
+        mean, count = mean + apart * one.size / merged, merged
+    return mean + 3 * (squares / count) ** 0.5 if count else None
 
 
 def all_values(image: ImageMetrics | None, pixel: PixelMetrics | None) -> dict[str, float | None]:

@@ -18,12 +18,16 @@ class ScoreCounts:
         negatives: number of normal pixels.
         positives: number of defective pixels.
         overlap: sum over defective pixels of 1 / (pixels of their connected region).
+        recall: sum over defective pixels of 1 / (defective pixels of their image).
+        alarms: sum over pixels of images without a defective one of 1 / (pixels of their image).
     """
 
     scores: np.ndarray
     negatives: np.ndarray
     positives: np.ndarray
     overlap: np.ndarray
+    recall: np.ndarray
+    alarms: np.ndarray
 
 
 class ScoreHistogram:
@@ -37,11 +41,11 @@ class ScoreHistogram:
     def __init__(self) -> None:
         self._shift = 0
         self._first = 0
-        self._bins = np.zeros((3, 0))
+        self._bins = np.zeros((5, 0))
         self._waiting: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def add(self, scores: np.ndarray, defective: np.ndarray, overlap: np.ndarray) -> None:
-        """Count pixels.
+        """Count the pixels of an image.
 
         Args:
             scores: float32 [N], finite.
@@ -56,6 +60,7 @@ class ScoreHistogram:
     def _count_waiting(self) -> None:
         if not self._waiting:
             return
+        recall, alarms = zip(*(_shares_of_image(defective) for _, defective, _ in self._waiting), strict=True)
         keys, defective, overlap = (np.concatenate(part) for part in zip(*self._waiting, strict=True))
         self._waiting.clear()
         self._cover(int(keys.min()), int(keys.max()))
@@ -66,6 +71,8 @@ class ScoreHistogram:
         self._bins[0] += np.bincount(index, minlength=width) - positives
         self._bins[1] += positives
         self._bins[2] += np.bincount(hit, weights=overlap, minlength=width)
+        self._bins[3] += np.bincount(hit, weights=np.concatenate(recall), minlength=width)
+        self._bins[4] += np.bincount(index, weights=np.concatenate(alarms), minlength=width)
 
     def counts(self) -> ScoreCounts:
         """The non-empty bins."""
@@ -85,7 +92,7 @@ class ScoreHistogram:
         first, last = low >> self._shift, high >> self._shift
         if first == self._first and last - first + 1 == self._bins.shape[1]:
             return
-        bins = np.zeros((3, last - first + 1))
+        bins = np.zeros((5, last - first + 1))
         offset = self._first - first
         bins[:, offset : offset + self._bins.shape[1]] = self._bins
         self._first, self._bins = first, bins
@@ -98,6 +105,12 @@ class ScoreHistogram:
         self._bins = padded[:, 0::2] + padded[:, 1::2]
         self._first >>= 1
         self._shift += 1
+
+
+def _shares_of_image(defective: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of an image's pixels [N] what a defective one is of all defective ones, and any one of a normal image."""
+    count = int(defective.sum())
+    return np.full(count, 1 / max(count, 1)), np.full(len(defective), 0.0 if count else 1 / len(defective))
 
 
 def _ordered_keys(scores: np.ndarray) -> np.ndarray:

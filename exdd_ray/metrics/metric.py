@@ -28,11 +28,14 @@ class ImageScores:
     Attributes:
         labels: [N] 0 or 1, both present.
         scores: [N] finite.
+        normals: scores [n] of normal images that were neither trained on nor are tested, for thresholds; None where
+            none are held out.
     """
 
     labels: np.ndarray
     scores: np.ndarray
     config: EvaluationConfig
+    normals: np.ndarray | None = None
 
     @cached_property
     def detection(self) -> Detection:
@@ -42,10 +45,17 @@ class ImageScores:
 
 @dataclass(frozen=True)
 class PixelScores:
-    """What metrics of pixels are measured from: all pixels of all anomaly maps, counted by score."""
+    """What metrics of pixels are measured from.
+
+    Attributes:
+        counts: all pixels of all anomaly maps, by score.
+        threshold: mean + 3 standard deviations of the pixels of normal images that were neither trained on nor are
+            tested; None where none are held out.
+    """
 
     counts: ScoreCounts
     config: EvaluationConfig
+    threshold: float | None = None
 
     @cached_property
     def detection(self) -> Detection:

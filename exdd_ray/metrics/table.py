@@ -4,9 +4,28 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from exdd_ray.errors import ConfigError
-from exdd_ray.metrics.curves import area_up_to
+from exdd_ray.metrics.aupimo import aupimo
+from exdd_ray.metrics.curves import area_up_to, f1_above
 from exdd_ray.metrics.influence import Influence, Scored, ap_influence, auroc_influence, by_image
 from exdd_ray.metrics.metric import VALIDATION, ImageScores, Metric, PixelScores
+from exdd_ray.metrics.threshold import threshold_at_rate
+
+
+def recall_at_false_alarms(images: ImageScores) -> float | None:
+    """Share of the defects above the threshold that at most `false_alarm_rate` of held-out normal images exceed."""
+    if images.normals is None:
+        return None
+    threshold = threshold_at_rate(images.normals, images.config.false_alarm_rate)
+    return float((images.scores[images.labels == 1] > threshold).mean())
+
+
+def segmentation_f1(pixels: PixelScores) -> float | None:
+    """F1 of all test pixels at the mean + 3 standard deviations of held-out normal images' pixels.
+
+    As MVTec AD 2 binarises its maps (Heckler-Kram et al., 2025, arXiv:2503.21622).
+    """
+    return None if pixels.threshold is None else f1_above(pixels.counts, pixels.threshold)
+
 
 _ALL = (
     Metric(
@@ -26,6 +45,7 @@ _ALL = (
     Metric("image_f1", "Image F1", of_images=lambda images: images.detection.f1),
     Metric("image_precision", "Image precision", of_images=lambda images: images.detection.precision, shown="records"),
     Metric("image_recall", "Image recall", of_images=lambda images: images.detection.recall, shown="records"),
+    Metric("recall_at_false_alarms", "Recall at false-alarm rate", of_images=recall_at_false_alarms),
     Metric("pixel_auroc", "Pixel AUROC", of_pixels=lambda pixels: pixels.detection.auroc, shown="everywhere"),
     Metric("pixel_ap", "Pixel AP", of_pixels=lambda pixels: pixels.detection.ap, shown="everywhere"),
     Metric("pixel_f1", "Pixel F1", of_pixels=lambda pixels: pixels.detection.f1, shown="records"),
@@ -35,6 +55,9 @@ _ALL = (
         of_pixels=lambda pixels: area_up_to(pixels.overlap, pixels.config.fpr_limit),
         shown="everywhere",
     ),
+    Metric("aupro_5", "AUPRO, 5 % FPR", of_pixels=lambda pixels: area_up_to(pixels.overlap, 0.05)),
+    Metric("aupimo", "AUPIMO", of_pixels=lambda pixels: aupimo(pixels.counts)),
+    Metric("seg_f1", "SegF1", of_pixels=segmentation_f1),
     Metric("bank_vectors", "Bank vectors", less=True, unit="count"),
     Metric("milliseconds", "Milliseconds an image", less=True, unit="milliseconds"),
 )

@@ -39,6 +39,15 @@ def f1_max_point(labels: np.ndarray, scores: np.ndarray, rule: ThresholdRule) ->
     return OperatingPoint(threshold, found.precision, found.recall)
 
 
+def threshold_at_rate(normals: np.ndarray, rate: float) -> float:
+    """The lowest score above which at most a share of the normal scores [n] lies: what is above it is called defective.
+
+    Of ties that would be too many none is above it. With n < 1 / rate it is the largest of all.
+    """
+    allowed = int(rate * len(normals) + 1e-9)  # the product may lie just below a whole number
+    return float(np.sort(normals)[len(normals) - 1 - allowed])
+
+
 def point_at(labels: np.ndarray, scores: np.ndarray, threshold: float) -> OperatingPoint:
     """Precision and recall of calling scores [N] >= threshold defective. Raises DataError without a defect."""
     defective, called = labels == 1, scores >= threshold
