@@ -119,7 +119,10 @@ def test_seeds_repeat_every_trial_and_a_seed_override_wins(tmp_path):
         ("detector: {scoring: {blur: pillow8, fusion: bonus}}\n", "gaussian"),
         ("detector: {features: {resize: [64, 64], crop: [80, 64]}}\n", "larger than resize"),
         ("detector: {features: {resize: [0, 64]}}\n", "at least 16"),
-        ("detector: {kind: bnak}\n", "detector.kind: one of 'patch_bank', 'classifier', 'diffusionad', not 'bnak'"),
+        (
+            "detector: {kind: bnak}\n",
+            "detector.kind: one of 'patch_bank', 'padim', 'classifier', 'diffusionad', not 'bnak'",
+        ),
         ("detector: {kind: classifier, epochs: 0}\n", "detector.epochs: Input should be greater than or equal to 1"),
         ("detector: {kind: classifier, lerning_rate: 1}\n", "did you mean 'detector.learning_rate'"),
         ("detector: {kind: classifier, bank: {}}\n", "detector.bank: not a key of detector.classifier"),

@@ -1,42 +1,14 @@
 """Real-IAD and ELPV: datasets whose images are listed in files."""
 
-import json
 from pathlib import Path
 
 import pytest
-from dataset_trees import put, summary
+from dataset_trees import FAULTY, elpv, real_iad, summary
 
 from exdd_ray.data.catalog import GOOD, UNSPLIT
 from exdd_ray.data.check import check_dataset
 from exdd_ray.data.datasets import guess_dataset, load_dataset
 from exdd_ray.errors import DataError
-
-FAULTY = "NG/HS/S0002/usb_0002_NG_HS_C1"
-
-
-def sample(kind: str, image: str, mask: str | None = None) -> dict[str, str | None]:
-    return {"category": "usb", "anomaly_class": kind, "image_path": f"{image}.jpg", "mask_path": mask}
-
-
-def real_iad(root: Path, lists: str = "realiad_jsons", size: str = "realiad_1024") -> Path:
-    """Two images of one category; the publishers' lists name those of every category."""
-    listed = {
-        "meta": {"prefix": "usb/", "normal_class": "OK", "pre_transform": None},
-        "train": [sample("OK", "OK/S0001/usb_0001_OK_C1")],
-        "test": [
-            sample("OK", "OK/S0003/usb_0003_OK_C1"),
-            sample("OK", "NG/HS/S0002/usb_0002_NG_HS_C2"),
-            sample("HS", FAULTY, f"{FAULTY}_mask.png"),
-        ],
-    }
-    (root / lists).mkdir(parents=True, exist_ok=True)
-    for name in ("usb", "zipper"):
-        (root / lists / f"{name}.json").write_text(json.dumps(listed))
-    for entry in [*listed["train"], *listed["test"]]:
-        put(root / size / "usb" / entry["image_path"])
-    put(root / size / "usb" / f"{FAULTY}_mask.png", 255)
-    return root
-
 
 EXPECTED = {
     "usb/NG/HS/S0002/usb_0002_NG_HS_C1.jpg": ("test", 1, "scratch", "usb_0002_NG_HS_C1_mask.png"),
@@ -96,15 +68,6 @@ def test_real_iad_names_a_missing_mask(tmp_path: Path) -> None:
     (real_iad(tmp_path) / "realiad_1024" / "usb" / f"{FAULTY}_mask.png").unlink()
     (trouble,) = check_dataset(load_dataset("real_iad", tmp_path)).masks
     assert (Path(trouble.path).name, trouble.reason) == ("usb_0002_NG_HS_C1_mask.png", "no such file")
-
-
-def elpv(root: Path) -> Path:
-    lines = ["0.0 mono", "0.3333333333333333 mono", "0.6666666666666666 mono", "1.0 poly", "0.0 poly"]
-    for number in range(len(lines)):
-        put(root / "images" / f"cell{number:04}.png")
-    listed = [f"images/cell{number:04}.png  {line}" for number, line in enumerate(lines)]
-    (root / "labels.csv").write_text("\n".join(listed) + "\n")
-    return root
 
 
 @pytest.mark.parametrize("place", ["", "src/elpv_dataset/data"])

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from dataset_trees import put, summary
+from dataset_trees import ad_2, autovi, loco, put, summary, vad
 
 from exdd_ray.data.catalog import GOOD, catalog_rows
 from exdd_ray.data.check import check_dataset
@@ -12,49 +12,6 @@ from exdd_ray.data.images import read_row_mask
 from exdd_ray.errors import DataError
 
 EMPTY = "no image in this folder of masks"
-
-
-def ad_2(root: Path) -> Path:
-    can = root / "can"
-    put(can / "train" / "good" / "000_regular.png")
-    put(can / "validation" / "good" / "000_regular.png")
-    put(can / "test_public" / "good" / "000_overexposed.png")
-    for name in ("000_shift_1", "001_regular"):
-        put(can / "test_public" / "bad" / f"{name}.png")
-        put(can / "test_public" / "ground_truth" / "bad" / f"{name}_mask.png", 255)
-    put(can / "test_private" / "000_regular.png")
-    put(can / "test_private_mixed" / "000_mixed.png")
-    return root
-
-
-def loco(root: Path) -> Path:
-    bag = root / "screw_bag"
-    put(bag / "train" / "good" / "000.png")
-    put(bag / "validation" / "good" / "000.png")
-    put(bag / "test" / "good" / "000.png")
-    for kind in ("logical_anomalies", "structural_anomalies"):
-        put(bag / "test" / kind / "000.png")
-    put(bag / "ground_truth" / "logical_anomalies" / "000" / "000.png", 255, at=(2, 3))
-    put(bag / "ground_truth" / "logical_anomalies" / "000" / "001.png", 254, at=(4, 5))
-    put(bag / "ground_truth" / "structural_anomalies" / "000" / "000.png", 240)
-    return root
-
-
-def autovi(root: Path) -> Path:
-    clip = root / "pipe_clip"
-    put(clip / "train" / "good" / "0000.png")
-    put(clip / "test" / "good" / "0001.png")
-    put(clip / "test" / "unclipped" / "0089.png")
-    put(clip / "ground_truth" / "unclipped" / "0089" / "0000.png", 2)
-    (clip / "defects_config.json").write_text("[]")
-    return root
-
-
-def vad(root: Path) -> Path:
-    for place in ("train/good", "train/bad", "test/good", "test/bad", "test/bad_unseen_defects"):
-        put(root / place / "0.png")
-    put(root / "low_shot_train" / "10" / "bad" / "0.png")
-    return root
 
 
 def test_ad_2_is_tested_on_its_public_images(tmp_path: Path) -> None:

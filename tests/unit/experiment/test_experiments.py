@@ -1,10 +1,12 @@
 """Every experiment of configs/ on a small tree in its dataset's official layout: loaded, split, its trials laid out."""
 
 import csv
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from dataset_trees import ad_2, autovi, elpv, loco, real_iad, vad
 from diffusionad_inputs import tiny
 from PIL import Image
 
@@ -117,6 +119,12 @@ TREES = {
     "kolektor_folds": kolektor,
     "magnetic_tile": magnetic_tile,
     "folder": folder,
+    "mvtec_ad_2": ad_2,
+    "mvtec_loco": loco,
+    "autovi": autovi,
+    "vad": vad,
+    "real_iad": real_iad,
+    "elpv": partial(elpv, more=["0.0 poly"] * 3),
 }
 
 
