@@ -17,15 +17,31 @@ from exdd_ray.methods.method import LearnsFrom
 from exdd_ray.methods.table import method_of, methods
 from exdd_ray.synthesizers.table import synthesizer_of
 
+NO_THRESHOLDS = (
+    "no recall at a false-alarm rate and no SegF1: no normal image is held out to choose their thresholds on "
+    "(dataset.split.validation_fraction)"
+)
+
 
 @dataclass(frozen=True)
 class Assignment:
-    """Who trains, who is held out to choose by and who is tested in a trial, and what a reader must know about it."""
+    """Who trains, who is held out and who is tested in a trial, and what a reader must know about it.
+
+    Attributes:
+        validation: held out to choose experiments by; of both labels, or none.
+        normal: held out to choose thresholds on; all normal.
+    """
 
     train: pa.Table
     validation: pa.Table
+    normal: pa.Table
     test: pa.Table
     remarks: tuple[str, ...]
+
+    @property
+    def held_out(self) -> pa.Table:
+        """All that is held out and used."""
+        return self.validation if self.validation.num_rows else self.normal
 
 
 def assign(config: ExperimentConfig, universe: pa.Table) -> Assignment:
@@ -39,6 +55,7 @@ def assign(config: ExperimentConfig, universe: pa.Table) -> Assignment:
     train, validation, test = (select_rows(catalog, split=name) for name in ("train", VALIDATION, "test"))
     if not test.num_rows:
         raise DataError(f"{universe['category'][0].as_py()}: no image to test")
+    thresholds_on = select_rows(validation, label=0)
     validation, unused = _usable_validation(config, validation)
     if config.synthesizer is not None:
         # refuses a model that cannot be had, before anything is computed
@@ -52,10 +69,13 @@ def assign(config: ExperimentConfig, universe: pa.Table) -> Assignment:
     trained = pa.concat_tables([normal, usable])
     unmeasured = tuple(f"scores without metrics: the test images {lacking}" for lacking in [_lacking(test)] if lacking)
     painted = synthesis_remarks(config) if synthetic and learns.defects else ()
-    copied = copy_remarks(config, universe, pa.concat_tables([trained, validation]), test)
+    held_out = validation if validation.num_rows else thresholds_on
+    copied = copy_remarks(config, universe, pa.concat_tables([trained, held_out]), test)
+    unchosen = (NO_THRESHOLDS,) * (not (thresholds_on.num_rows or unmeasured))
     of_images = _leakage(config, universe, catalog) + copied + left_out
     of_config = painted + method.remarks(config.detector)
-    return Assignment(trained, validation, test, unmeasured + unused + of_config + of_images)
+    remarks = unmeasured + unused + of_config + of_images + unchosen
+    return Assignment(trained, validation, thresholds_on, test, remarks)
 
 
 def learns_from(detector: DetectorConfig) -> LearnsFrom:
@@ -81,7 +101,7 @@ def _usable_validation(config: ExperimentConfig, images: pa.Table) -> tuple[pa.T
         raise DataError(f"{images['category'][0].as_py()}: the validation images {lacking}")
     remark = (
         f"the dataset's own validation images ({images.num_rows}) {lacking}, and are neither trained on nor tested: "
-        "with dataset.split.validation_defects of the test they can be chosen by"
+        "thresholds are chosen on normal ones; with dataset.split.validation_defects of the test they can be chosen by"
     )
     return images.slice(0, 0), (remark,)
 

@@ -44,10 +44,10 @@ def run_trial(trial: Trial, universe: pa.Table, session: Session) -> TrialResult
     prepared = prepare_trial(config, universe, session)
     fitted = method_of(config.detector).fit(config.detector, prepared.images, session, config.seed)
     predictions = fitted.predict(prepared.images.test)
-    held_out = fitted.predict(prepared.validation) if prepared.validation.num_rows else None
+    held_out = fitted.predict(prepared.held_out) if prepared.held_out.num_rows else None
     normals = _normals(held_out) if held_out else None
     test = _evaluate(predictions, normals, config, session, config.evaluation.bootstrap)
-    validation = _evaluate(held_out, normals, config, session, 0) if held_out else None
+    validation = _evaluate(held_out, normals, config, session, 0) if held_out and prepared.chosen_by else None
     labels = np.array([row.label for row in test.predictions.rows])
     return TrialResult(
         trial=trial,
@@ -98,10 +98,16 @@ def _evaluate(
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a trial's detector is fitted to, chosen by and tested on, and what a reader must know about it."""
+    """What a trial's detector is fitted to, held against and tested on, and what a reader must know about it.
+
+    Attributes:
+        held_out: the images that it is chosen by, or else normal ones that thresholds are chosen on.
+        chosen_by: whether it is chosen by them.
+    """
 
     images: TrainingImages
-    validation: pa.Table
+    held_out: pa.Table
+    chosen_by: bool
     synthesis: Synthesis
     remarks: tuple[str, ...]
 
@@ -114,14 +120,15 @@ def prepare_trial(config: ExperimentConfig, universe: pa.Table, session: Session
     assignment = assign(config, universe)
     found = method_of(config.detector).faults(config.detector, universe, session)
     readable, unreadable = readable_ids(universe, found, config.dataset.max_unreadable)
-    whole, train, validation, test = (
+    whole, train, held_out, test = (
         part.filter(pc.is_in(part["id"], readable))
-        for part in (universe, assignment.train, assignment.validation, assignment.test)
+        for part in (universe, assignment.train, assignment.held_out, assignment.test)
     )
     synthesis = _synthetic(config, whole, train, session)
     images = TrainingImages(universe, pa.concat_tables([train, synthesis.catalog]), test, _sources(synthesis, train))
     remarks = assignment.remarks + unreadable + session.notes(config.dataset, universe) + synthesis.remark
-    return Prepared(images, validation, synthesis, remarks)
+    chosen_by = assignment.validation.num_rows > 0
+    return Prepared(images, held_out, chosen_by, synthesis, remarks)
 
 
 def readable_ids(universe: pa.Table, found: Mapping[str, str], tolerated: float) -> tuple[pa.Array, tuple[str, ...]]:

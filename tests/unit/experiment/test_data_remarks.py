@@ -9,16 +9,19 @@ import pyarrow.parquet as pq
 import pytest
 from experiments import run_experiments
 from PIL import Image
+from sklearn.metrics import f1_score
 
 from exdd_ray.cli.main import main
 from exdd_ray.data.catalog import select_rows
 from exdd_ray.data.datasets import load_dataset
 from exdd_ray.errors import DataError
-from exdd_ray.experiment.assign import assign, mask_donors, require_both_labels
+from exdd_ray.experiment.assign import NO_THRESHOLDS, assign, mask_donors, require_both_labels
 from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.result import TrialResult
 from exdd_ray.experiment.session import Session
+from exdd_ray.experiment.trial import prepare_trial
+from exdd_ray.methods.table import method_of
 from exdd_ray.store.artifact import Store
 
 
@@ -59,19 +62,28 @@ def run(root: Path, **dataset: object) -> TrialResult:
     return result
 
 
+def remarks(root: Path, **dataset: object) -> tuple[str, ...]:
+    """Those of the images: no run here holds any out to choose thresholds on."""
+    found = run(root, **dataset).remarks
+    assert found.count(NO_THRESHOLDS) == 1
+    return tuple(remark for remark in found if remark != NO_THRESHOLDS)
+
+
 def test_a_clean_folder_is_no_remark(root: Path) -> None:
-    assert run(root).remarks == ()
+    assert remarks(root) == ()
 
 
 def test_equal_bytes_in_train_and_test_leak_until_they_are_dropped(root: Path) -> None:
     for number in range(2):
         shutil.copy(root / "train" / "good" / f"{number}.png", root / "test" / "good" / f"copy{number}.png")
-    (remark,) = run(root).remarks
+    (remark,) = remarks(root)
     assert remark.startswith("leakage: 2 training images are byte for byte test images too (dataset.duplicates=drop")
     clean = run(root, duplicates="drop")
     assert clean.train == (2, 0, 0)
     assert clean.test == (3, 1)
-    assert clean.remarks == ("2 training images left out whose bytes are tested too (dataset.duplicates=drop)",)
+    assert remarks(root, duplicates="drop") == (
+        "2 training images left out whose bytes are tested too (dataset.duplicates=drop)",
+    )
 
 
 def test_dropped_copies_are_not_trained_on(root: Path) -> None:
@@ -108,8 +120,8 @@ def test_no_pixels_are_taken_from_defects_that_are_not_trained_on(root: Path) ->
 def test_files_that_cannot_be_read_are_no_copies_of_each_other(root: Path) -> None:
     for name in ("train/good/gone.png", "test/good/gone.png"):
         (root / name).symlink_to(root / "nowhere.png")
-    remarks = run(root, max_unreadable=0.5).remarks
-    assert not any(remark.startswith("leakage") for remark in remarks)
+    found = remarks(root, max_unreadable=0.5)
+    assert not any(remark.startswith("leakage") for remark in found)
 
 
 def test_masks_bits_and_unread_files_are_said_in_every_run(root: Path) -> None:
@@ -120,13 +132,13 @@ def test_masks_bits_and_unread_files_are_said_in_every_run(root: Path) -> None:
     Image.fromarray(deep).save(root / "test" / "good" / "a.png")
     (root / "test" / "dent" / "c.heic").touch()
     (root / "notes.txt").touch()
-    remarks = run(root).remarks
-    assert len(remarks) == 3
-    assert remarks[0] == "1 files are of no kind that is read (.heic, the first: test/dent/c.heic)"
-    assert "are they inverted?" in remarks[1]
-    assert "dataset.bit_depth=12 uses all 256" in remarks[2]
-    assert run(root).remarks == remarks
-    assert len(run(root, bit_depth=12).remarks) == 2
+    found = remarks(root)
+    assert len(found) == 3
+    assert found[0] == "1 files are of no kind that is read (.heic, the first: test/dent/c.heic)"
+    assert "are they inverted?" in found[1]
+    assert "dataset.bit_depth=12 uses all 256" in found[2]
+    assert remarks(root) == found
+    assert len(remarks(root, bit_depth=12)) == 2
 
 
 def test_the_mask_threshold_reaches_the_pixel_metrics(root: Path) -> None:
@@ -134,11 +146,11 @@ def test_the_mask_threshold_reaches_the_pixel_metrics(root: Path) -> None:
     values[4:9, 4:20], values[20:40, 20:40] = 255, 80
     Image.fromarray(values).save(root / "ground_truth" / "dent" / "b.png")
     high, low = run(root), run(root, mask_threshold=40)
-    assert "1 of 1 masks have more than two values" in high.remarks[0]
+    assert any("1 of 1 masks have more than two values" in remark for remark in high.remarks)
     assert high.pixel is not None
     assert low.pixel is not None
     assert high.metrics["aupro"] != low.metrics["aupro"]
-    assert low.remarks == ()
+    assert low.remarks == (NO_THRESHOLDS,)
 
 
 def mistake(root: Path, capsys: pytest.CaptureFixture[str], *overrides: str) -> str:
@@ -254,9 +266,41 @@ def test_validation_images_of_the_dataset_are_kept_out_and_used_where_asked_for(
     plain = assigned()
     assert plain.validation.num_rows == 0
     assert "validation/good/c.png" not in {*plain.train["id"].to_pylist(), *plain.test["id"].to_pylist()}
+    assert plain.normal["id"].to_pylist() == ["validation/good/c.png"]
+    assert NO_THRESHOLDS not in plain.remarks
     assert any("own validation images (1) are all normal, and are neither trained on" in line for line in plain.remarks)
     asked = assigned(validation_fraction=0.5, validation_defects=1)
     assert select_rows(asked.validation, label=0)["id"].to_pylist() == ["validation/good/c.png"]
     assert select_rows(asked.validation, label=1).num_rows == 1
     assert asked.train["id"].to_pylist() == plain.train["id"].to_pylist()
     assert not any("own validation images" in line for line in asked.remarks)
+
+
+def test_thresholds_are_chosen_on_the_datasets_own_normal_validation_images(root: Path) -> None:
+    without = run(root)
+    assert (without.metrics["recall_at_false_alarms"], without.metrics["seg_f1"]) == (None, None)
+    for seed in (20, 21):
+        put(root / "validation" / "good" / f"{seed}.png", seed)
+    found = run(root)
+    assert found.validation is None
+    known = {key: value for key, value in found.metrics.items() if key not in ("recall_at_false_alarms", "seg_f1")}
+    assert known == {key: without.metrics[key] for key in known}
+    session = Session(Store(root.parent / "store"))
+    config = found.trial.config
+    (universe,) = session.categories(config.dataset).values()
+    prepared = prepare_trial(config, universe, session)
+    fitted = method_of(config.detector).fit(config.detector, prepared.images, session, config.seed)
+    normal = fitted.predict(select_rows(universe, split="validation"))
+    labels = np.array([row.label for row in found.predictions.rows])
+    above = found.predictions.scores[labels == 1] > normal.scores.max()
+    assert found.metrics["recall_at_false_alarms"] == above.mean()
+    pixels = np.concatenate([normal.draw(one).ravel() for one in normal.patch_maps]).astype(np.float64)
+    threshold = pixels.mean() + 3 * pixels.std()
+    called = [found.predictions.draw(one) > threshold for one in found.predictions.patch_maps]
+    masks = [
+        np.zeros(one.shape, bool)
+        if row.mask is None
+        else session.mask(row, config.detector.geometry, config.evaluation)
+        for one, row in zip(called, found.predictions.rows, strict=True)
+    ]
+    assert found.metrics["seg_f1"] == pytest.approx(f1_score(np.ravel(masks), np.ravel(called)), abs=1e-9)
