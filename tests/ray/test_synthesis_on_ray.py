@@ -2,11 +2,9 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
-from exdd_ray.data.images import read_image
 from exdd_ray.errors import UserError
 from exdd_ray.on_ray.backend import ray_stages
 from exdd_ray.on_ray.synthesis import RayChunks
@@ -35,23 +33,6 @@ def inpaint(tmp_path_factory):
     return InpaintConfig(
         model=str(folder), prompts=("scratch", "hole"), count=2 * CHUNK, steps=2, size=(32, 32), filters=None
     )
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("kind", ["inpaint", "per_region"])
-def test_samples_made_on_ray_are_bit_identical(inpaint, catalog, tmp_path, kind, workers):
-    config = inpaint if kind == "inpaint" else PerRegionConfig(count=2 * CHUNK)
-    none = catalog.slice(0, 0)
-    here = synthesize(config, catalog, none, 0, Store(tmp_path / "here"))
-    steps = []
-    store = Store(tmp_path / "ray")
-    RayChunks(workers)(store, plan_chunks(config, catalog, none, 0), steps.append)
-    assert sum(steps) == 2 * CHUNK
-    there = synthesize(config, catalog, none, 0, store)
-    assert (store.made, there.fresh) == ([], 0)
-    for one, other in zip(here.samples, there.samples, strict=True):
-        assert (one.row.id, one.row.origin) == (other.row.id, other.row.origin)
-        np.testing.assert_array_equal(read_image(one.row.image), read_image(other.row.image))
 
 
 def test_an_image_that_cannot_be_read_is_replaced_on_ray(catalog, tmp_path):
