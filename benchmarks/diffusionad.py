@@ -85,12 +85,13 @@ def measure(fitted: FittedDiffusionAD, test: pa.Table) -> Measured:
     return Measured(image.detection.auroc, pixel.detection.auroc, seconds / count, cpu_seconds / count)
 
 
-def maps_and_masks(predictions: Predictions, config: DiffusionADConfig) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Maps and true masks, at the size of the maps."""
+def maps_and_masks(
+    predictions: Predictions, config: DiffusionADConfig
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Maps and true masks, at the size of the maps; None of normal images."""
     for row, patch_map in zip(predictions.rows, predictions.patch_maps, strict=True):
-        drawn = predictions.draw(patch_map)
-        empty = np.zeros(drawn.shape, dtype=bool)
-        yield drawn, empty if row.mask is None else prepare_mask(read_row_mask(row), config.geometry)
+        mask = None if row.mask is None else prepare_mask(read_row_mask(row), config.geometry)
+        yield predictions.draw(patch_map), mask
 
 
 def tile_config() -> DiffusionADConfig:

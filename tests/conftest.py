@@ -12,7 +12,7 @@ import torch
 import exdd_ray.on_ray  # noqa: F401 (before any test imports Ray: it says how workers start)
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> Generator[None, int, int]:
     """A process a core, four at most as each takes 3 GB; single files are tested in this one."""
     cores = yield

@@ -210,13 +210,13 @@ def _pixel_metrics(
 
 def _maps_and_masks(
     predictions: Predictions, config: ExperimentConfig, session: Session
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     with session.progress("measuring anomaly maps", len(predictions.rows)) as advance:
         for row, anomaly_map in _drawn(predictions, native=config.evaluation.resolution == "native"):
             if row.mask is not None:
                 yield anomaly_map, session.mask(row, config.detector.geometry, config.evaluation)
             elif not row.label:
-                yield anomaly_map, np.zeros(anomaly_map.shape, dtype=bool)
+                yield anomaly_map, None
             advance(1)
 
 

@@ -17,8 +17,8 @@ def aupimo(counts: ScoreCounts, bounds: tuple[float, float] = BOUNDS) -> float |
 
     F^-1(z) is the lowest threshold whose F is at most z. As the mean over images may be taken under the integral, sums
     over pixels that are weighted by their image are enough, and it is exact but for the histogram's bins. With fewer
-    normal pixels than 1 / L the curve begins at the threshold that no normal pixel reaches. An image without a
-    defective pixel counts as normal. None without a normal image, or without a defective pixel.
+    normal pixels than 1 / L the curve begins at the threshold that no normal pixel reaches. An image whose
+    defect is too small for a pixel counts as neither. None without a normal image, or without a defective pixel.
     """
     normal, defective = counts.alarms.sum(), counts.recall.sum()
     if not normal or not defective:

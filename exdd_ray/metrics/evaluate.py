@@ -65,7 +65,7 @@ def image_metrics(
 
 
 def pixel_metrics(
-    maps_and_masks: Iterable[tuple[np.ndarray, np.ndarray]],
+    maps_and_masks: Iterable[tuple[np.ndarray, np.ndarray | None]],
     config: EvaluationConfig = STANDARD,
     threshold: float | None = None,
 ) -> PixelMetrics:
@@ -74,6 +74,8 @@ def pixel_metrics(
     Defect regions are 8-connected.
 
     Args:
+        maps_and_masks: None is the mask of a normal image. A mask without a defective pixel is one of a defect that is
+            too small to be seen at this size: its pixels are normal ones, its image is no normal image.
         threshold: normal_threshold of held-out images.
 
     Raises DataError for a map of another size than its mask, or that is not finite, and
@@ -100,14 +102,15 @@ def all_values(image: ImageMetrics | None, pixel: PixelMetrics | None) -> dict[s
     return {metric.key: known.get(metric.key) for metric in MEASURED}
 
 
-def _count(maps_and_masks: Iterable[tuple[np.ndarray, np.ndarray]]) -> ScoreCounts:
+def _count(maps_and_masks: Iterable[tuple[np.ndarray, np.ndarray | None]]) -> ScoreCounts:
     histogram = ScoreHistogram()
-    for anomaly_map, mask in maps_and_masks:
+    for anomaly_map, given in maps_and_masks:
+        mask = np.zeros(anomaly_map.shape, dtype=bool) if given is None else given
         if anomaly_map.shape != mask.shape:
             raise DataError(f"an anomaly map of {anomaly_map.shape} meets a mask of {mask.shape}")
         if not np.all(np.isfinite(anomaly_map)):
             raise DataError("an anomaly map has values that are not finite numbers")
-        histogram.add(anomaly_map.reshape(-1), mask.reshape(-1), _overlap_weights(mask))
+        histogram.add(anomaly_map.reshape(-1), mask.reshape(-1), _overlap_weights(mask), normal=given is None)
     return histogram.counts()
 
 

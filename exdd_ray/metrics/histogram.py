@@ -19,7 +19,7 @@ class ScoreCounts:
         positives: number of defective pixels.
         overlap: sum over defective pixels of 1 / (pixels of their connected region).
         recall: sum over defective pixels of 1 / (defective pixels of their image).
-        alarms: sum over pixels of images without a defective one of 1 / (pixels of their image).
+        alarms: sum over pixels of normal images of 1 / (pixels of their image).
     """
 
     scores: np.ndarray
@@ -42,37 +42,44 @@ class ScoreHistogram:
         self._shift = 0
         self._first = 0
         self._bins = np.zeros((5, 0))
-        self._waiting: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._waiting: list[tuple[np.ndarray, np.ndarray, np.ndarray, bool]] = []
 
-    def add(self, scores: np.ndarray, defective: np.ndarray, overlap: np.ndarray) -> None:
+    def add(self, scores: np.ndarray, defective: np.ndarray, overlap: np.ndarray, *, normal: bool) -> None:
         """Count the pixels of an image.
 
         Args:
             scores: float32 [N], finite.
             defective: bool [N].
             overlap: float [number of defective pixels], 1 / size of each one's region.
+            normal: whether it is a normal image.
         """
         if scores.size:
-            self._waiting.append((_ordered_keys(scores), defective, overlap))
-        if sum(len(keys) for keys, _, _ in self._waiting) >= _BATCH:
+            self._waiting.append((_ordered_keys(scores), defective, overlap, normal))
+        if sum(len(keys) for keys, *_ in self._waiting) >= _BATCH:
             self._count_waiting()
 
     def _count_waiting(self) -> None:
         if not self._waiting:
             return
-        recall, alarms = zip(*(_shares_of_image(defective) for _, defective, _ in self._waiting), strict=True)
-        keys, defective, overlap = (np.concatenate(part) for part in zip(*self._waiting, strict=True))
+        recall = np.concatenate([_shares(int(defective.sum())) for _, defective, _, _ in self._waiting])
+        of_normal = [(keys, _shares(len(keys))) for keys, _, _, normal in self._waiting if normal]
+        keys, defective, overlap = (np.concatenate([one[i] for one in self._waiting]) for i in range(3))
         self._waiting.clear()
         self._cover(int(keys.min()), int(keys.max()))
-        index = ((keys >> np.uint32(self._shift)) - np.uint32(self._first)).astype(np.int64)
+        index = self._index(keys)
         width = self._bins.shape[1]
         hit = index[defective]
         positives = np.bincount(hit, minlength=width)
         self._bins[0] += np.bincount(index, minlength=width) - positives
         self._bins[1] += positives
         self._bins[2] += np.bincount(hit, weights=overlap, minlength=width)
-        self._bins[3] += np.bincount(hit, weights=np.concatenate(recall), minlength=width)
-        self._bins[4] += np.bincount(index, weights=np.concatenate(alarms), minlength=width)
+        self._bins[3] += np.bincount(hit, weights=recall, minlength=width)
+        for keys, shares in of_normal:
+            np.add.at(self._bins[4], self._index(keys), shares)
+
+    def _index(self, keys: np.ndarray) -> np.ndarray:
+        """Bins of keys within the range that is covered."""
+        return ((keys >> np.uint32(self._shift)) - np.uint32(self._first)).astype(np.int64)
 
     def counts(self) -> ScoreCounts:
         """The non-empty bins."""
@@ -107,10 +114,9 @@ class ScoreHistogram:
         self._shift += 1
 
 
-def _shares_of_image(defective: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of an image's pixels [N] what a defective one is of all defective ones, and any one of a normal image."""
-    count = int(defective.sum())
-    return np.full(count, 1 / max(count, 1)), np.full(len(defective), 0.0 if count else 1 / len(defective))
+def _shares(count: int) -> np.ndarray:
+    """What each of so many pixels is of all of them."""
+    return np.full(count, 1 / max(count, 1))
 
 
 def _ordered_keys(scores: np.ndarray) -> np.ndarray:

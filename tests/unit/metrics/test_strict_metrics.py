@@ -45,6 +45,10 @@ def plain_aupimo(pairs: Pairs, low: float, high: float) -> float:
     return float(np.mean(areas))
 
 
+def aupimo_of(pairs: Pairs) -> float | None:
+    return pixel_metrics([(scores, mask if mask.any() else None) for scores, mask in pairs]).values["aupimo"]
+
+
 @pytest.mark.parametrize("decimals", [0, 1, 5])
 @pytest.mark.parametrize("bounds", [(1e-5, 1e-4), (1e-3, 1e-1)])
 def test_aupimo_is_the_mean_of_the_images_own_areas(
@@ -52,24 +56,33 @@ def test_aupimo_is_the_mean_of_the_images_own_areas(
 ) -> None:
     pairs = make_pairs(8, decimals)
     monkeypatch.setattr(aupimo, "__defaults__", (bounds,))
-    found = pixel_metrics(pairs).values["aupimo"]
+    found = aupimo_of(pairs)
     assert found == pytest.approx(plain_aupimo(pairs, *bounds), abs=1e-3)
 
 
 def test_aupimo_of_perfect_inverted_and_constant_maps() -> None:
     pairs = make_pairs(4, 1)
-    assert pixel_metrics([(mask.astype(np.float32), mask) for _, mask in pairs]).values["aupimo"] == pytest.approx(1.0)
-    assert pixel_metrics([(1 - mask.astype(np.float32), mask) for _, mask in pairs]).values["aupimo"] == 0.0
-    assert pixel_metrics([(np.zeros(mask.shape, np.float32), mask) for _, mask in pairs]).values["aupimo"] == 0.0
+    assert aupimo_of([(mask.astype(np.float32), mask) for _, mask in pairs]) == pytest.approx(1.0)
+    assert aupimo_of([(1 - mask.astype(np.float32), mask) for _, mask in pairs]) == 0.0
+    assert aupimo_of([(np.zeros(mask.shape, np.float32), mask) for _, mask in pairs]) == 0.0
 
 
 def test_aupimo_without_a_normal_image_is_undefined() -> None:
-    assert pixel_metrics(make_pairs(6, 2)[1::2]).values["aupimo"] is None
+    assert aupimo_of(make_pairs(6, 2)[1::2]) is None
+
+
+def test_an_image_whose_defect_vanished_is_no_normal_image_to_aupimo() -> None:
+    pairs = make_pairs(8, 2)
+    loud, vanished = np.full((20, 20), 9.0, np.float32), np.zeros((20, 20), dtype=bool)
+    given = [(scores, mask if mask.any() else None) for scores, mask in pairs]
+    with_it = pixel_metrics([*given, (loud, vanished)])
+    assert with_it.values["aupimo"] == pixel_metrics(given).values["aupimo"]
+    assert with_it.values["pixel_auroc"] < pixel_metrics(given).values["pixel_auroc"]
 
 
 def test_aupimo_of_an_image_of_one_pixel() -> None:
     normal, defect = (np.zeros((1, 1), np.float32), np.zeros((1, 1), bool)), np.ones((1, 1), bool)
-    assert pixel_metrics([normal, (np.ones((1, 1), np.float32), defect)]).values["aupimo"] == pytest.approx(1.0)
+    assert aupimo_of([normal, (np.ones((1, 1), np.float32), defect)]) == pytest.approx(1.0)
 
 
 def test_aupro_at_5_percent_is_aupro_with_that_limit() -> None:
@@ -92,7 +105,7 @@ def test_nothing_of_constant_maps_is_above_normal() -> None:
     threshold = normal_threshold([np.full((3, 5), 0.25, np.float32)] * 2)
     assert threshold == 0.25
     histogram = ScoreHistogram()
-    histogram.add(np.full(4, 0.25, np.float32), np.array([1, 0, 0, 0], bool), np.ones(1))
+    histogram.add(np.full(4, 0.25, np.float32), np.array([1, 0, 0, 0], bool), np.ones(1), normal=False)
     assert f1_above(histogram.counts(), threshold) == 0.0
 
 
