@@ -20,9 +20,10 @@ class SplitConfig(Frozen):
     Attributes:
         train_fraction: of the normal images, where the dataset publishes no split.
         defects: defective images to train on; None takes all that the dataset's own split puts into train.
-        validation_fraction: of the normal training images, held out to choose between experiments; where the dataset
-            publishes validation images of its own (MVTec LOCO AD, MVTec AD 2), they are taken in their stead.
-        validation_defects: defective images held out for the same: of the training ones where the dataset has any.
+        validation_fraction: of the normal training images, held out to choose thresholds on, and to choose between
+            experiments where validation_defects are too; where the dataset publishes validation images of its own
+            (MVTec LOCO AD, MVTec AD 2), they are taken in their stead.
+        validation_defects: defective images held out for the latter: of the training ones where the dataset has any.
     """
 
     train_fraction: float = Field(0.8, gt=0, lt=1)
@@ -32,8 +33,8 @@ class SplitConfig(Frozen):
 
     @model_validator(mode="after")
     def _whole_validation(self) -> "SplitConfig":
-        if (self.validation_fraction > 0) != (self.validation_defects > 0):
-            raise ValueError("validation needs both kinds of images: set validation_fraction and validation_defects")
+        if self.validation_defects and not self.validation_fraction:
+            raise ValueError("validation needs both kinds of images: set validation_fraction beside validation_defects")
         return self
 
 

@@ -99,6 +99,8 @@ def _usable_validation(config: ExperimentConfig, images: pa.Table) -> tuple[pa.T
         return images, ()
     if config.dataset.split.validation_defects:
         raise DataError(f"{images['category'][0].as_py()}: the validation images {lacking}")
+    if config.dataset.split.validation_fraction:
+        return images.slice(0, 0), ()
     remark = (
         f"the dataset's own validation images ({images.num_rows}) {lacking}, and are neither trained on nor tested: "
         "thresholds are chosen on normal ones; with dataset.split.validation_defects of the test they can be chosen by"

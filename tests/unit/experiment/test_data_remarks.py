@@ -276,6 +276,16 @@ def test_validation_images_of_the_dataset_are_kept_out_and_used_where_asked_for(
     assert not any("own validation images" in line for line in asked.remarks)
 
 
+def test_normal_images_may_be_held_out_for_thresholds_alone(root: Path) -> None:
+    whole, parted = (run(root, split=split) for split in ({}, {"validation_fraction": 0.25}))
+    assert whole.metrics["recall_at_false_alarms"] is None
+    assert 0 <= parted.metrics["recall_at_false_alarms"] <= 1
+    assert parted.train[0] < whole.train[0]
+    assert NO_THRESHOLDS in whole.remarks
+    assert parted.remarks == ()
+    assert parted.validation is None
+
+
 def test_thresholds_are_chosen_on_the_datasets_own_normal_validation_images(root: Path) -> None:
     without = run(root)
     assert (without.metrics["recall_at_false_alarms"], without.metrics["seg_f1"]) == (None, None)
