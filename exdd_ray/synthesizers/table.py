@@ -5,51 +5,19 @@ An entry point of the group `exdd_ray.synthesizers` names a `Synthesizer`, as `m
 
 from collections.abc import Mapping
 from functools import cache
-from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from exdd_ray.errors import ConfigError, one_line
+from exdd_ray.config.systems import load_systems
 from exdd_ray.synthesizers.config import DeviceConfig, SynthesizerConfig
 from exdd_ray.synthesizers.synthesizer import Synthesizer
 
-GROUP = "exdd_ray.synthesizers"
 BUILT_IN = ("per_region", "cutpaste", "inpaint", "pasted")
 
 
 @cache
 def synthesizers() -> Mapping[str, Synthesizer[Any]]:
-    """Every synthesizer by its kind.
-
-    Raises ConfigError for an entry point that is no synthesizer, cannot be loaded, or takes the name of another.
-    """
-    table = {name: _built_in(name) for name in BUILT_IN}
-    for entry in entry_points(group=GROUP):
-        synthesizer = _loaded(entry)
-        if synthesizer.kind in table:
-            raise ConfigError(f"the entry point {entry.name} ({entry.value}) is a second {synthesizer.kind!r}")
-        table[synthesizer.kind] = synthesizer
-    return table
-
-
-def _built_in(name: str) -> Synthesizer[Any]:
-    """That of a folder's `synthesizer`, or of a module alone."""
-    module = import_module(f"exdd_ray.synthesizers.{name}")
-    home = import_module(f"{module.__name__}.synthesizer") if hasattr(module, "__path__") else module
-    synthesizer: Synthesizer[Any] = home.SYNTHESIZER
-    return synthesizer
-
-
-def _loaded(entry: EntryPoint) -> Synthesizer[Any]:
-    try:
-        found = entry.load()
-    except Exception as error:  # of another package's code
-        raise ConfigError(
-            f"the entry point {entry.name} ({entry.value}) cannot be loaded: {one_line(error)}"
-        ) from error
-    if not isinstance(found, Synthesizer):
-        raise ConfigError(f"the entry point {entry.name} ({entry.value}) of {GROUP} is not a Synthesizer")
-    return found
+    """Every synthesizer by its kind. Raises ConfigError as `load_systems`."""
+    return load_systems(Synthesizer, "exdd_ray.synthesizers", BUILT_IN)
 
 
 def synthesizer_of(config: SynthesizerConfig) -> Synthesizer[Any]:
