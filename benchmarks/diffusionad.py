@@ -22,7 +22,7 @@ from common import report, tiles
 from exdd_ray.cli.progress import terminal_progress
 from exdd_ray.data.catalog import select_rows
 from exdd_ray.data.config import DatasetConfig, ProceduralConfig
-from exdd_ray.data.images import read_row_mask
+from exdd_ray.data.masks import read_row_mask
 from exdd_ray.data.split import split_catalog
 from exdd_ray.device import CUDA, compute_device
 from exdd_ray.experiment.dataset import by_category, load_catalog

@@ -12,7 +12,8 @@ from PIL import Image
 
 from exdd_ray.data.catalog import UNSPLIT, CatalogRow, catalog_rows
 from exdd_ray.data.datasets import DATASETS
-from exdd_ray.data.images import content_hash, image_size, mask_files, read_image, read_mask
+from exdd_ray.data.images import content_hash, image_size, read_image
+from exdd_ray.data.masks import mask_files, read_mask
 from exdd_ray.data.twins import Twins, find_twins, fingerprint
 from exdd_ray.data.values import DeepFacts, MaskFacts, deep_facts, depth_notes, mask_facts, mask_notes
 from exdd_ray.errors import ImageError

@@ -9,7 +9,7 @@ import pyarrow as pa
 from scipy import ndimage
 
 from exdd_ray.data.catalog import CatalogRow, build_catalog, catalog_rows
-from exdd_ray.data.images import read_row_mask
+from exdd_ray.data.masks import read_row_mask
 from exdd_ray.errors import DataError
 
 Box = tuple[int, int, int, int]

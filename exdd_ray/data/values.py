@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 
 from exdd_ray.data.catalog import CatalogRow
-from exdd_ray.data.images import deep_colour, mask_files, mask_threshold, mask_values, sixteen_bit, unite_masks
+from exdd_ray.data.images import deep_colour, sixteen_bit
+from exdd_ray.data.masks import mask_files, mask_threshold, mask_values, unite_masks
 
 _DEEP = 16
 _GREY = 0.2

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from exdd_ray.data.catalog import CatalogRow, catalog_digest, catalog_rows
 from exdd_ray.data.config import DatasetConfig
-from exdd_ray.data.images import read_pair, read_row_levels, read_row_mask
+from exdd_ray.data.masks import read_pair, read_row_levels, read_row_mask
 from exdd_ray.device import compute_device
 from exdd_ray.errors import ConfigError, ImageError
 from exdd_ray.experiment.backend import LOCAL, Backend

@@ -18,7 +18,7 @@ import torch
 from exdd_ray.banks.tiles import one_thread_each
 from exdd_ray.config.base import Size, identity
 from exdd_ray.data.catalog import REAL, CatalogRow, catalog_rows
-from exdd_ray.data.images import read_pair
+from exdd_ray.data.masks import read_pair
 from exdd_ray.device import CPU
 from exdd_ray.errors import ConfigError, ImageError, UserError
 from exdd_ray.features.aggregate import aggregate

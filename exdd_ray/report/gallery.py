@@ -12,7 +12,7 @@ from PIL import Image
 
 from exdd_ray.config.base import Size
 from exdd_ray.data.catalog import CatalogRow
-from exdd_ray.data.images import read_pair
+from exdd_ray.data.masks import read_pair
 from exdd_ray.errors import UserError
 from exdd_ray.experiment.small_maps import EACH
 from exdd_ray.experiment.stored_result import StoredResult

@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from exdd_ray.data.images import read_image, read_pair
+from exdd_ray.data.images import read_image
+from exdd_ray.data.masks import read_pair
 from exdd_ray.errors import ArtifactError
 from exdd_ray.metrics.quality.pictures import defect_square
 from exdd_ray.report.gallery import data_uri, outline

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from exdd_ray.config.base import Size
-from exdd_ray.data.images import read_pair
+from exdd_ray.data.masks import read_pair
 from exdd_ray.errors import DataError, ImageError
 from exdd_ray.synthesizers.config import SynthesizerConfig
 from exdd_ray.synthesizers.filters import Change, measure_change

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from exdd_ray.data.catalog import CatalogRow
-from exdd_ray.data.images import read_pair
+from exdd_ray.data.masks import read_pair
 from exdd_ray.report.gallery import COLOURMAP
 from exdd_ray.store.arrays import read_arrays
 from exdd_ray.store.artifact import Artifact

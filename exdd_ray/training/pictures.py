@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from exdd_ray.data.catalog import CatalogRow
-from exdd_ray.data.images import read_pair
+from exdd_ray.data.masks import read_pair
 from exdd_ray.errors import ImageError
 from exdd_ray.features.config import FeaturesConfig
 from exdd_ray.features.prepare import prepare_image

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from synthesizer_inputs import make_images, quick
 
-from exdd_ray.data.images import read_pair
+from exdd_ray.data.masks import read_pair
 from exdd_ray.on_ray.synthesis import RayChunks
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesizers.job import CHUNK

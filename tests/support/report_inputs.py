@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from exdd_ray.banks.scoring.maps import MapMaker
 from exdd_ray.data.catalog import CatalogRow
-from exdd_ray.data.images import read_pair
+from exdd_ray.data.masks import read_pair
 from exdd_ray.data.procedural.defects import add_defect
 from exdd_ray.data.procedural.surfaces import make_surface
 from exdd_ray.experiment.config import ExperimentConfig

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from exdd_ray.data.catalog import GOOD, UNLABELLED, CatalogRow, build_catalog
 from exdd_ray.data.files import found_text, list_folders, list_images
-from exdd_ray.data.images import read_mask
+from exdd_ray.data.masks import read_mask
 from exdd_ray.errors import DataError
 
 NORMAL_KINDS = frozenset({GOOD, "ok", "normal"})

@@ -15,7 +15,7 @@ from torch.nn import functional
 from exdd_ray.banks.scoring.maps import MapMaker
 from exdd_ray.config.base import Size
 from exdd_ray.data.catalog import REAL, CatalogRow, catalog_rows
-from exdd_ray.data.images import read_row_levels
+from exdd_ray.data.masks import read_row_levels
 from exdd_ray.errors import DataError
 from exdd_ray.features.backbone import normalisation, weights_digest
 from exdd_ray.features.config import FeaturesConfig

@@ -10,7 +10,7 @@ import pyarrow as pa
 from exdd_ray.banks.scoring.maps import MapMaker
 from exdd_ray.config.base import identity, without
 from exdd_ray.data.catalog import CatalogRow, catalog_rows, select_rows
-from exdd_ray.data.images import read_row_levels
+from exdd_ray.data.masks import read_row_levels
 from exdd_ray.errors import ConfigError, DataError
 from exdd_ray.features.prepare import full_pixels
 from exdd_ray.methods.diffusionad.config import DiffusionADConfig, InferenceConfig

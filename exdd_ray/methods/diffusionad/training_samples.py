@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from exdd_ray.data.catalog import CatalogRow
-from exdd_ray.data.images import read_pair
+from exdd_ray.data.masks import read_pair
 from exdd_ray.errors import ImageError
 from exdd_ray.features.config import FeaturesConfig
 from exdd_ray.methods.diffusionad.config import DiffusionADConfig

@@ -8,7 +8,7 @@ import pyarrow as pa
 from exdd_ray.banks.memory_bank import Points
 from exdd_ray.banks.vectors import VectorBlocks
 from exdd_ray.data.crops import defect_crops
-from exdd_ray.data.images import read_row_mask
+from exdd_ray.data.masks import read_row_mask
 from exdd_ray.errors import DataError
 from exdd_ray.features.embedder import Embedder, Samples
 from exdd_ray.features.prepare import cover_mask

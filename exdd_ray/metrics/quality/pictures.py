@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from exdd_ray.data.catalog import CatalogRow
-from exdd_ray.data.images import read_image, read_pair
+from exdd_ray.data.images import read_image
+from exdd_ray.data.masks import read_pair
 from exdd_ray.errors import DataError
 
 Picture = np.ndarray | str | Path | CatalogRow

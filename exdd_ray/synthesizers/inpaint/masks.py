@@ -11,7 +11,8 @@ from scipy.ndimage import binary_erosion
 from exdd_ray.config.base import Size
 from exdd_ray.data.catalog import CatalogRow
 from exdd_ray.data.files import images_under
-from exdd_ray.data.images import read_mask, read_pair, resize_bilinear
+from exdd_ray.data.images import resize_bilinear
+from exdd_ray.data.masks import read_mask, read_pair
 from exdd_ray.data.procedural.shapes import blob, random_centre, stroke, tapered, wandering_path
 from exdd_ray.errors import DataError
 from exdd_ray.synthesizers.inpaint.config import MaskConfig, MaskShape

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import binary_dilation
 
-from exdd_ray.data.images import read_pair
+from exdd_ray.data.masks import read_pair
 from exdd_ray.errors import DataError
 from exdd_ray.synthesizers.draw import Blended
 from exdd_ray.synthesizers.foreground import foreground

@@ -7,7 +7,7 @@ from PIL import Image
 
 from exdd_ray.data.catalog import CatalogRow, build_catalog, catalog_rows
 from exdd_ray.data.crops import contour_boxes, defect_crops
-from exdd_ray.data.images import read_pair
+from exdd_ray.data.masks import read_pair
 from exdd_ray.errors import DataError
 
 DRAWING = [

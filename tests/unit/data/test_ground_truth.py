@@ -8,7 +8,7 @@ from PIL import Image
 from scipy.ndimage import map_coordinates
 
 from exdd_ray.data.catalog import CatalogRow
-from exdd_ray.data.images import read_row_levels, read_row_mask
+from exdd_ray.data.masks import read_row_levels, read_row_mask
 from exdd_ray.experiment.session import Session
 from exdd_ray.methods.patch_bank.config import PatchBankConfig
 from exdd_ray.metrics.config import EvaluationConfig

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from exdd_ray.data.catalog import CatalogRow
-from exdd_ray.data.images import content_hash, image_size, read_image, read_mask, read_pair, resize_bilinear
+from exdd_ray.data.images import content_hash, image_size, read_image, resize_bilinear
+from exdd_ray.data.masks import read_mask, read_pair
 from exdd_ray.errors import ImageError
 
 ROTATED = 6  # EXIF: the camera was held 90 degrees clockwise

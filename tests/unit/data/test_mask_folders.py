@@ -12,7 +12,7 @@ from exdd_ray.data.catalog import CatalogRow, build_catalog, catalog_rows
 from exdd_ray.data.check import check_dataset
 from exdd_ray.data.crops import defect_crops
 from exdd_ray.data.datasets import load_dataset
-from exdd_ray.data.images import read_mask, read_pair, read_row_levels, read_row_mask
+from exdd_ray.data.masks import read_mask, read_pair, read_row_levels, read_row_mask
 from exdd_ray.data.values import mask_facts
 from exdd_ray.errors import ImageError
 from exdd_ray.experiment.session import Session

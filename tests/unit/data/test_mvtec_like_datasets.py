@@ -8,7 +8,7 @@ from dataset_trees import ad_2, autovi, loco, put, summary, vad
 from exdd_ray.data.catalog import GOOD, catalog_rows
 from exdd_ray.data.check import check_dataset
 from exdd_ray.data.datasets import guess_dataset, load_dataset
-from exdd_ray.data.images import read_row_mask
+from exdd_ray.data.masks import read_row_mask
 from exdd_ray.errors import DataError
 
 EMPTY = "no image in this folder of masks"

@@ -10,7 +10,8 @@ import pytest
 from contact_sheet_inputs import DUPLICATE, LEAKAGE, PROMPTS, make_normal, make_sets, write_normal
 from PIL import Image
 
-from exdd_ray.data.images import read_image, read_pair
+from exdd_ray.data.images import read_image
+from exdd_ray.data.masks import read_pair
 from exdd_ray.errors import ArtifactError, DataError, ImageError
 from exdd_ray.report import contact_sheet
 from exdd_ray.report.contact_sheet import (

@@ -10,7 +10,8 @@ import pytest
 from synthesizer_inputs import make_images, quick
 
 from exdd_ray.data.catalog import build_catalog, catalog_rows
-from exdd_ray.data.images import read_image, read_pair
+from exdd_ray.data.images import read_image
+from exdd_ray.data.masks import read_pair
 from exdd_ray.errors import DataError
 from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.store.artifact import Store

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from exdd_ray.data.catalog import CatalogRow, build_catalog, catalog_rows
-from exdd_ray.data.images import read_image, read_mask
+from exdd_ray.data.images import read_image
+from exdd_ray.data.masks import read_mask
 from exdd_ray.data.procedural.surfaces import make_surface
 from exdd_ray.errors import DataError, UserError
 from exdd_ray.store.artifact import Store

@@ -13,7 +13,8 @@ from PIL import Image
 from scipy.ndimage import binary_dilation, gaussian_filter, laplace
 
 from exdd_ray.data.catalog import CatalogRow, build_catalog, catalog_rows
-from exdd_ray.data.images import read_image, read_mask, read_pair
+from exdd_ray.data.images import read_image
+from exdd_ray.data.masks import read_mask, read_pair
 from exdd_ray.errors import ConfigError, DataError, UserError
 from exdd_ray.methods.classifier.config import ClassifierConfig
 from exdd_ray.store.artifact import Store

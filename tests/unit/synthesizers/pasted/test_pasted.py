@@ -4,7 +4,8 @@ from PIL import Image
 from synthesizer_inputs import make_images, quick
 
 from exdd_ray.data.catalog import build_catalog, catalog_rows
-from exdd_ray.data.images import read_image, read_pair
+from exdd_ray.data.images import read_image
+from exdd_ray.data.masks import read_pair
 from exdd_ray.errors import ConfigError, DataError
 from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.load import validate
