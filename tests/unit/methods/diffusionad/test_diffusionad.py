@@ -20,6 +20,7 @@ from exdd_ray.data.images import resize_bilinear
 from exdd_ray.data.procedural.defects import add_defect
 from exdd_ray.errors import ConfigError, DataError
 from exdd_ray.experiment.session import Session
+from exdd_ray.methods.diffusionad import detector
 from exdd_ray.methods.diffusionad.detector import LEAK, FittedDiffusionAD, fit_diffusionad, judge_on_test
 from exdd_ray.methods.diffusionad.inference import image_scores
 from exdd_ray.methods.diffusionad.training_samples import read_images
@@ -162,7 +163,7 @@ def test_another_mode_has_no_threshold_of_the_one_step(catalog, tmp_path, mode):
 
 def test_what_is_trained_names_the_code_that_paints_the_anomalies(catalog, tmp_path, monkeypatch):
     first = fit(catalog, Store(tmp_path / "store")).key
-    monkeypatch.setattr("exdd_ray.methods.diffusionad.detector.SYNTHESIS", 10**6)
+    monkeypatch.setattr(detector, "PER_REGION", replace(detector.PER_REGION, version=10**6))
     assert fit(catalog, Store(tmp_path / "store")).key != first
 
 
