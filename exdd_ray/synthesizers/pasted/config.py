@@ -16,7 +16,7 @@ class PastedConfig(SynthesizerConfig):
         preset: what measurements support.
         blend: `poisson` keeps the defect's gradients and takes its level from around the place where it is pasted
             (Perez et al., 2003); `feathered` fades it out at its edge.
-        scale: least and largest factor of its size.
+        scale: least and largest factor of its size, within 0.1 to 10.
         angle: degrees that it is turned by at most, either way.
         feather: pixels over which a feathered edge fades.
         foreground: where the defect may lie.
@@ -33,8 +33,8 @@ class PastedConfig(SynthesizerConfig):
     @model_validator(mode="after")
     def _ordered(self) -> "PastedConfig":
         least, most = self.scale
-        if not 0 < least <= most:
-            raise ValueError(f"scale {least} to {most}: factors ascend, above 0")
+        if not 0.1 <= least <= most <= 10:
+            raise ValueError(f"scale {least} to {most}: factors ascend, from 0.1 to 10")
         return self
 
     def aside(self) -> Iterator[str]:

@@ -15,6 +15,7 @@ from exdd_ray.synthesizers.pasted.blend import feathered, poisson
 from exdd_ray.synthesizers.pasted.config import PastedConfig
 
 MARGIN = 3  # pixels of its surroundings that come with a defect: on the outermost the blend meets the background
+READ = 2  # pixels around those that bicubic and bilinear resampling read
 TRIES = 50
 HALF = 127  # of a mask's levels
 
@@ -54,7 +55,7 @@ def paste_defect(
         DataError: an empty foreground, or none of 50 random turns, sizes and places has the defect wholly on it.
     """
     ground = foreground(background, config.foreground)
-    piece = cut_out(defect, int(np.ceil(MARGIN / config.scale[0])))
+    piece = cut_out(defect, int(np.ceil((MARGIN + READ) / min(config.scale[0], 1.0))))
     for _ in range(TRIES):
         turned = turn(piece, rng.uniform(-config.angle, config.angle), rng.uniform(*config.scale))
         corner = _draw_corner(ground, turned.mask, rng)
@@ -74,7 +75,8 @@ def cut_out(defect: CutOut, margin: int = MARGIN) -> CutOut:
 
 def turn(piece: CutOut, angle: float, scale: float) -> CutOut:
     """A piece turned by degrees and scaled, cut out anew; its mask may be empty where it is scaled to nothing."""
-    side = int(np.ceil(np.hypot(*piece.mask.shape)))  # of a square that holds it, however it is turned
+    # Of a square that holds it and what is read around it, however it is turned: outside is nothing, which is black.
+    side = int(np.ceil(np.hypot(*piece.mask.shape))) + 2 * READ
     around = [((side - length) // 2, side - length - (side - length) // 2) for length in piece.mask.shape]
     image, level = np.pad(piece.image, [*around, (0, 0)], mode="edge"), np.pad(piece.mask, around).astype(np.uint8)
     size = (max(1, round(side * scale)),) * 2

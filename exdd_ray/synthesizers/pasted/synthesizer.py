@@ -19,7 +19,7 @@ def _make(jobs: "Sequence[ChunkJob[PastedConfig]]") -> "Iterator[Painted]":
 
 SYNTHESIZER = Synthesizer(
     config=PastedConfig,
-    version=1,
+    version=2,
     make=_make,
     defects=lambda _: NeededDefects("synthesizer.kind=pasted", pixels=True),
 )

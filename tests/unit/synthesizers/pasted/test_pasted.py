@@ -141,6 +141,19 @@ def test_an_empty_mask_is_no_defect(tmp_path):
 
 
 def test_factors_of_size_ascend(tmp_path):
-    for scale in ([2, 1], [0, 1]):
-        with pytest.raises(ConfigError, match="synthesizer: scale .*: factors ascend, above 0"):
+    for scale in ([2, 1], [0, 1], [0.001, 1], [40, 50]):
+        with pytest.raises(ConfigError, match=r"synthesizer: scale .*: factors ascend, from 0\.1 to 10"):
             validate(ExperimentConfig, {"synthesizer": {"kind": "pasted", "scale": scale}}, tmp_path)
+
+
+@pytest.mark.parametrize("blend", ["poisson", "feathered"])
+@pytest.mark.parametrize("scale", [(0.2, 0.3), (0.5, 0.5), (0.7, 1.4), (1, 1), (2, 3)])
+@pytest.mark.parametrize("shape", [(3, 80), (60, 4), (20, 20)])
+def test_a_piece_of_an_even_plate_is_not_seen_on_it(blend, scale, shape):
+    """Nothing from beside the image comes in, however long and thin a defect is and however it is turned."""
+    plate, mask = np.full((300, 300, 3), 230, dtype=np.uint8), np.zeros((300, 300), dtype=bool)
+    mask[100 : 100 + shape[0], 90 : 90 + shape[1]] = True
+    for seed in range(20):
+        config = PastedConfig(blend=blend, scale=scale)
+        image, _ = paste_defect(plate, CutOut(plate, mask), config, np.random.default_rng(seed))
+        np.testing.assert_array_equal(image, plate)
