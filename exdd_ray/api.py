@@ -174,12 +174,19 @@ def fit(experiment: ExperimentConfig, *, category: str | None = None, store: str
 
 def _raw(experiments: Experiments, seeds: Sequence[int] | None) -> Raw:
     """Experiments as a file would have them: one, or variants."""
+    named = experiments if isinstance(experiments, Mapping) else {"": experiments}
+    if not named or not all(isinstance(one, ExperimentConfig) for one in named.values()):
+        raise ConfigError(
+            "an Experiment is run, or several by name, as {'a': ..., 'b': ...}; load_config('demo') reads a file's"
+        )
+    if seeds is not None and not isinstance(seeds, Sequence):
+        raise ConfigError(f"seeds are a list, as [0, 1, 2], not {seeds!r}")
     own = {"seed"} if seeds is not None else set()
     common = {} if seeds is None else {"seeds": list(seeds)}
     if isinstance(experiments, ExperimentConfig):
         return {**experiments.model_dump(mode="json", exclude=own), **common}
-    named = {name: one.model_dump(mode="json", exclude=own) for name, one in experiments.items()}
-    return {"variants": named, **common}
+    dumped = {name: one.model_dump(mode="json", exclude=own) for name, one in experiments.items()}
+    return {"variants": dumped, **common}
 
 
 def _session(store: str) -> Session:

@@ -68,7 +68,9 @@ def print_run(results: SweepResults) -> None:
 
 def _print_thresholds(name: str, rows: Sequence[Row]) -> None:
     """What thresholds chosen on the test images and on held-out training images give."""
-    if rows and all(row["image_precision"] is None for row in rows):
+    if not rows:
+        return
+    if all(row["image_precision"] is None for row in rows):
         print(f"{name}: scores only, in predictions.parquet")
         return
     at = " and ".join(f"{what} {_mean_cell(rows, METRICS[f'image_{what}'])}" for what in ("precision", "recall"))
@@ -134,4 +136,4 @@ def _difference(apart: Difference | None) -> str:
         return ""
     alone = {"seeds": ", one seed", "images": ", seeds alone", None: ""}[apart.unmeasured]
     tested = "untested" if apart.p is None else f"p {apart.p:.3f}{alone}" if apart.clear else "noise"
-    return f"{100 * apart.mean.value:+.2f} ({tested})"
+    return f"{round(100 * apart.mean.value, 2) + 0.0:+.2f} ({tested})"  # no -0.00

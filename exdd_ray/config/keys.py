@@ -153,6 +153,14 @@ def _holds(path: Sequence[str], parts: Sequence[str]) -> bool:
     return all(part in rest for part in parts)
 
 
+def value_at(raw: Mapping[str, Any], path: str) -> Any:
+    """The value at a dotted path of a raw config; None where there is none."""
+    found: Any = raw
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
+
+
 def set_key(raw: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
     """A copy of a raw config with the value at a dotted path replaced."""
     head, _, rest = path.partition(".")

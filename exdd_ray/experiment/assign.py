@@ -1,6 +1,7 @@
 """Who trains and is tested in a trial, and whether the data allow it."""
 
 from dataclasses import dataclass
+from math import ceil
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -71,7 +72,7 @@ def assign(config: ExperimentConfig, universe: pa.Table) -> Assignment:
     painted = synthesis_remarks(config) if synthetic and learns.defects else ()
     held_out = validation if validation.num_rows else thresholds_on
     copied = copy_remarks(config, universe, pa.concat_tables([trained, held_out]), test)
-    unchosen = (NO_THRESHOLDS,) * (not (thresholds_on.num_rows or unmeasured))
+    unchosen = () if unmeasured else _unchosen(thresholds_on.num_rows, config.evaluation.false_alarm_rate)
     of_images = _leakage(config, universe, catalog) + copied + left_out
     of_config = painted + method.remarks(config.detector)
     remarks = unmeasured + unused + of_config + of_images + unchosen
@@ -106,6 +107,17 @@ def _usable_validation(config: ExperimentConfig, images: pa.Table) -> tuple[pa.T
         "thresholds are chosen on normal ones; with dataset.split.validation_defects of the test they can be chosen by"
     )
     return images.slice(0, 0), (remark,)
+
+
+def _unchosen(normal: int, rate: float) -> tuple[str, ...]:
+    """The remark on held-out normal images that are too few to choose thresholds on."""
+    if normal == 0:
+        return (NO_THRESHOLDS,)
+    least = ceil(1 / rate - 1 - 1e-9)
+    too_few = (
+        f"no recall at false alarms of {rate:g}: that takes {least} held-out normal images, and there are {normal}"
+    )
+    return (too_few,) * (normal < least)
 
 
 def _lacking(images: pa.Table) -> str:

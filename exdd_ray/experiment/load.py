@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from exdd_ray.config.base import merge
 from exdd_ray.config.bundled import find_config
-from exdd_ray.config.keys import key_at, resolve_key, set_key
+from exdd_ray.config.keys import key_at, resolve_key, set_key, value_at
 from exdd_ray.errors import ConfigError
 from exdd_ray.experiment.config import ExperimentConfig, RunConfig
 from exdd_ray.experiment.sweep_config import VARIANT, SweepConfig
@@ -138,6 +138,20 @@ def full_keys(patch: Mapping[str, Any]) -> Raw:
 def apply_changes(raw: Raw, changes: Mapping[str, Any]) -> Raw:
     """A raw config with values at dotted paths replaced."""
     for path, value in changes.items():
+        raw = set_key(raw, path, value)
+    return raw
+
+
+def apply_patch(raw: Raw, patch: Mapping[str, Any]) -> Raw:
+    """A raw config with a variant's or a dataset's values by shortened keys: one replaced, a group merged key by key.
+
+    A group of another `kind` replaces the one that is there, whose keys are not its own. Raises ConfigError as
+    resolve_key.
+    """
+    for path, value in full_keys(patch).items():
+        below = value_at(raw, path)
+        if isinstance(below, Mapping) and isinstance(value, Mapping) and value.get("kind") in {None, below.get("kind")}:
+            value = merge(below, value)
         raw = set_key(raw, path, value)
     return raw
 

@@ -35,7 +35,7 @@ def stored_pixel_metrics(
     """
     geometry, evaluation, draw = config.detector.geometry, config.evaluation, predictions.draw
     how = {
-        "code": code_digest("exdd_ray.banks.scoring", "exdd_ray.features.prepare", "exdd_ray.metrics"),
+        "code": code_digest("exdd_ray.experiment.trial"),
         "mask_resize": evaluation.mask_resize,
         "fpr_limit": evaluation.fpr_limit,
         "draw": asdict(draw),

@@ -20,8 +20,8 @@ from exdd_ray.experiment.load import (
     Raw,
     Trial,
     apply_changes,
+    apply_patch,
     experiment_part,
-    full_keys,
     parse_overrides,
     read_raw,
     validate,
@@ -94,18 +94,26 @@ class LoadedSweep:
         Raises ConfigError for settings that are no valid experiment.
         """
         full = {short: key for key, short in self.keys.items()}
-        changes = full_keys(self.sweep.variants[settings[VARIANT]]) if VARIANT in settings else {}
-        changes |= {full[short]: value for short, value in settings.items() if short != VARIANT}
+        variant = self.sweep.variants[settings[VARIANT]] if VARIANT in settings else {}
+        changes = {full[short]: value for short, value in settings.items() if short != VARIANT}
         name = ", ".join(_named(short, value) for short, value in settings.items()) or self.sweep.name
-        return Point(number, name, settings, tuple(self._trials(name, changes)))
+        return Point(number, name, settings, tuple(self._trials(name, variant, changes)))
 
-    def _trials(self, name: str, changes: Raw) -> Iterator[tuple[str, Trial]]:
+    def _trials(self, name: str, variant: Mapping[str, Any], changes: Raw) -> Iterator[tuple[str, Trial]]:
         common = experiment_part(self.raw)
         for dataset, patch in (self.sweep.datasets or {"": {}}).items():
             for seed in self.sweep.seeds or (self.sweep.seed,):
-                raw = apply_changes({**common, "seed": seed}, {**full_keys(patch or {}), **changes})
-                config = validate(ExperimentConfig, raw, self.path)
+                raw = apply_patch(apply_patch({**common, "seed": seed}, patch or {}), variant)
+                config = self._experiment(apply_changes(raw, changes), name, variant)
                 yield dataset or config.dataset.name, Trial(name, config)
+
+    def _experiment(self, raw: Raw, name: str, variant: Mapping[str, Any]) -> ExperimentConfig:
+        """The valid experiment of a point; what a variant makes invalid is told with its name."""
+        try:
+            return validate(ExperimentConfig, raw, self.path)
+        except ConfigError as error:
+            where = f" (in {name!r}, one of its variants)" if variant else ""
+            raise ConfigError(f"{error}{where}") from error
 
 
 def load_run(path: Path, overrides: Sequence[str] = ()) -> LoadedSweep:

@@ -23,23 +23,6 @@ from exdd_ray.synthesizers.device import on_device
 from exdd_ray.synthesizers.plan import plan_chunks
 
 VERSION = 7
-# What makes a trial's numbers of images, beside the method's own code; stages that take long have versions instead.
-_CODE = (
-    "exdd_ray.banks",
-    "exdd_ray.data",
-    "exdd_ray.experiment.assign",
-    "exdd_ray.experiment.dataset",
-    "exdd_ray.experiment.small_maps",
-    "exdd_ray.experiment.pixels",
-    "exdd_ray.experiment.result",
-    "exdd_ray.experiment.stored",
-    "exdd_ray.experiment.trial",
-    "exdd_ray.experiment.trial_files",
-    "exdd_ray.features",
-    "exdd_ray.metrics",
-    "exdd_ray.synthesizers",
-    "exdd_ray.training",
-)
 
 
 def trial_recipe(config: ExperimentConfig, universe: pa.Table, train: pa.Table, session: Session) -> Recipe:
@@ -52,7 +35,7 @@ def trial_recipe(config: ExperimentConfig, universe: pa.Table, train: pa.Table, 
     made_by = {
         "experiment": identity(config),
         "category": universe["category"][0].as_py(),
-        "code": code_digest(*_CODE, *method.sources),
+        "code": code_digest(__name__, method.home),
         "version": __version__,
     }
     if (device := _device(config.detector, session)) != CPU:

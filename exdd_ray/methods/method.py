@@ -165,7 +165,6 @@ class Method(Generic[C]):
         share: puts what several fits need alike into the store.
         remarks: what a reader must know of a config: stand-ins for published parts.
         reads_maps: its maps are read from the store and computed from nothing else.
-        code: packages and modules whose code makes its scores, its own folder beside.
     """
 
     config: type[C]
@@ -182,7 +181,6 @@ class Method(Generic[C]):
     share: Callable[[Sequence[tuple[C, PlannedFit]], Resources], None] = _nothing
     remarks: Callable[[C], tuple[str, ...]] = lambda _: ()
     reads_maps: bool = False
-    code: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -190,9 +188,9 @@ class Method(Generic[C]):
         return str(self.config.model_fields["kind"].default)
 
     @property
-    def sources(self) -> tuple[str, ...]:
-        """Packages and modules whose code makes its scores."""
-        return (self.config.__module__.rpartition(".")[0] or self.config.__module__, *self.code)
+    def home(self) -> str:
+        """The package or module that it is in, whose code makes its scores."""
+        return self.config.__module__.rpartition(".")[0] or self.config.__module__
 
 
 def counts(train: pa.Table) -> tuple[int, int, int]:

@@ -23,7 +23,7 @@ class EvaluationConfig(Frozen):
     resolution: Literal["input", "native"] = "input"
     mask_resize: Literal["nearest", "eroded"] = "nearest"
     fpr_limit: float = Field(0.3, gt=0, le=1)
-    false_alarm_rate: float = Field(0.05, ge=0, lt=1)
+    false_alarm_rate: float = Field(0.05, gt=0, lt=1)
     bootstrap: int = Field(1000, ge=0)
 
     def aside(self) -> Iterator[str]:

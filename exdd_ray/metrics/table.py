@@ -12,11 +12,11 @@ from exdd_ray.metrics.threshold import threshold_at_rate
 
 
 def recall_at_false_alarms(images: ImageScores) -> float | None:
-    """Share of the defects above the threshold that at most `false_alarm_rate` of held-out normal images exceed."""
+    """Share of the defects above the threshold that a normal image exceeds at `false_alarm_rate` at most."""
     if images.normals is None:
         return None
     threshold = threshold_at_rate(images.normals, images.config.false_alarm_rate)
-    return float((images.scores[images.labels == 1] > threshold).mean())
+    return None if threshold is None else float((images.scores[images.labels == 1] > threshold).mean())
 
 
 def segmentation_f1(pixels: PixelScores) -> float | None:

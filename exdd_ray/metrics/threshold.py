@@ -39,13 +39,15 @@ def f1_max_point(labels: np.ndarray, scores: np.ndarray, rule: ThresholdRule) ->
     return OperatingPoint(threshold, found.precision, found.recall)
 
 
-def threshold_at_rate(normals: np.ndarray, rate: float) -> float:
-    """The lowest score above which at most a share of the normal scores [n] lies: what is above it is called defective.
+def threshold_at_rate(normals: np.ndarray, rate: float) -> float | None:
+    """The lowest score above which another normal image lies with at most this probability: above is called defective.
 
-    Of ties that would be too many none is above it. With n < 1 / rate it is the largest of all.
+    Of n + 1 exchangeable scores each is as likely to be the new one: with k of the n normal scores above the threshold
+    it lies above with probability (k + 1) / (n + 1) at most (Vovk et al., 2005: conformal prediction). Of ties that
+    would be too many none is above. None where n are too few for any threshold: below 1 / rate - 1.
     """
-    allowed = int(rate * len(normals) + 1e-9)  # the product may lie just below a whole number
-    return float(np.sort(normals)[len(normals) - 1 - allowed])
+    allowed = int(rate * (len(normals) + 1) + 1e-9) - 1  # the product may lie just below a whole number
+    return None if allowed < 0 else float(np.sort(normals)[len(normals) - 1 - allowed])
 
 
 def point_at(labels: np.ndarray, scores: np.ndarray, threshold: float) -> OperatingPoint:

@@ -8,7 +8,7 @@ import pyarrow as pa
 from exdd_ray.data.catalog import GOOD, UNSPLIT, CatalogRow, build_catalog
 from exdd_ray.data.datasets.spec import DatasetSpec, Expected, Source
 from exdd_ray.data.files import found_text
-from exdd_ray.errors import DataError
+from exdd_ray.errors import DataError, one_line
 
 NAME = "elpv"
 _CATEGORIES = ("mono", "poly")
@@ -30,8 +30,14 @@ def load(root: Path, category: str | None) -> pa.Table:
 
 def _rows(folder: Path) -> Iterator[CatalogRow]:
     path = folder / "labels.csv"
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {one_line(error)}") from error
+    for number, line in enumerate(lines, start=1):
         match line.split():
+            case []:
+                continue
             case [image, probability, wafer] if probability in _KINDS and wafer in _CATEGORIES:
                 kind = _KINDS[probability]
                 yield CatalogRow(

@@ -58,5 +58,4 @@ METHOD = Method(
     repeats=lambda config: config.inference.noise == "seeded",
     unfitted=_UNFITTED,
     remarks=_remarks,
-    code=("exdd_ray.synthesizers.per_region",),
 )

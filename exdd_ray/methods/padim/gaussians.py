@@ -64,5 +64,8 @@ def mahalanobis(vectors: np.ndarray, gaussians: Gaussians) -> np.ndarray:
 
 def _whitening(covariances: Tensor, regularisation: float) -> Tensor:
     identity = torch.eye(covariances.shape[-1], dtype=torch.float64)
-    factors = torch.linalg.cholesky(covariances + regularisation * identity)
-    return torch.linalg.solve_triangular(factors, identity.expand_as(factors), upper=False).float()
+    factors, failed = torch.linalg.cholesky_ex(covariances + regularisation * identity)
+    whitening = torch.linalg.solve_triangular(factors, identity.expand_as(factors), upper=False).float()
+    if failed.any() or not whitening.isfinite().all():
+        raise DataError(f"PaDiM: covariances are singular with detector.regularisation={regularisation:g}: raise it")
+    return whitening

@@ -217,3 +217,25 @@ def test_a_config_that_is_none(given, message, tmp_path, monkeypatch):
     with pytest.raises(ConfigError) as error:
         find_config(given)
     assert message in str(error.value)
+
+
+def test_a_group_of_a_variant_joins_what_base_and_overrides_say(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "dataset: {name: procedural, procedural: {materials: [wood]}}\n"
+        "synthesizer: {kind: per_region, preset: draem, count: 7}\n"
+        "variants:\n"
+        "  joined: {dataset: {split: {defects: 2}}, synthesizer: {count: 9}}\n"
+        "  another: {dataset.split.defects: 2, synthesizer: {kind: cutpaste}}\n"
+    )
+    joined, another = (trial.config for trial in load_run(path, ["normal_train=6"]).trials)
+    for config in (joined, another):
+        assert config.dataset.procedural.materials == ("wood",)
+        assert (config.dataset.procedural.normal_train, config.dataset.split.defects) == (6, 2)
+    assert (joined.synthesizer.preset, joined.synthesizer.count) == ("draem", 9)
+    assert (another.synthesizer.kind, another.synthesizer.count) == ("cutpaste", 100)
+
+
+def test_what_a_variant_breaks_is_told_with_its_name():
+    with pytest.raises(ConfigError, match=r"detector.system: not a key .*in 'single bank', one of its variants"):
+        load_run(find_config("demo"), ["detector.kind=padim"])

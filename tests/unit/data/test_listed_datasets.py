@@ -98,3 +98,13 @@ def test_elpv_names_an_image_that_is_listed_and_missing(tmp_path: Path) -> None:
     (elpv(tmp_path) / "images" / "cell0002.png").unlink()
     (trouble,) = check_dataset(load_dataset("elpv", tmp_path)).unreadable
     assert (trouble.id, trouble.reason) == ("images/cell0002.png", "no such file")
+
+
+def test_elpv_labels_as_other_programs_write_them(tmp_path: Path) -> None:
+    labels = elpv(tmp_path) / "labels.csv"
+    plain = load_dataset("elpv", tmp_path)
+    labels.write_bytes(b"\xef\xbb\xbf" + labels.read_bytes() + b"\n\n")
+    assert load_dataset("elpv", tmp_path).equals(plain)
+    labels.write_bytes(labels.read_bytes().replace(b"mono", b"m\xf6no"))
+    with pytest.raises(DataError, match=r"labels\.csv: cannot be read: UnicodeDecodeError"):
+        load_dataset("elpv", tmp_path)

@@ -45,7 +45,7 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def run(root: Path, **dataset: object) -> TrialResult:
+def run(root: Path, *, false_alarm_rate: float = 0.5, **dataset: object) -> TrialResult:
     config = ExperimentConfig.model_validate(
         {
             "dataset": {"name": "folder", "root": root, **dataset},
@@ -54,7 +54,7 @@ def run(root: Path, **dataset: object) -> TrialResult:
                 "features": {"resize": [48, 48]},
                 "bank": {"negative": {"rate": 1.0}},
             },
-            "evaluation": {"bootstrap": 0},
+            "evaluation": {"bootstrap": 0, "false_alarm_rate": false_alarm_rate},
         }
     )
     session = Session(Store(root.parent / "store"))
@@ -284,6 +284,13 @@ def test_normal_images_may_be_held_out_for_thresholds_alone(root: Path) -> None:
     assert NO_THRESHOLDS in whole.remarks
     assert parted.remarks == ()
     assert parted.validation is None
+    few = run(root, false_alarm_rate=0.05, split={"validation_fraction": 0.25})
+    assert few.metrics["recall_at_false_alarms"] is None
+    assert few.metrics["seg_f1"] == parted.metrics["seg_f1"]
+    assert few.remarks == (
+        "no recall at false alarms of 0.05: that takes 19 held-out normal images, and there are "
+        f"{whole.train[0] - parted.train[0]}",
+    )
 
 
 def test_thresholds_are_chosen_on_the_datasets_own_normal_validation_images(root: Path) -> None:

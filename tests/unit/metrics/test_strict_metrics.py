@@ -117,21 +117,39 @@ def test_normal_threshold_is_that_of_all_pixels_at_once(offset: float) -> None:
     assert normal_threshold([]) is None
 
 
-@pytest.mark.parametrize("rate", [0.0, 0.05, 0.1, 0.29, 0.5, 0.99])
+@pytest.mark.parametrize("rate", [0.05, 0.1, 0.29, 0.5, 0.99])
 @pytest.mark.parametrize("decimals", [0, 3])
-def test_at_most_the_rate_alarms_and_no_lower_score_would_do(rate: float, decimals: int) -> None:
-    for count in (1, 7, 20, 100):
+def test_another_normal_score_alarms_at_most_at_the_rate_and_no_lower_threshold_would_do(rate, decimals) -> None:
+    for count in (1, 7, 19, 20, 100):
         normals = np.round(np.random.default_rng(count).normal(size=count), decimals)
         threshold = threshold_at_rate(normals, rate)
-        assert (normals > threshold).sum() <= rate * count + 1e-9
+        if threshold is None:
+            assert 1 / (count + 1) > rate
+            continue
+        assert ((normals > threshold).sum() + 1) / (count + 1) <= rate + 1e-9
         lower = normals[normals < threshold]
-        assert not len(lower) or (normals > lower.max()).sum() > rate * count
+        assert not len(lower) or ((normals > lower.max()).sum() + 1) / (count + 1) > rate
+
+
+@pytest.mark.parametrize("count", [19, 20, 39, 60, 100])
+def test_the_rate_that_is_stated_is_kept_on_new_images(count: int) -> None:
+    rng = np.random.default_rng(count)
+    drawn = rng.normal(size=(4000, count + 50))
+    rates = [(row[count:] > threshold_at_rate(row[:count], 0.05)).mean() for row in drawn]
+    expected = int(0.05 * (count + 1) + 1e-9) / (count + 1)
+    assert np.mean(rates) == pytest.approx(expected, abs=0.003)
+    assert np.mean(rates) < 0.053
+
+
+def test_too_few_normal_scores_allow_no_threshold() -> None:
+    assert threshold_at_rate(np.arange(18.0), 0.05) is None
+    assert threshold_at_rate(np.arange(19.0), 0.05) == 18
 
 
 def test_recall_is_that_of_the_test_defects_at_the_held_out_threshold() -> None:
     labels, scores = np.array([0, 0, 1, 1, 1, 1]), np.array([9.0, 9.0, 1.0, 2.0, 3.0, 4.0])
     config = EvaluationConfig(false_alarm_rate=0.25)
-    normals = np.array([0.0, 1.0, 2.0, 5.0])
+    normals = np.array([0.0, 1.0, 2.0, 2.0, 0.5, 0.2, 5.0])  # one of eight above 2 is one, and a new one may be another
     found = image_metrics(labels, scores, config, normals, resamples=0, seed=0).values
     assert found["recall_at_false_alarms"] == 0.5
     assert image_metrics(labels, scores, config, resamples=0, seed=0).values["recall_at_false_alarms"] is None

@@ -130,6 +130,10 @@ def test_a_category_is_said_where_there_are_several():
         (lambda: synthesizer("per_region", count=-1), "synthesizer.count"),
         (lambda: load_config("dem"), "did you mean 'demo'"),
         (lambda: load_sweep("synth"), "did you mean 'synth_count'"),
+        (lambda: run("demo"), "load_config('demo') reads a file's"),
+        (lambda: run({}), "an Experiment is run"),
+        (lambda: sweep([Experiment()], {}), "an Experiment is run"),
+        (lambda: run(Experiment(), seeds=0), "seeds are a list"),
         (lambda: read_results("runs"), "runs: not the results of a run or a sweep"),
     ],
 )

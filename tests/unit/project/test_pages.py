@@ -77,6 +77,17 @@ def test_the_code_runs(page, images, monkeypatch):
         assert read_results("runs/parts/latest").table.num_rows == 4
 
 
+TEXTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")] + sorted((ROOT / "docs").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.name)
+def test_files_of_the_package_that_are_named_exist(page):
+    named = set(re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)(?::[a-z_]+)?`", page.read_text(encoding="utf-8")))
+    made = set(re.findall(r"^```\w+ (\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE))
+    places = (ROOT, ROOT / "exdd_ray", ROOT / "exdd_ray/experiment")
+    assert not [name for name in sorted(named - made) if not any((place / name).is_file() for place in places)]
+
+
 def test_troubleshooting_quotes_what_is_said():
     code = " ".join(
         re.sub(r'"\n\s*f?"', "", path.read_text(encoding="utf-8")) for path in ROOT.glob("exdd_ray/**/*.py")

@@ -31,3 +31,8 @@ def test_fewer_images_than_dimensions_have_a_distance_too(vectors: np.ndarray) -
 def test_one_image_is_too_few(vectors: np.ndarray) -> None:
     with pytest.raises(DataError, match="at least two"):
         fit_gaussians(vectors[:1], 0.01)
+
+
+def test_singular_covariances_name_the_key(vectors: np.ndarray) -> None:
+    with pytest.raises(DataError, match="singular with detector.regularisation=1e-300: raise it"):
+        fit_gaussians(np.repeat(vectors[:1], 3, axis=0), 1e-300)
