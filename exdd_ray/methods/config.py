@@ -1,5 +1,6 @@
 """What every detector's config has."""
 
+from abc import abstractmethod
 from typing import ClassVar, Literal
 
 from exdd_ray.config.base import Frozen
@@ -22,9 +23,9 @@ class DetectorConfig(Frozen):
     preset: str
 
     @property
+    @abstractmethod
     def geometry(self) -> FeaturesConfig:
         """How images and masks are laid over the anomaly maps."""
-        raise NotImplementedError
 
     @property
     def threshold_rule(self) -> ThresholdRule:
