@@ -100,7 +100,11 @@ def test_the_tables_are_written_and_read_by_others(swept, tmp_path):
     written = json.loads((tmp_path / "summary.json").read_text())
     assert written["trials"] == 8
     assert written["chosen"] == summary["name"][summary["chosen"].to_pylist().index(True)].as_py()
-    assert [remark.split(":")[0].split(" (")[0] for remark in written["remarks"]] == ["training defects", "stand-in"]
+    assert [remark.split(":")[0].split(" (")[0] for remark in written["remarks"]] == [
+        "training defects",
+        "no recall at false alarms of 0.05",
+        "stand-in",
+    ]
 
 
 def test_a_results_folder_of_somebody_elses_is_left_alone(tmp_path):
