@@ -9,21 +9,29 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "exdd_ray"
-HOUSES = ("methods", "synthesizers")  # one folder in them is one system; `table.py` beside the folders lists them
+HOUSES = ("methods", "synthesizers")  # a folder in them with a `method.py` or a `synthesizer.py` is one system
 
 
 def leaks(package: Path = PACKAGE) -> dict[str, list[str]]:
     """Each module of no system that names some, by its path -> the systems, as `methods/classifier`."""
-    return {place: named for place, named in _named(package).items() if not _of_a_system(place)}
+    return {place: named for place, named in _named(package).items() if not _of_a_system(place, package)}
 
 
 def builds_on(package: Path = PACKAGE) -> dict[str, list[str]]:
     """Each module of a system that names others, by its path -> these."""
-    return {place: named for place, named in _named(package).items() if _of_a_system(place)}
+    return {place: named for place, named in _named(package).items() if _of_a_system(place, package)}
 
 
-def _of_a_system(place: str) -> bool:
-    return place.startswith(HOUSES) and place.count("/") > 1
+def _of_a_system(place: str, package: Path) -> bool:
+    return any(place.startswith(f"{system}/") for system in _systems(package))
+
+
+def _systems(package: Path) -> list[str]:
+    return [
+        f"{house}/{path.parent.name}"
+        for house in HOUSES
+        for path in sorted(package.glob(f"{house}/*/{house.removesuffix('s')}.py"))
+    ]
 
 
 def _named(package: Path) -> dict[str, list[str]]:
@@ -32,9 +40,7 @@ def _named(package: Path) -> dict[str, list[str]]:
     A module names a system by an import, or by its kind as what it compares with or looks up in a dict. A synthesizer's
     preset may be called as a detector is, so that in the houses imports alone count.
     """
-    systems = [
-        f"{house}/{path.parent.name}" for house in HOUSES for path in sorted(package.glob(f"{house}/*/__init__.py"))
-    ]
+    systems = _systems(package)
     found = {}
     for file in sorted(package.rglob("*.py")):
         place = file.relative_to(package).as_posix()

@@ -16,8 +16,8 @@ from PIL import Image
 from exdd_ray.data.procedural.surfaces import make_surface
 from exdd_ray.device import compute_device
 from exdd_ray.synthesizers.inpaint.config import InpaintConfig
-from exdd_ray.synthesizers.inpaint.model import load_pipeline
-from exdd_ray.synthesizers.inpaint.paint import Painter, Scene
+from exdd_ray.synthesizers.painting.model import load_pipeline
+from exdd_ray.synthesizers.painting.paint import Painter, Scene
 from exdd_ray.weights.miniature.networks import make_tokenizer
 
 _BATCH = 8

@@ -30,10 +30,10 @@ from exdd_ray.on_ray.synthesis import RayChunks
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesizers.foreground import foreground
 from exdd_ray.synthesizers.inpaint.config import InpaintConfig
-from exdd_ray.synthesizers.inpaint.masks import pick_mask
-from exdd_ray.synthesizers.inpaint.model import load_pipeline
-from exdd_ray.synthesizers.inpaint.paint import Painter, Scene
 from exdd_ray.synthesizers.job import CHUNK, AnyJob, sample_seed
+from exdd_ray.synthesizers.painting.masks import pick_mask
+from exdd_ray.synthesizers.painting.model import load_pipeline
+from exdd_ray.synthesizers.painting.paint import Painter, Scene
 from exdd_ray.synthesizers.plan import plan_chunks
 from exdd_ray.synthesizers.synthesize import synthesize
 

@@ -10,8 +10,8 @@ from PIL import Image
 from exdd_ray.data.catalog import CatalogRow, build_catalog
 from exdd_ray.data.procedural.surfaces import make_surface
 from exdd_ray.synthesizers.inpaint.config import InpaintConfig
-from exdd_ray.synthesizers.inpaint.masks import draw_mask
-from exdd_ray.synthesizers.inpaint.paint import Scene
+from exdd_ray.synthesizers.painting.masks import draw_mask
+from exdd_ray.synthesizers.painting.paint import Scene
 from exdd_ray.weights.miniature.networks import (
     Parts,
     make_autoencoder,

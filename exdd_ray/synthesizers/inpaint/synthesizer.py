@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def _make(jobs: "Sequence[ChunkJob[InpaintConfig]]") -> "Iterator[Painted]":
-    from exdd_ray.synthesizers.inpaint.samples import inpainted
+    from exdd_ray.synthesizers.painting.samples import inpainted
 
     return inpainted(jobs)
 
@@ -22,25 +22,25 @@ def _defects(config: InpaintConfig) -> NeededDefects | None:
 
 
 def _files(config: InpaintConfig) -> tuple[str, ...]:
-    from exdd_ray.synthesizers.inpaint.masks import library_files
+    from exdd_ray.synthesizers.painting.masks import library_files
 
     return library_files(config.masks.folder) if config.masks.folder else ()
 
 
 def _model(config: InpaintConfig) -> Model:
-    from exdd_ray.synthesizers.inpaint.model import model_digest, revision_of
+    from exdd_ray.synthesizers.painting.model import model_digest, revision_of
 
     return Model(config.model, revision_of(config), model_digest(config))
 
 
 def _pinned(config: InpaintConfig) -> InpaintConfig:
-    from exdd_ray.synthesizers.inpaint.model import pinned
+    from exdd_ray.synthesizers.painting.model import pinned
 
     return pinned(config)
 
 
 def _remarks(config: InpaintConfig, working_size: Size | None) -> tuple[str, ...]:
-    from exdd_ray.synthesizers.inpaint.remarks import remarks
+    from exdd_ray.synthesizers.painting.remarks import remarks
 
     return remarks(config, working_size)
 

@@ -28,7 +28,8 @@ from exdd_ray.features.slices import plan_slices
 from exdd_ray.methods.table import methods
 from exdd_ray.progress import silent
 from exdd_ray.store.artifact import Store
-from exdd_ray.synthesizers.inpaint.config import InpaintConfig, MaskConfig
+from exdd_ray.synthesizers.inpaint.config import InpaintConfig
+from exdd_ray.synthesizers.painting.config import MaskConfig
 from exdd_ray.synthesizers.per_region.config import PerRegionConfig
 from exdd_ray.synthesizers.plan import plan_chunks
 from exdd_ray.synthesizers.table import synthesizers

@@ -30,7 +30,8 @@ def test_what_one_system_builds_on_is_known(house):
 def test_a_leak_is_found(house, tmp_path):
     for folder in ("methods/mine", "synthesizers/theirs", "experiment"):
         (tmp_path / folder).mkdir(parents=True)
-        (tmp_path / folder / "__init__.py").write_text("")
+    for value in ("methods/mine/method.py", "synthesizers/theirs/synthesizer.py"):
+        (tmp_path / value).write_text("")
     (tmp_path / "experiment" / "plan.py").write_text("from exdd_ray.methods.mine.config import MineConfig\n")
     (tmp_path / "experiment" / "share.py").write_text("def ask(kind):\n    return kind == 'theirs'\n")
     assert house.leaks(tmp_path) == {

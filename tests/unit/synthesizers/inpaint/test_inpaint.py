@@ -20,9 +20,10 @@ from exdd_ray.methods.classifier.config import ClassifierConfig
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesizers.chunk import INDEX, in_groups, make_chunks
 from exdd_ray.synthesizers.config import FilterConfig
-from exdd_ray.synthesizers.inpaint.config import MASK_SHAPES, InpaintConfig
-from exdd_ray.synthesizers.inpaint.model import revision_of
+from exdd_ray.synthesizers.inpaint.config import InpaintConfig
 from exdd_ray.synthesizers.job import CHUNK
+from exdd_ray.synthesizers.painting.config import MASK_SHAPES
+from exdd_ray.synthesizers.painting.model import revision_of
 from exdd_ray.synthesizers.plan import plan_chunks
 from exdd_ray.synthesizers.synthesize import synthesize
 from exdd_ray.synthesizers.table import samples_of_prompts

@@ -5,14 +5,14 @@ import re
 import threading
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from exdd_ray.device import CUDA, compute_device, out_of_memory
 from exdd_ray.errors import ConfigError, UserError
 from exdd_ray.store.contents import content_digest
 from exdd_ray.store.hashes import digest
 from exdd_ray.synthesizers.device import device_of, precision_of
-from exdd_ray.synthesizers.inpaint.config import MINIATURE, InpaintConfig
+from exdd_ray.synthesizers.painting.config import MINIATURE, PaintConfig
 
 MINIATURE_FOLDER = Path(__file__).parents[2] / "weights" / "miniature" / "weights"
 _SCHEDULERS = {
@@ -22,6 +22,8 @@ _SCHEDULERS = {
     "unipc": "UniPCMultistepScheduler",
 }
 
+C = TypeVar("C", bound=PaintConfig)
+
 _MODEL_FILES = (".safetensors", ".json", ".txt", ".model")  # weights, configs, and tokenizers of three kinds
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PATIENCE_S = 10.0
@@ -30,7 +32,7 @@ _loaded: dict[str, Any] = {}
 _loading = threading.Lock()
 
 
-def model_digest(config: InpaintConfig) -> str:
+def model_digest(config: PaintConfig) -> str:
     """What names the model in recipes: the content of a local folder's files, or a hub id with its commit; and which
     of its weights are loaded.
 
@@ -40,7 +42,7 @@ def model_digest(config: InpaintConfig) -> str:
     return model if config.variant is None else f"{model} {config.variant}"
 
 
-def revision_of(config: InpaintConfig) -> str:
+def revision_of(config: PaintConfig) -> str:
     """The commit of a hub id, or the hash of a local folder's files. Raises UserError where there is none."""
     folder = _folder(config)
     if folder is None:
@@ -51,14 +53,14 @@ def revision_of(config: InpaintConfig) -> str:
     return digest([[str(path.relative_to(folder)), content_digest(path)] for path in files])
 
 
-def pinned(config: InpaintConfig) -> InpaintConfig:
+def pinned(config: C) -> C:
     """The config with a hub id's revision resolved to the commit that it names now."""
     if _folder(config) is not None:
         return config
     return config.model_copy(update={"revision": _commit(config.model, config.revision)})
 
 
-def load_pipeline(config: InpaintConfig) -> Any:
+def load_pipeline(config: PaintConfig) -> Any:
     """A pipeline of the model for one thread: the networks are shared within the process.
 
     Its scheduler and its tokenizers are its own: both have a state, and a tokenizer that another thread asks to pad
@@ -98,7 +100,7 @@ def _tokenizers(pipeline: Any) -> list[str]:
     return [name for name in names if getattr(pipeline, name, None) is not None]
 
 
-def _folder(config: InpaintConfig) -> Path | None:
+def _folder(config: PaintConfig) -> Path | None:
     if config.model == MINIATURE:
         return MINIATURE_FOLDER
     local = Path(config.model).expanduser()
@@ -138,7 +140,7 @@ def _missing(model: str, error: Exception) -> UserError:
     )
 
 
-def _load(config: InpaintConfig) -> Any:
+def _load(config: PaintConfig) -> Any:
     try:
         return _prepare(_read(config), config)
     except RuntimeError as error:
@@ -149,7 +151,7 @@ def _load(config: InpaintConfig) -> Any:
         ) from error
 
 
-def _read(config: InpaintConfig) -> Any:
+def _read(config: PaintConfig) -> Any:
     from diffusers.utils import logging
     from transformers.utils import logging as transformers_logging
 
@@ -164,7 +166,7 @@ def _read(config: InpaintConfig) -> Any:
         return _from_pretrained(config.model, config, revision=revision)
 
 
-def _from_pretrained(source: Path | str, config: InpaintConfig, **where: Any) -> Any:
+def _from_pretrained(source: Path | str, config: PaintConfig, **where: Any) -> Any:
     import torch
     from diffusers import AutoPipelineForInpainting, DiffusionPipeline
 
@@ -188,7 +190,7 @@ def _from_pretrained(source: Path | str, config: InpaintConfig, **where: Any) ->
         raise _missing(config.model, error) from error
 
 
-def _prepare(pipeline: Any, config: InpaintConfig) -> Any:
+def _prepare(pipeline: Any, config: PaintConfig) -> Any:
     import diffusers
     import torch
 

@@ -7,8 +7,8 @@ from PIL import Image
 
 from exdd_ray.data.procedural.surfaces import make_surface
 from exdd_ray.synthesizers.inpaint.config import InpaintConfig
-from exdd_ray.synthesizers.inpaint.masks import draw_mask
-from exdd_ray.synthesizers.inpaint.paint import Painter, Scene
+from exdd_ray.synthesizers.painting.masks import draw_mask
+from exdd_ray.synthesizers.painting.paint import Painter, Scene
 from exdd_ray.weights.miniature.networks import make_tokenizer
 
 SIZE = (72, 96)

@@ -9,7 +9,7 @@ from inpaint_inputs import make_random_model, scenes_of
 from PIL import Image
 
 from exdd_ray.errors import ConfigError, UserError
-from exdd_ray.synthesizers.inpaint.paint import Painter, in_batches
+from exdd_ray.synthesizers.painting.paint import Painter, in_batches
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from exdd_ray.data.images import resize_bilinear
 from exdd_ray.data.masks import read_mask, read_pair
 from exdd_ray.data.procedural.shapes import blob, random_centre, stroke, tapered, wandering_path
 from exdd_ray.errors import DataError
-from exdd_ray.synthesizers.inpaint.config import MaskConfig, MaskShape
+from exdd_ray.synthesizers.painting.config import MaskConfig, MaskShape
 
 LEVEL = 0.3  # of a soft shape
 MIN_PIXELS = 4

@@ -11,7 +11,7 @@ from exdd_ray.errors import UserError
 from exdd_ray.experiment.space import load_run
 from exdd_ray.experiment.synth import pinned_trial
 from exdd_ray.store.artifact import Store
-from exdd_ray.synthesizers.inpaint.model import load_pipeline, model_digest, pinned, revision_of
+from exdd_ray.synthesizers.painting.model import load_pipeline, model_digest, pinned, revision_of
 from exdd_ray.synthesizers.synthesize import synthesize
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -5,8 +5,8 @@ from scipy.ndimage import label
 
 from exdd_ray.data.catalog import CatalogRow
 from exdd_ray.errors import DataError, ImageError
-from exdd_ray.synthesizers.inpaint.config import MASK_SHAPES, MaskConfig
-from exdd_ray.synthesizers.inpaint.masks import draw_mask, fit_mask, library_files, load_mask, pick_mask
+from exdd_ray.synthesizers.painting.config import MASK_SHAPES, MaskConfig
+from exdd_ray.synthesizers.painting.masks import draw_mask, fit_mask, library_files, load_mask, pick_mask
 
 SIZES = [(64, 64), (224, 632), (33, 50)]
 BOX = (slice(10, 50), slice(20, 40))

@@ -12,8 +12,8 @@ from PIL import Image
 
 from exdd_ray.device import out_of_memory
 from exdd_ray.errors import ConfigError, UserError
-from exdd_ray.synthesizers.inpaint.config import InpaintConfig
-from exdd_ray.synthesizers.inpaint.model import check_prompts, load_pipeline
+from exdd_ray.synthesizers.painting.config import PaintConfig
+from exdd_ray.synthesizers.painting.model import check_prompts, load_pipeline
 
 Scenes = TypeVar("Scenes")
 _log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Painter:
         batch: scenes in one call.
     """
 
-    def __init__(self, config: InpaintConfig) -> None:
+    def __init__(self, config: PaintConfig) -> None:
         self._config = config
         self._pipeline = load_pipeline(config)
         self.batch = config.run.batch

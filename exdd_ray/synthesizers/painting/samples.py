@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -11,16 +12,16 @@ from exdd_ray.config.base import Size
 from exdd_ray.synthesizers.draw import on_a_background
 from exdd_ray.synthesizers.filters import measure_change
 from exdd_ray.synthesizers.foreground import foreground
-from exdd_ray.synthesizers.inpaint.config import InpaintConfig
-from exdd_ray.synthesizers.inpaint.masks import PickedMask, pick_mask, resize_mask
-from exdd_ray.synthesizers.inpaint.model import model_digest
-from exdd_ray.synthesizers.inpaint.paint import Painter, Scene
 from exdd_ray.synthesizers.job import ChunkJob, Painted, Sample, sample_seed
+from exdd_ray.synthesizers.painting.config import PaintConfig
+from exdd_ray.synthesizers.painting.masks import PickedMask, pick_mask, resize_mask
+from exdd_ray.synthesizers.painting.model import model_digest
+from exdd_ray.synthesizers.painting.paint import Painter, Scene
 
-InpaintJob = ChunkJob[InpaintConfig]
+C = TypeVar("C", bound=PaintConfig)
 
 
-def inpainted(jobs: Sequence[InpaintJob]) -> Iterator[Painted]:
+def inpainted(jobs: Sequence[ChunkJob[C]]) -> Iterator[Painted]:
     """The samples of chunks of one config; the scenes of all are painted in one go."""
     config = jobs[0].config
     begun = [[_begin(job, number) for number in job.numbers] for job in jobs]
@@ -34,7 +35,7 @@ def inpainted(jobs: Sequence[InpaintJob]) -> Iterator[Painted]:
         yield samples, painter.batch
 
 
-def _begin(job: InpaintJob, number: int) -> tuple[Sample, Scene | None]:
+def _begin(job: ChunkJob[C], number: int) -> tuple[Sample, Scene | None]:
     """A sample with its scene, or with the fault for which it has none."""
     config = job.config
     bicubic = config.resample == "bicubic"
@@ -63,7 +64,7 @@ def _begin(job: InpaintJob, number: int) -> tuple[Sample, Scene | None]:
 
 
 def _finish(
-    sample: Sample, canvas: np.ndarray, mask: np.ndarray, result: np.ndarray | str, config: InpaintConfig
+    sample: Sample, canvas: np.ndarray, mask: np.ndarray, result: np.ndarray | str, config: PaintConfig
 ) -> Sample:
     if isinstance(result, str):
         return replace(sample, fault=result)
@@ -84,7 +85,7 @@ def _resized(image: np.ndarray, size: Size | None, *, bicubic: bool) -> np.ndarr
 _painters = threading.local()
 
 
-def _painter(config: InpaintConfig) -> Painter:
+def _painter(config: PaintConfig) -> Painter:
     """This thread's painter; the last one used is kept."""
     made_of = config, model_digest(config)
     if getattr(_painters, "made_of", None) != made_of:

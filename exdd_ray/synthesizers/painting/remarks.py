@@ -3,20 +3,20 @@
 import re
 
 from exdd_ray.config.base import Size
-from exdd_ray.synthesizers.inpaint.config import MINIATURE, InpaintConfig
+from exdd_ray.synthesizers.painting.config import MINIATURE, PaintConfig
 
 
-def remarks(config: InpaintConfig, working_size: Size | None) -> tuple[str, ...]:
+def remarks(config: PaintConfig, working_size: Size | None) -> tuple[str, ...]:
     """Remarks on an experiment whose detector resizes images to a working size (height, width) first."""
     return _mask_leak(config) + _resampled_apart(config, working_size) + _strange_prompts(config)
 
 
-def _mask_leak(config: InpaintConfig) -> tuple[str, ...]:
+def _mask_leak(config: PaintConfig) -> tuple[str, ...]:
     leaks = config.masks.source == "positives"
     return ("leakage: synthetic defects lie in the masks of training defects (masks.source=positives)",) * leaks
 
 
-def _resampled_apart(config: InpaintConfig, seen: Size | None) -> tuple[str, ...]:
+def _resampled_apart(config: PaintConfig, seen: Size | None) -> tuple[str, ...]:
     """Synthetic images come by way of a canvas and a size of their own; the detector resizes real ones its own way."""
     painted = config.working_size
     if painted == seen or (config.canvas is None and config.output is None):
@@ -25,7 +25,7 @@ def _resampled_apart(config: InpaintConfig, seen: Size | None) -> tuple[str, ...
     return (f"real and synthetic images are not resampled alike, which alone may tell them apart: {sizes}",)
 
 
-def _strange_prompts(config: InpaintConfig) -> tuple[str, ...]:
+def _strange_prompts(config: PaintConfig) -> tuple[str, ...]:
     """A remark on the prompts of which the miniature was taught no word for a defect; other models read more."""
     from exdd_ray.weights.miniature.captions import DEFECT_WORDS, NORMAL, plain_words
 

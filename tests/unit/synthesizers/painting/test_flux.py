@@ -6,7 +6,7 @@ from inpaint_inputs import scenes_of
 
 from exdd_ray.errors import ConfigError
 from exdd_ray.synthesizers.inpaint.config import InpaintConfig
-from exdd_ray.synthesizers.inpaint.paint import Painter
+from exdd_ray.synthesizers.painting.paint import Painter
 from exdd_ray.weights.miniature.networks import make_tokenizer
 
 

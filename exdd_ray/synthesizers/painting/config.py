@@ -1,0 +1,105 @@
+"""What configs of synthesizers share that paint with a diffusion model: the model, where and how it paints."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from exdd_ray.config.base import Frozen
+from exdd_ray.synthesizers.config import DeviceConfig, ForegroundConfig, SynthesizerConfig
+
+MaskShape = Literal["line", "blob", "scatter", "edge"]
+
+MASK_SHAPES: tuple[MaskShape, ...] = ("line", "blob", "scatter", "edge")
+
+MINIATURE = "miniature"
+
+
+class MaskConfig(Frozen):
+    """Where a model is to paint a defect.
+
+    Attributes:
+        source: `procedural` shapes, those of a `library` folder, or the masks of the training `positives`
+            (as DIAG does; the report flags it as the leak that it is).
+        shapes: procedural shapes to draw from.
+        folder: mask images of the library.
+        foreground: the mask is fitted to it; one of `positives` only where it does not lie on it already.
+    """
+
+    source: Literal["procedural", "library", "positives"] = "procedural"
+    shapes: tuple[MaskShape, ...] = Field(MASK_SHAPES, min_length=1)
+    folder: Path | None = None
+    foreground: ForegroundConfig = ForegroundConfig()
+
+    @model_validator(mode="after")
+    def _folder_of_a_library(self) -> "MaskConfig":
+        if (self.source == "library") != (self.folder is not None):
+            raise ValueError("masks.folder is for masks.source=library, and needed there")
+        return self
+
+    def aside(self) -> Iterator[str]:
+        """A library is known by its contents; shapes are not drawn from another source."""
+        yield "folder"
+        if self.source != "procedural":
+            yield "shapes"
+
+
+class PaintConfig(SynthesizerConfig):
+    """A text-to-image model paints defects into masked normal images.
+
+    Attributes:
+        model: `miniature`, a hub id, or a local folder in diffusers' format.
+        revision: commit of the hub's repository.
+        variant: of the weight files, as `fp16`.
+        prompts: what to paint; they take turns.
+        negative_prompt: what to keep away from; empty for none.
+        masks: where to paint.
+        working_size: (height, width) to which backgrounds and the masks of positives are resized before anything else
+            (bilinear, as OpenCV does), as when a dataset is stored so. The detector's features.working_size should be
+            the same: the resampling itself tells images apart.
+        canvas: (height, width) to which background and mask are resized; None is the background's own.
+        size: (height, width) at which the model works, in pixels.
+        crop_padding: paint a crop of the canvas around the mask, with this margin in pixels, and paste the masked part
+            back; None paints all of the canvas.
+        output: (height, width) of the stored image; None is the canvas.
+        resample: how images are resized to canvas and output; masks are with `bilinear` by the nearest pixel, with
+            `bicubic` likewise and cut at one half (as DIAG's code does).
+        strength: share of the noise that the background is taken to.
+        guidance: weight of the prompt.
+        steps: denoising steps of the whole schedule.
+        scheduler: `model` keeps the model's own.
+        composite: where all of the canvas is painted, keep its own pixels outside the mask.
+        run: on what it runs, and how.
+    """
+
+    model: str = MINIATURE
+    revision: str | None = None
+    variant: str | None = None
+    prompts: tuple[str, ...] = Field(("scratch", "stain", "hole", "crack"), min_length=1)
+    negative_prompt: str = ""
+    masks: MaskConfig = MaskConfig()
+    working_size: tuple[int, int] | None = None
+    canvas: tuple[int, int] | None = None
+    size: tuple[int, int] = (64, 64)
+    crop_padding: int | None = Field(8, ge=0)
+    output: tuple[int, int] | None = None
+    resample: Literal["bilinear", "bicubic"] = "bilinear"
+    strength: float = Field(0.99, gt=0, le=1)
+    guidance: float = Field(3.0, ge=0)
+    steps: int = Field(20, ge=1)
+    scheduler: Literal["model", "ddim", "dpm", "euler", "unipc"] = "model"
+    composite: bool = True
+    run: DeviceConfig = DeviceConfig()
+
+    @model_validator(mode="after")
+    def _distinct_prompts(self) -> "PaintConfig":
+        if len(set(self.prompts)) < len(self.prompts):
+            raise ValueError(f"a prompt is named twice: {', '.join(self.prompts)}")
+        return self
+
+    def aside(self) -> Iterator[str]:
+        """The model is known by its content or its commit; a preset has filled the others."""
+        yield from ("preset", "model", "revision", "variant")
+        if self.crop_padding is not None:
+            yield "composite"
