@@ -1,5 +1,7 @@
 """The errors that a user can mend: printed as one line, exit code 2, no traceback."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from traceback import extract_tb, format_exception
@@ -34,6 +36,17 @@ class ConfigError(UserError):
 
 class ArtifactError(UserError):
     """An artifact whose files are missing, truncated or not what its manifest says."""
+
+
+@contextmanager
+def told_of(what: str) -> Iterator[None]:
+    """A UserError raised inside begins with `what`; of an empty one it stays as it is."""
+    try:
+        yield
+    except UserError as error:
+        if what:
+            error.args = (f"{what}: {error}",)
+        raise
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """`--help` of commands that take keys: short by itself, and the keys below one with `--help KEY`."""
 
 import argparse
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -94,6 +95,7 @@ def _keys_below(parser: argparse.ArgumentParser, asked: str) -> str:
 
     model = config_model(parser)
     path = "" if asked == "all" else resolve_key(asked.rstrip("."), model)
+    path = re.sub(r"\.\d+(\..*)?$", "", path)  # the list's keys are explained together
     found: dict[tuple[str, str, str, str], list[str]] = {}
     for key in list_keys(model):
         if not path or key.path == path or key.path.startswith(f"{path}."):

@@ -131,6 +131,10 @@ def _print(result: "SynthesisResult", remarks: Sequence[str]) -> None:
     speed = f", {synthesis.fresh / result.seconds:.2f} images/s" if synthesis.fresh else ""
     made = f"{synthesis.fresh} made now in {result.seconds:.1f} s{speed}"
     print(f"{result.title}: {len(synthesis.samples)} samples ({made})")
+    for part, its in synthesis.parts.items():
+        dropped = f", {sum(its.dropped.values())} dropped" if its.dropped else ""
+        lacking = f", {its.lacking} lacking" if its.lacking else ""
+        print(f"  {part}: {len(its.samples)} samples{dropped}{lacking}")
     for remark in remarks:
         print(f"note: {remark}")
 

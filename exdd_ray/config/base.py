@@ -22,8 +22,11 @@ def identity(config: Frozen) -> dict[str, Any]:
     """What of a config its results depend on, as JSON values: its part of their keys."""
     kept = config.model_dump(mode="json")
     for name in type(config).model_fields:
-        if isinstance(value := getattr(config, name), Frozen):
+        value = getattr(config, name)
+        if isinstance(value, Frozen):
             kept[name] = identity(value)
+        elif isinstance(value, tuple) and value and all(isinstance(one, Frozen) for one in value):
+            kept[name] = [identity(one) for one in value]
     for key in config.aside():
         _drop(kept, key.split("."))
     return kept

@@ -1,8 +1,10 @@
 """Dotted keys of a config: listing them from the schema, resolving shortened ones, setting them in a raw config.
 
-Where a model may be one of several kinds, the keys of all of them are known.
+Where a model may be one of several kinds, the keys of all of them are known. What is in a list of models is known by
+its place in it, counted from 0, as `synthesizer.parts.0.share`.
 """
 
+import builtins
 import difflib
 import inspect
 import re
@@ -27,6 +29,7 @@ class Key:
         default: as text.
         kind: of the model that has it, where there are several.
         meaning: one line, of the model's docstring.
+        items: of a list of models, what they may be.
     """
 
     path: str
@@ -34,16 +37,23 @@ class Key:
     default: str
     kind: str = ""
     meaning: str = ""
+    items: "tuple[builtins.type[BaseModel], ...]" = ()
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
+        of_all_kinds = "kind" in annotation.model_fields and annotation.model_fields["kind"].is_required()
+        return list(annotation.__subclasses__()) if of_all_kinds else [annotation]
     if get_origin(annotation) in (Union, types.UnionType):
         return [model for part in get_args(annotation) for model in _models(part)]
     if get_origin(annotation) is Annotated:
         return _models(get_args(annotation)[0])
     return []
+
+
+def _items(annotation: Any) -> list[type[BaseModel]]:
+    """What the items of a list may be."""
+    return _models(get_args(annotation)[0]) if get_origin(annotation) is tuple else []
 
 
 def _type_name(annotation: Any) -> str:
@@ -86,9 +96,8 @@ def list_keys(model: type[BaseModel], prefix: str = "", kind: str = "") -> Itera
     for name, field in model.model_fields.items():
         path, nested = f"{prefix}{name}", _models(field.annotation)
         if not nested or len(get_args(field.annotation)) > len(nested):
-            yield Key(
-                path, _type_name(field.annotation), _default(field), kind, meanings.get(name, "") or _summary(nested)
-            )
+            meaning, items = meanings.get(name, "") or _summary(nested), tuple(_items(field.annotation))
+            yield Key(path, _type_name(field.annotation), _default(field), kind, meaning, items)
         for inner in nested:
             yield from list_keys(inner, f"{path}.", _kind(inner) if len(nested) > 1 else kind)
 
@@ -117,8 +126,10 @@ def key_at(model: type[BaseModel], location: Sequence[str | int]) -> str:
             models = chosen
             continue
         path.append(str(part))
-        fields = [one.model_fields[str(part)] for one in models if part in one.model_fields]
-        models = [inner for field in fields for inner in _models(field.annotation)]
+        if isinstance(part, int):  # in a list, whose items these models are
+            continue
+        annotations = [one.model_fields[part].annotation for one in models if part in one.model_fields]
+        models = [inner for annotation in annotations for inner in _models(annotation) or _items(annotation)]
     return ".".join(path)
 
 
@@ -130,6 +141,8 @@ def resolve_key(key: str, model: type[BaseModel]) -> str:
 
     Raises ConfigError for an unknown key (the nearest is suggested) and for an ambiguous one (all are named).
     """
+    if found := re.fullmatch(r"(.+?)\.(\d+)(?:\.(.+))?", key):
+        return _resolve_in_list(found[1], found[2], found[3], model)
     paths = list(dict.fromkeys(entry.path for entry in list_keys(model)))
     known = dict.fromkeys([*paths, *(path.rsplit(".", n)[0] for path in paths for n in range(1, path.count(".") + 1))])
     if key in known:
@@ -147,6 +160,19 @@ def resolve_key(key: str, model: type[BaseModel]) -> str:
     raise ConfigError(f"unknown config key {key!r}" + (f": did you mean {near[0]!r}?" if near else ""))
 
 
+def _resolve_in_list(key: str, place: str, rest: str | None, model: type[BaseModel]) -> str:
+    path = resolve_key(key, model)
+    items = next((entry.items for entry in list_keys(model) if entry.path == path and entry.items), ())
+    if not items:
+        raise ConfigError(f"{path} is no list of groups of keys: give it as a whole, not {key}.{place}")
+    if rest is None:
+        return f"{path}.{place}"
+    try:
+        return f"{path}.{place}.{resolve_key(rest, items[0])}"
+    except ConfigError as error:
+        raise ConfigError(f"{path}.{place}: {error}") from error
+
+
 def _holds(path: Sequence[str], parts: Sequence[str]) -> bool:
     """Whether parts occur in a path in their order, others between them."""
     rest = iter(path)
@@ -157,13 +183,31 @@ def value_at(raw: Mapping[str, Any], path: str) -> Any:
     """The value at a dotted path of a raw config; None where there is none."""
     found: Any = raw
     for name in path.split("."):
-        found = found.get(name) if isinstance(found, Mapping) else None
+        if isinstance(found, list | tuple):
+            found = found[int(name)] if name.isdigit() and int(name) < len(found) else None
+        else:
+            found = found.get(name) if isinstance(found, Mapping) else None
     return found
 
 
 def set_key(raw: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """A copy of a raw config with the value at a dotted path replaced."""
+    """A copy of a raw config with the value at a dotted path replaced.
+
+    Raises ConfigError for a place that a list does not have.
+    """
     head, _, rest = path.partition(".")
     below = raw.get(head)
+    if rest and isinstance(below, list | tuple):
+        return {**raw, head: _set_in_list(head, below, rest, value)}
     inner = set_key(below if isinstance(below, Mapping) else {}, rest, value) if rest else value
     return {**raw, head: inner}
+
+
+def _set_in_list(name: str, items: Sequence[Any], path: str, value: Any) -> list[Any]:
+    place, _, rest = path.partition(".")
+    if not place.isdigit() or int(place) >= len(items):
+        raise ConfigError(f"{name}.{path}: {name} is a list of {len(items)}, counted from 0, and has no {place}")
+    at, changed = int(place), list(items)
+    inner = changed[at] if isinstance(changed[at], Mapping) else {}
+    changed[at] = set_key(inner, rest, value) if rest else value
+    return changed

@@ -9,13 +9,15 @@ import pyarrow.compute as pc
 from exdd_ray.data.catalog import UNLABELLED, UNSPLIT, VALIDATION, select_rows
 from exdd_ray.data.datasets import DATASETS
 from exdd_ray.data.split import positives_from_test
-from exdd_ray.errors import DataError
+from exdd_ray.errors import DataError, told_of
 from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.dataset import copies, copy_remarks, split_universe
 from exdd_ray.experiment.remarks import synthesis_remarks
 from exdd_ray.methods.config import DetectorConfig
 from exdd_ray.methods.method import LearnsFrom
 from exdd_ray.methods.table import method_of, methods
+from exdd_ray.synthesizers.config import SynthesizerConfig
+from exdd_ray.synthesizers.leaves import leaves
 from exdd_ray.synthesizers.table import synthesizer_of
 
 NO_THRESHOLDS = (
@@ -59,8 +61,7 @@ def assign(config: ExperimentConfig, universe: pa.Table) -> Assignment:
     thresholds_on = select_rows(validation, label=0)
     validation, unused = _usable_validation(config, validation)
     if config.synthesizer is not None:
-        # refuses a model that cannot be had, before anything is computed
-        synthesizer_of(config.synthesizer).model(config.synthesizer)
+        _require_models(config.synthesizer)
     normal, defects = select_rows(train, label=0), select_rows(train, label=1)
     learns, method = learns_from(config.detector), method_of(config.detector)
     usable, left_out = _usable(defects, learns)
@@ -77,6 +78,13 @@ def assign(config: ExperimentConfig, universe: pa.Table) -> Assignment:
     of_config = painted + method.remarks(config.detector)
     remarks = unmeasured + unused + of_config + of_images + unchosen
     return Assignment(trained, validation, thresholds_on, test, remarks)
+
+
+def _require_models(synthesizer: SynthesizerConfig) -> None:
+    """Refuse a model that cannot be had, before anything is computed."""
+    for leaf in leaves(synthesizer):
+        with told_of(leaf.part):
+            synthesizer_of(leaf.config).model(leaf.config)
 
 
 def learns_from(detector: DetectorConfig) -> LearnsFrom:
@@ -168,14 +176,13 @@ def _leakage(config: ExperimentConfig, universe: pa.Table, catalog: pa.Table) ->
 
 
 def mask_donors(config: ExperimentConfig, universe: pa.Table, train: pa.Table) -> pa.Table:
-    """Defects that a synthesizer may take masks, or pixels, from: those trained on.
+    """Defects whose masks a synthesizer may take: those trained on.
 
     Where a trial trains on none (zero-shot), masks are those of the defects that the dataset itself has in train, but
     for the ones held out for validation: DIAG's stand-in for masks that an expert draws. Nothing stands in for pixels.
     """
-    defects, synthesizer = select_rows(train, label=1), config.synthesizer
-    needed = None if synthesizer is None else synthesizer_of(synthesizer).defects(synthesizer)
-    if defects.num_rows or (needed is not None and needed.pixels):
+    defects = select_rows(train, label=1)
+    if defects.num_rows:
         return defects
     official, split = select_rows(universe, split="train", label=1), split_universe(config, universe)
     held_out = select_rows(split, split=VALIDATION)["id"].combine_chunks()

@@ -76,6 +76,7 @@ def synthesis_keys(config: ExperimentConfig, universe: pa.Table, train: pa.Table
     """Keys of the chunks of synthetic samples that an experiment trains on; none is made."""
     if config.synthesizer is None or not learns_from(config.detector).defects:
         return []
-    normal, givers = select_rows(train, label=0), mask_donors(config, universe, train)
+    normal, defects = select_rows(train, label=0), select_rows(train, label=1)
+    masks = mask_donors(config, universe, train)
     synthesizer = on_device(config.synthesizer, session.backend.device)
-    return [job.recipe.key for job in plan_chunks(synthesizer, normal, givers, config.seed)]
+    return [job.recipe.key for job in plan_chunks(synthesizer, normal, defects, config.seed, masks)]

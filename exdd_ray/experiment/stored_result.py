@@ -39,6 +39,7 @@ class StoredResult:
         map_scale: values of the first and the last colour of maps.
         samples: the synthetic defects that it trained on.
         dropped: samples that failed or were filtered out.
+        dropped_of_parts: of each part of a mixture.
     """
 
     trial: Trial
@@ -60,6 +61,7 @@ class StoredResult:
     map_scale: tuple[float, float] = (0.0, 1.0)
     samples: tuple[SyntheticSample, ...] = ()
     dropped: int = 0
+    dropped_of_parts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def place(self) -> str:
@@ -122,6 +124,7 @@ def _read(artifact: Artifact, store: Store, name: str, dataset: str, category: s
         map_scale=(low, high),
         samples=_samples(artifact, store),
         dropped=record["dropped"],
+        dropped_of_parts=record["dropped_of_parts"],
     )
 
 

@@ -20,6 +20,7 @@ from exdd_ray.experiment.remarks import synthesis_remarks
 from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.trial import readable_ids, run_synthesis
 from exdd_ray.metrics.quality.config import QualityConfig
+from exdd_ray.synthesizers.leaves import each_leaf
 from exdd_ray.synthesizers.synthesize import ORIGIN, Synthesis
 from exdd_ray.synthesizers.table import synthesizer_of
 
@@ -92,7 +93,7 @@ def pinned_trial(trial: Trial) -> Trial:
     given = trial.config.synthesizer
     if given is None:
         return trial
-    synthesizer = synthesizer_of(given).pinned(given)
+    synthesizer = each_leaf(given, lambda leaf: synthesizer_of(leaf).pinned(leaf))
     return dataclasses.replace(trial, config=trial.config.model_copy(update={"synthesizer": synthesizer}))
 
 
@@ -102,6 +103,7 @@ def write_samples(path: Path, results: Sequence[SynthesisResult]) -> None:
         {
             "trial": result.trial.name,
             **dataclasses.asdict(made.row),
+            "part": made.part,
             "prompt": made.prompt,
             "sample_seed": str(made.seed),
             **{name: getattr(made, name) for name in ORIGIN},

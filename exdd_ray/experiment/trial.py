@@ -166,9 +166,10 @@ def run_synthesis(config: ExperimentConfig, universe: pa.Table, train: pa.Table,
     return synthesize(
         on_device(config.synthesizer, session.backend.device),
         select_rows(train, label=0),
-        mask_donors(config, universe, train),
+        select_rows(train, label=1),
         config.seed,
         session.store,
+        masks=mask_donors(config, universe, train),
         run=session.backend.paint,
         progress=session.progress,
     )

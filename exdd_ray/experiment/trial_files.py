@@ -42,6 +42,7 @@ def write_trial(folder: Path, result: TrialResult) -> dict[str, Any]:
         "detection": _detection(test),
         "map_scale": scale,
         "dropped": sum(result.synthesis.dropped.values()),
+        "dropped_of_parts": {part: sum(made.dropped.values()) for part, made in result.synthesis.parts.items()},
     }
 
 

@@ -1,9 +1,11 @@
 """The contact sheet: what synthesizers made, counted, measured and shown beside the backgrounds it was made from."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 
 import yaml
@@ -12,11 +14,11 @@ from exdd_ray.errors import ArtifactError, DataError
 from exdd_ray.metrics.quality.evaluate import QualityReport
 from exdd_ray.report.environment import page_environment, versions
 from exdd_ray.report.numbers import Flag, count_of, is_leakage
-from exdd_ray.report.strips import Room, by_prompt, make_strips
+from exdd_ray.report.strips import Room, asked_for, by_prompt, make_strips, title_of
 from exdd_ray.store.folders import MANIFEST
 from exdd_ray.synthesizers.config import SynthesizerConfig
+from exdd_ray.synthesizers.leaves import leaves
 from exdd_ray.synthesizers.synthesize import Synthesis
-from exdd_ray.synthesizers.table import samples_of_prompts
 
 ROOM = Room(each=8, total=60, characters=2_700_000)
 
@@ -70,12 +72,18 @@ class SynthesisSet:
 
 @dataclass(frozen=True)
 class Count:
-    """Samples of a prompt: how many were asked for, and how many are good of those drawn."""
+    """Samples of a part and a prompt, or of either: how many were asked for, and how many are good of those drawn."""
 
+    part: str
     prompt: str
     asked: int
     kept: int
     drawn: int
+
+    @property
+    def title(self) -> str:
+        """As `title_of`."""
+        return title_of(self.part, self.prompt)
 
     @property
     def dropped(self) -> int:
@@ -108,6 +116,7 @@ def render_contact_sheet(name: str, sets: Sequence[SynthesisSet]) -> str:
         versions=versions(),
         flags=_flags(sets),
         sets=list(zip(sets, counts, make_strips(groups, ROOM), strict=True)),
+        count_rows=count_rows,
         configs=[(entry, _config_yaml(entry.config), makers(entry.synthesis)) for entry in sets],
         room=ROOM,
     )
@@ -116,9 +125,16 @@ def render_contact_sheet(name: str, sets: Sequence[SynthesisSet]) -> str:
 def count_samples(entry: SynthesisSet) -> tuple[Count, ...]:
     """Counts of each prompt. Raises DataError where they do not add up."""
     samples = entry.synthesis.samples
+    kept_of = Counter((made.part, made.prompt) for made in samples)
     counts = tuple(
-        Count(prompt, asked, sum(made.prompt == prompt for made in samples), entry.synthesis.drawn.get(prompt, asked))
-        for prompt, asked in samples_of_prompts(entry.config).items()
+        Count(
+            asked.part,
+            asked.prompt,
+            asked.count,
+            kept_of[asked.part, asked.prompt],
+            entry.synthesis.parts.get(asked.part, entry.synthesis).drawn.get(asked.prompt, asked.count),
+        )
+        for asked in asked_for(entry.config)
     )
     drawn, kept = sum(count.drawn for count in counts), len(samples)
     dropped, strange = sum(entry.synthesis.dropped.values()), kept - sum(count.kept for count in counts)
@@ -128,12 +144,25 @@ def count_samples(entry: SynthesisSet) -> tuple[Count, ...]:
     return counts
 
 
+def count_rows(counts: Sequence[Count]) -> tuple[Count, ...]:
+    """The rows of a table of counts below that of all: of each part one of its own, and one of each of its prompts."""
+    rows = []
+    for part, its in groupby(counts, key=lambda count: count.part):
+        of_prompts = list(its)
+        if part:
+            asked, kept, drawn = (sum(getattr(one, name) for one in of_prompts) for name in ("asked", "kept", "drawn"))
+            rows.append(Count(part, "", asked, kept, drawn))
+        rows += [one for one in of_prompts if one.prompt]
+    return tuple(rows)
+
+
 def headline(sets: Sequence[SynthesisSet], counts: Sequence[Sequence[Count]]) -> str:
     """One sentence: how many samples of what, on what."""
     kept = sum(count.kept for group in counts for count in group)
     drawn = sum(count.drawn for group in counts for count in group)
-    prompts = {prompt for entry in sets for prompt in samples_of_prompts(entry.config) if prompt}
-    kinds = ", ".join(dict.fromkeys(entry.config.kind.replace("_", "-") for entry in sets))
+    prompts = {asked.prompt for entry in sets for asked in asked_for(entry.config) if asked.prompt}
+    makers_of = [leaf.config.kind for entry in sets for leaf in leaves(entry.config)]
+    kinds = ", ".join(dict.fromkeys(kind.replace("_", "-") for kind in makers_of))
     named = f" of {count_of(len(prompts), 'prompt', 'prompts')}" if prompts else ""
     where = ", ".join(dict.fromkeys(f"{entry.dataset} / {entry.category}" for entry in sets))
     lost = f" {drawn - kept} of {drawn} were dropped." if drawn > kept else ""

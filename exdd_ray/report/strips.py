@@ -1,14 +1,15 @@
-"""Strips: of each prompt the first synthetic samples, as many as a page has room for."""
+"""Strips: of each part and prompt the first synthetic samples, as many as a page has room for."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from exdd_ray.report.samples import Row, encode_sample
 from exdd_ray.synthesizers.config import SynthesizerConfig
+from exdd_ray.synthesizers.leaves import leaves
 from exdd_ray.synthesizers.synthesize import SyntheticSample
 from exdd_ray.synthesizers.table import samples_of_prompts
 
-Group = Sequence[tuple[str, Sequence[SyntheticSample]]]  # prompts, each with its samples
+Group = Sequence[tuple[str, Sequence[SyntheticSample]]]  # parts and prompts, each with its samples
 
 
 @dataclass(frozen=True)
@@ -28,17 +29,40 @@ class Room:
 
 @dataclass(frozen=True)
 class Strip:
-    """The rows of a prompt that are shown: the first ones of all that are kept."""
+    """The rows of a part or a prompt that are shown: the first ones of all that are kept."""
 
-    prompt: str
+    title: str
     rows: tuple[Row, ...]
     kept: int
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is asked for together: samples of a part (empty without a mixture) and a prompt (empty without one)."""
+
+    part: str
+    prompt: str
+    count: int
+
+
+def title_of(part: str, prompt: str) -> str:
+    """Names both; empty where a synthesizer has neither."""
+    return " · ".join(filter(None, (part, prompt)))
+
+
+def asked_for(config: SynthesizerConfig) -> Iterator[Asked]:
+    """What a synthesizer's samples are asked for by: its parts, and their prompts."""
+    for leaf in leaves(config):
+        for prompt, count in samples_of_prompts(leaf.config).items():
+            yield Asked(leaf.part, prompt, count)
+
+
 def by_prompt(samples: Iterable[SyntheticSample], config: SynthesizerConfig) -> Group:
-    """A synthesizer's prompts, each with its samples."""
-    samples = list(samples)
-    return [(prompt, [made for made in samples if made.prompt == prompt]) for prompt in samples_of_prompts(config)]
+    """A synthesizer's parts and prompts, each with its samples."""
+    found: dict[tuple[str, str], list[SyntheticSample]] = {(one.part, one.prompt): [] for one in asked_for(config)}
+    for made in samples:
+        found[made.part, made.prompt].append(made)
+    return [(title_of(*by), its) for by, its in found.items()]
 
 
 def first_samples(groups: Sequence[Group], room: Room) -> list[Group]:
@@ -49,8 +73,8 @@ def first_samples(groups: Sequence[Group], room: Room) -> list[Group]:
     chosen: list[Group] = []
     for group in groups:
         shown = []
-        for prompt, samples in group:
-            shown.append((prompt, samples[: min(most, left)]))
+        for title, samples in group:
+            shown.append((title, samples[: min(most, left)]))
             left -= len(shown[-1][1])
         chosen.append(shown)
     return chosen
@@ -67,8 +91,8 @@ def make_strips(groups: Sequence[Group], room: Room) -> list[list[Strip]]:
     share = room.characters // max(1, sum(len(samples) for group in shown for _, samples in group))
     return [
         [
-            Strip(prompt, tuple(encode_sample(made, share) for made in samples), len(everything))
-            for (prompt, samples), (_, everything) in zip(first, group, strict=True)
+            Strip(title, tuple(encode_sample(made, share) for made in samples), len(everything))
+            for (title, samples), (_, everything) in zip(first, group, strict=True)
         ]
         for first, group in zip(shown, groups, strict=True)
     ]

@@ -1,14 +1,31 @@
 """The synthetic defects that a run's trials train on, as its report shows them."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from exdd_ray.experiment.stored_result import StoredResult
 from exdd_ray.report.numbers import Group, first_seed, is_leakage
 from exdd_ray.report.strips import Room, Strip, by_prompt, make_strips
 from exdd_ray.synthesizers.config import SynthesizerConfig
+from exdd_ray.synthesizers.leaves import leaves
 
 ROOM = Room(each=3, total=24, characters=1_000_000)
+
+
+@dataclass(frozen=True)
+class PartCount:
+    """Samples of a part of a mixture: how many were asked for, kept and dropped."""
+
+    part: str
+    asked: int
+    kept: int
+    dropped: int
+
+    @property
+    def lacking(self) -> int:
+        """Samples for which no good one was found."""
+        return self.asked - self.kept
 
 
 @dataclass(frozen=True)
@@ -20,6 +37,7 @@ class SyntheticSet:
         config: of the synthesizer.
         dropped: samples that failed or were filtered out.
         leaks: a remark tells of leakage.
+        parts: of a mixture.
     """
 
     title: str
@@ -27,6 +45,7 @@ class SyntheticSet:
     strips: tuple[Strip, ...]
     dropped: int
     leaks: bool
+    parts: tuple[PartCount, ...]
 
 
 def synthetic_sets(groups: Sequence[Group]) -> tuple[SyntheticSet, ...]:
@@ -45,6 +64,7 @@ def synthetic_sets(groups: Sequence[Group]) -> tuple[SyntheticSet, ...]:
             strips=tuple(shown),
             dropped=result.dropped,
             leaks=any(map(is_leakage, result.remarks)),
+            parts=tuple(_parts(result)),
         )
         for result, shown in zip(results, strips, strict=True)
     )
@@ -60,6 +80,13 @@ def _distinct(results: Sequence[StoredResult]) -> list[StoredResult]:
             if key not in chosen or len(chosen[key].samples) < len(result.samples):
                 chosen[key] = result
     return list(chosen.values())
+
+
+def _parts(result: StoredResult) -> Iterator[PartCount]:
+    kept = Counter(made.part for made in result.samples)
+    for leaf in leaves(_config(result)):
+        if leaf.part:
+            yield PartCount(leaf.part, leaf.config.count, kept[leaf.part], result.dropped_of_parts[leaf.part])
 
 
 def _config(result: StoredResult) -> SynthesizerConfig:

@@ -70,7 +70,11 @@ def contents(
 
 
 def _painted(jobs: Sequence[AnyJob]) -> Iterator[Painted]:
-    return synthesizer_of(jobs[0].config).make(jobs) if jobs else iter(())
+    if not jobs:
+        return iter(())
+    make = synthesizer_of(jobs[0].config).make
+    assert make is not None  # chunks are of the parts of a mixture
+    return make(jobs)
 
 
 def _build(job: AnyJob, samples: Sequence[Sample], batch: int, folder: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from exdd_ray.device import CPU, CUDA, compute_device
 from exdd_ray.errors import ConfigError
 from exdd_ray.synthesizers.config import DeviceConfig, SynthesizerConfig
+from exdd_ray.synthesizers.leaves import each_leaf
 from exdd_ray.synthesizers.table import run_of
 
 
@@ -26,7 +27,11 @@ def precision_of(run: DeviceConfig) -> str:
 
 def on_device(config: SynthesizerConfig, device: str | None) -> SynthesizerConfig:
     """The config with what `run.device=auto` is where it is painted; None is this process."""
-    run = run_of(config)
-    if device is None or run is None or run.device != "auto":
-        return config
-    return config.model_copy(update={"run": run.model_copy(update={"device": device})})
+
+    def there(leaf: SynthesizerConfig) -> SynthesizerConfig:
+        run = run_of(leaf)
+        if device is None or run is None or run.device != "auto":
+            return leaf
+        return leaf.model_copy(update={"run": run.model_copy(update={"device": device})})
+
+    return each_leaf(config, there)

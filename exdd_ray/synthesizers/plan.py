@@ -7,35 +7,63 @@ import pyarrow as pa
 from exdd_ray.config.base import identity, without
 from exdd_ray.data.catalog import CatalogRow, catalog_rows
 from exdd_ray.device import CPU
-from exdd_ray.errors import DataError
+from exdd_ray.errors import ConfigError, DataError, told_of
 from exdd_ray.store.artifact import Recipe
 from exdd_ray.synthesizers.chunk import contents
 from exdd_ray.synthesizers.config import SynthesizerConfig
 from exdd_ray.synthesizers.device import device_of, precision_of
 from exdd_ray.synthesizers.job import CHUNK, AnyJob, ChunkJob
+from exdd_ray.synthesizers.leaves import Leaf, leaves
 from exdd_ray.synthesizers.synthesizer import Model, NeededDefects
 from exdd_ray.synthesizers.table import run_of, samples_of_prompts, synthesizer_of
 
 
-def plan_chunks(config: SynthesizerConfig, normal: pa.Table, defects: pa.Table, seed: int) -> list[AnyJob]:
-    """The chunks that are needed at least, with their recipes; images are hashed, not decoded.
+def plan_chunks(
+    config: SynthesizerConfig, normal: pa.Table, defects: pa.Table, seed: int, masks: pa.Table | None = None
+) -> list[AnyJob]:
+    """The chunks that are needed at least, of all parts. Arguments and errors are those of `plan_parts`."""
+    return [job for _, jobs in plan_parts(config, normal, defects, seed, masks) for job in jobs]
+
+
+def plan_parts(
+    config: SynthesizerConfig, normal: pa.Table, defects: pa.Table, seed: int, masks: pa.Table | None = None
+) -> list[tuple[Leaf, list[AnyJob]]]:
+    """The chunks that each part needs at least, with their recipes; images are hashed, not decoded.
 
     A hub's model is pinned to its commit.
 
     Args:
         normal: backgrounds to draw from.
         defects: training defects; read where the synthesizer needs some.
+        masks: defects whose masks alone may be taken; None is the training defects.
 
     Raises:
+        ConfigError: parts of a mixture that would make the same samples.
         DataError: no normal image, or no defect with a mask where one is needed.
         UserError: a model that cannot be had.
     """
     backgrounds = tuple(catalog_rows(normal))
     if not backgrounds:
         raise DataError("no normal image to paint defects on")
+    found, keys = [], set[str]()
+    for leaf in leaves(config):
+        with told_of(leaf.part):
+            jobs = _chunks_of(leaf.config, backgrounds, defects, defects if masks is None else masks, seed)
+            its = {job.recipe.key for job in jobs}
+            if its & keys:
+                raise ConfigError("it would make the same samples as another part of the mixture")
+        keys |= its
+        found.append((leaf, jobs))
+    return found
+
+
+def _chunks_of(
+    config: SynthesizerConfig, backgrounds: tuple[CatalogRow, ...], defects: pa.Table, masks: pa.Table, seed: int
+) -> list[AnyJob]:
     synthesizer = synthesizer_of(config)
     needed = synthesizer.defects(config)
-    masked, pinned = _masked(defects, needed), synthesizer.pinned(config)
+    masked = _masked(defects, masks, needed)
+    pinned = synthesizer.pinned(config)
     model, files = synthesizer.model(pinned), synthesizer.files(config)
     how, inputs = _what(pinned, model, seed), contents(backgrounds, masked, needed, files)
     return [
@@ -55,10 +83,10 @@ def plan_chunks(config: SynthesizerConfig, normal: pa.Table, defects: pa.Table, 
     ]
 
 
-def _masked(defects: pa.Table, needed: NeededDefects | None) -> tuple[CatalogRow, ...]:
+def _masked(defects: pa.Table, masks: pa.Table, needed: NeededDefects | None) -> tuple[CatalogRow, ...]:
     if needed is None:
         return ()
-    masked = tuple(row for row in catalog_rows(defects) if row.mask is not None)
+    masked = tuple(row for row in catalog_rows(defects if needed.pixels else masks) if row.mask is not None)
     if not masked:
         raise DataError(f"{needed.asked_by} needs a training defect that has a mask; there is none")
     return masked

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -12,14 +13,15 @@ import torch
 from exdd_ray.banks.tiles import one_thread_each
 from exdd_ray.data.catalog import CatalogRow, build_catalog
 from exdd_ray.device import CPU
-from exdd_ray.errors import DataError
+from exdd_ray.errors import DataError, told_of
 from exdd_ray.progress import Progress, silent
 from exdd_ray.store.artifact import Artifact, Store
 from exdd_ray.synthesizers.chunk import in_groups, make_chunks
 from exdd_ray.synthesizers.config import SynthesizerConfig
 from exdd_ray.synthesizers.device import device_of
 from exdd_ray.synthesizers.job import CHUNK, Advance, AnyJob, ChunkRunner
-from exdd_ray.synthesizers.plan import plan_chunks
+from exdd_ray.synthesizers.leaves import Leaf, turns
+from exdd_ray.synthesizers.plan import plan_parts
 from exdd_ray.synthesizers.table import run_of, samples_of_prompts
 from exdd_ray.synthesizers.taken import Taken, next_chunks, take
 
@@ -34,6 +36,7 @@ class SyntheticSample:
         mask_source: the shape or file of its mask.
         model, revision: that painted it; empty where none did.
         versions: of the packages that made it.
+        part: of the mixture that it is a sample of; empty where it is of none.
         bit_depth: of the background's file, as its catalog row has it.
     """
 
@@ -46,6 +49,7 @@ class SyntheticSample:
     revision: str = ""
     versions: str = ""
     bit_depth: int | None = None
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class Synthesis:
         skipped: reason -> how many times another background was drawn for it.
         lacking: samples that were asked for, and for which no good one was found.
         drawn: prompt -> how many samples were drawn; where it is not named, as many as were asked for.
+        parts: name -> what each part of a mixture made; empty where there is none.
     """
 
     samples: tuple[SyntheticSample, ...]
@@ -67,6 +72,7 @@ class Synthesis:
     skipped: dict[str, int] = field(default_factory=dict)
     lacking: int = 0
     drawn: Mapping[str, int] = field(default_factory=dict)
+    parts: Mapping[str, "Synthesis"] = field(default_factory=dict)
 
     @property
     def catalog(self) -> pa.Table:
@@ -76,6 +82,8 @@ class Synthesis:
     @property
     def remark(self) -> tuple[str, ...]:
         """What a reader must know of it: samples that were dropped, backgrounds that were of no use."""
+        if self.parts:
+            return tuple(f"{part}: {remark}" for part, made in self.parts.items() for remark in made.remark)
         remarks = []
         if self.dropped:
             reasons = "; ".join(f"{count}: {reason}" for reason, count in self.dropped.items())
@@ -94,35 +102,59 @@ def synthesize(
     seed: int,
     store: Store,
     *,
+    masks: pa.Table | None = None,
     run: ChunkRunner | None = None,
     progress: Progress = silent,
 ) -> Synthesis:
-    """`config.count` synthetic defects on backgrounds drawn from normal images; several prompts take turns.
+    """`config.count` synthetic defects on backgrounds drawn from normal images; parts and prompts take turns.
 
     They are made in chunks of CHUNK samples, each an artifact: a larger count, or a run that was cut off, makes only
     what is missing. For samples that are dropped the next ones are taken, as many again at most: what few take is the
-    beginning of what many take.
+    beginning of what many take. The samples of a mixture are those that its parts make alone.
 
     Args:
         defects: training defects; read where the synthesizer needs some.
+        masks: defects whose masks alone may be taken; None is the training defects.
         run: makes the missing chunks; None takes this process's threads.
 
     Raises:
         DataError: no normal image, no defect where one is needed, or no sample that could be made.
         ConfigError, UserError: a model that cannot be had, or settings that it does not take.
     """
-    jobs, fresh = plan_chunks(config, normal, defects, seed), 0
+    made = {}
+    for leaf, jobs in plan_parts(config, normal, defects, seed, masks):
+        with told_of(leaf.part):
+            made[leaf.part] = _synthesis_of(leaf, jobs, store, run or run_on_threads, progress)
+    return made[""] if "" in made else _mixed(config, made)
+
+
+def _synthesis_of(leaf: Leaf, jobs: Sequence[AnyJob], store: Store, run: ChunkRunner, progress: Progress) -> Synthesis:
+    config, fresh = leaf.config, 0
     more, taken = jobs, dict[str, Taken]()
     while more:
         missing = [job for job in more if store.find(job.recipe.key) is None]
         if missing:
-            with progress(f"{config.kind} synthesis, images", CHUNK * len(missing)) as advance:
-                (run or run_on_threads)(store, missing, advance)
+            with progress(f"{leaf.name} synthesis, images", CHUNK * len(missing)) as advance:
+                run(store, missing, advance)
         fresh += CHUNK * len(missing)
         taken = {prompt: take(config, prompt, jobs, store) for prompt in samples_of_prompts(config)}
         more = next_chunks(config, taken, jobs)
         jobs = [*jobs, *more]
-    return replace(_assembled(config, taken), fresh=fresh)
+    return replace(_assembled(leaf, taken), fresh=fresh)
+
+
+def _mixed(config: SynthesizerConfig, parts: Mapping[str, Synthesis]) -> Synthesis:
+    """The samples of the parts in turns; a turn of one that lacks samples is left out."""
+    each = [iter(made.samples) for made in parts.values()]
+    samples = [sample for leaf in turns(config) for sample in islice(each[leaf], 1)]
+    return Synthesis(
+        tuple(samples),
+        dict(sum((Counter(made.dropped) for made in parts.values()), Counter[str]())),
+        fresh=sum(made.fresh for made in parts.values()),
+        skipped=dict(sum((Counter(made.skipped) for made in parts.values()), Counter[str]())),
+        lacking=sum(made.lacking for made in parts.values()),
+        parts=parts,
+    )
 
 
 def run_on_threads(store: Store, jobs: Sequence[AnyJob], advance: Advance) -> None:
@@ -136,11 +168,11 @@ def run_on_threads(store: Store, jobs: Sequence[AnyJob], advance: Advance) -> No
                 advance(CHUNK * len(made))
 
 
-def _assembled(config: SynthesizerConfig, taken: Mapping[str, Taken]) -> Synthesis:
-    turns = [(place, turn, entry) for turn, one in enumerate(taken.values()) for place, entry in enumerate(one.good)]
-    samples = [_made(*entry) for _, _, entry in sorted(turns, key=lambda each: each[:2])]
+def _assembled(leaf: Leaf, taken: Mapping[str, Taken]) -> Synthesis:
+    order = [(place, turn, entry) for turn, one in enumerate(taken.values()) for place, entry in enumerate(one.good)]
+    samples = [_made(leaf, *entry) for _, _, entry in sorted(order, key=lambda each: each[:2])]
     dropped = Counter(fault for one in taken.values() for fault in one.faults)
-    if config.count and not samples:
+    if leaf.config.count and not samples:
         reason, count = dropped.most_common(1)[0]
         raise DataError(f"no synthetic sample is usable: {count} times: {reason}")
     skipped = Counter(reason for one in taken.values() for row in one.drawn for reason in row["skipped"])
@@ -148,15 +180,15 @@ def _assembled(config: SynthesizerConfig, taken: Mapping[str, Taken]) -> Synthes
         tuple(samples),
         dict(dropped),
         skipped=dict(skipped),
-        lacking=config.count - len(samples),
+        lacking=leaf.config.count - len(samples),
         drawn={prompt: len(one.drawn) for prompt, one in taken.items()},
     )
 
 
-def _made(job: AnyJob, artifact: Artifact, index: dict[str, Any]) -> SyntheticSample:
+def _made(leaf: Leaf, job: AnyJob, artifact: Artifact, index: dict[str, Any]) -> SyntheticSample:
     like, number = job.backgrounds[0], index["number"]
     row = CatalogRow(
-        id="/".join(filter(None, (job.config.kind, job.prompt, f"{number:06d}"))),
+        id="/".join(filter(None, (leaf.name, job.prompt, f"{number:06d}"))),
         dataset=like.dataset,
         category=like.category,
         split="train",
@@ -168,4 +200,6 @@ def _made(job: AnyJob, artifact: Artifact, index: dict[str, Any]) -> SyntheticSa
     )
     background, mask_source, model, revision, versions = (str(index[name]) for name in ORIGIN)
     seed, depth = int(index["seed"]), like.bit_depth
-    return SyntheticSample(row, job.prompt, seed, background, mask_source, model, revision, versions, depth)
+    return SyntheticSample(
+        row, job.prompt, seed, background, mask_source, model, revision, versions, depth, part=leaf.part
+    )

@@ -12,6 +12,7 @@ from exdd_ray.synthesizers.config import DeviceConfig, SynthesizerConfig
 
 if TYPE_CHECKING:
     from exdd_ray.synthesizers.job import ChunkJob, Painted
+    from exdd_ray.synthesizers.part import PartConfig
 
 C = TypeVar("C", bound=SynthesizerConfig)
 
@@ -51,7 +52,8 @@ class Synthesizer(Generic[C]):
     Attributes:
         config: class of its config, whose `kind` names the synthesizer.
         version: part of its samples' keys; to be raised when the same config and seed give other pixels.
-        make: the samples of chunks, chunk by chunk, each with how many were painted at once.
+        make: the samples of chunks, chunk by chunk, each with how many were painted at once; None where parts do.
+        parts: the synthesizers that make its samples, which are the config's own key `parts`; none where it does.
         prompts: what is asked of it, in turns; the empty one alone where it takes none.
         defects: those that it takes of the training images; None where normal images are enough.
         files: images of a folder that samples draw from, as textures, listed as they are now.
@@ -63,7 +65,8 @@ class Synthesizer(Generic[C]):
 
     config: type[C]
     version: int
-    make: "Callable[[Sequence[ChunkJob[C]]], Iterator[Painted]]"
+    make: "Callable[[Sequence[ChunkJob[C]]], Iterator[Painted]] | None" = None
+    parts: "Callable[[C], Sequence[PartConfig]]" = lambda _: ()
     prompts: Callable[[C], tuple[str, ...]] = lambda _: ("",)
     defects: Callable[[C], NeededDefects | None] = lambda _: None
     files: Callable[[C], tuple[str, ...]] = lambda _: ()

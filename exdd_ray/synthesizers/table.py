@@ -5,19 +5,28 @@ An entry point of the group `exdd_ray.synthesizers` names a `Synthesizer`, as `m
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Annotated, Any, Union
+
+from pydantic import Field, TypeAdapter
 
 from exdd_ray.config.systems import load_systems
 from exdd_ray.synthesizers.config import DeviceConfig, SynthesizerConfig
 from exdd_ray.synthesizers.synthesizer import Synthesizer
 
-BUILT_IN = ("per_region", "cutpaste", "inpaint", "pasted")
+BUILT_IN = ("per_region", "cutpaste", "inpaint", "pasted", "mixture")
 
 
 @cache
 def synthesizers() -> Mapping[str, Synthesizer[Any]]:
     """Every synthesizer by its kind. Raises ConfigError as `load_systems`."""
     return load_systems(Synthesizer, "exdd_ray.synthesizers", BUILT_IN)
+
+
+@cache
+def any_synthesizer() -> TypeAdapter[SynthesizerConfig]:
+    """Validates the config of a synthesizer of the table, whichever its kind."""
+    configs: Any = Union[tuple(one.config for one in synthesizers().values())]  # noqa: UP007 (of a tuple)
+    return TypeAdapter(Annotated[configs, Field(discriminator="kind")])
 
 
 def synthesizer_of(config: SynthesizerConfig) -> Synthesizer[Any]:

@@ -20,8 +20,8 @@ def log_synthesis(
 ) -> tuple[str, ...]:
     """Log each set as a run of `project`, all in the group `name`.
 
-    A run holds the first MAX_EACH samples of each prompt as a table, the counts and quality figures as its summary, and
-    the resolved config; to log it again makes no other run. The entity is that of WANDB_ENTITY. Without
+    A run holds the first MAX_EACH samples of each part and prompt as a table, the counts and quality figures as its
+    summary, and the resolved config; to log it again makes no other run. The entity is that of WANDB_ENTITY. Without
     WANDB_API_KEY and WANDB_MODE the runs stay offline: all of their files, images included, lie in `folder`/wandb. A
     `mode` of None is tracking_mode's.
 
@@ -42,14 +42,14 @@ def log_synthesis(
 
 
 def summary_of(entry: SynthesisSet) -> dict[str, float]:
-    """Counts, of each prompt too; pace; quality figures by their names."""
+    """Counts, of each part and prompt too; pace; quality figures by their names."""
     counts = count_samples(entry)
     found: dict[str, float] = {
         "asked": sum(count.asked for count in counts),
         "kept": sum(count.kept for count in counts),
         "dropped": sum(count.dropped for count in counts),
     }
-    found |= {f"kept/{count.prompt}": count.kept for count in counts if count.prompt}
+    found |= {f"kept/{count.title}": count.kept for count in counts if count.title}
     found |= {f"dropped/{reason}": count for reason, count in entry.synthesis.dropped.items()}
     if entry.timing is not None:
         found["images_per_second"] = entry.timing.rate

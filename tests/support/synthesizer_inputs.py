@@ -13,7 +13,12 @@ from exdd_ray.data.images import read_image
 from exdd_ray.synthesizers.config import SynthesizerConfig
 from exdd_ray.synthesizers.table import synthesizers
 
-QUICK: dict[str, dict[str, object]] = {"inpaint": {"steps": 2, "prompts": ("scratch", "hole"), "size": (32, 32)}}
+INPAINT = {"steps": 2, "prompts": ("scratch", "hole"), "size": (32, 32)}
+PARTS = [
+    {"share": 0.6, "synthesizer": {"kind": "per_region", "filters": None}},
+    {"share": 0.4, "synthesizer": {"kind": "inpaint", "filters": None, **INPAINT}},
+]
+QUICK: dict[str, dict[str, object]] = {"inpaint": INPAINT, "mixture": {"parts": PARTS}}
 
 
 def quick(kind: str, **given: object) -> SynthesizerConfig:

@@ -14,7 +14,7 @@ from PIL import Image
 from exdd_ray.banks.config import CoresetConfig
 from exdd_ray.banks.memory_bank import Points, make_bank
 from exdd_ray.banks.vectors import VectorBlocks
-from exdd_ray.config.base import identity
+from exdd_ray.config.base import identity, without
 from exdd_ray.config.keys import list_keys
 from exdd_ray.data.catalog import build_catalog, catalog_rows
 from exdd_ray.experiment.assign import assign
@@ -42,6 +42,7 @@ CLASSIFIER = {"kind": "classifier"}
 DIFFUSION = {"kind": "diffusionad", "preset": "released"}
 INPAINT = {"kind": "inpaint"}
 GROUND = {"kind": "threshold"}
+MIXTURE = {"kind": "mixture", "parts": [{"synthesizer": {"kind": "per_region"}}]}
 
 # experiments in which every key is used in one or another
 EXPERIMENTS: list[dict[str, Any]] = [
@@ -51,6 +52,7 @@ EXPERIMENTS: list[dict[str, Any]] = [
     {"detector": CLASSIFIER, "synthesizer": {"kind": "pasted", "blend": "feathered"}},
     {"detector": CLASSIFIER, "synthesizer": {**INPAINT, "crop_padding": None, "masks": {"foreground": GROUND}}},
     {"detector": CLASSIFIER, "synthesizer": {**INPAINT, "run": {"memory": "slicing"}}},
+    {"detector": CLASSIFIER, "synthesizer": MIXTURE},
     {"detector": {**DIFFUSION, "anomalies": {"foreground": GROUND}}},
     {"detector": {"kind": "diffusionad", "inference": {"mode": "ddim"}, "steps": 10}},
 ]
@@ -84,11 +86,20 @@ def dotted(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 def test_every_key_of_an_experiment_is_in_or_is_listed_here():
     known = {key.path for key in list_keys(ExperimentConfig)}
-    defaults = [{"detector": CLASSIFIER, "synthesizer": {"kind": kind}} for kind in synthesizers()]
+    defaults = [{"detector": CLASSIFIER, "synthesizer": {"kind": kind}} for kind in synthesizers() if kind != "mixture"]
     defaults += [{"detector": {"kind": kind}} for kind in methods()]
     inside = {key for raw in EXPERIMENTS + defaults for key in dotted(identity(ExperimentConfig.model_validate(raw)))}
     assert known >= OUTSIDE
     assert {key for key in known if key not in inside} == OUTSIDE
+
+
+def test_parts_of_a_mixture_are_in_a_key_as_they_are_alone():
+    alone = PerRegionConfig(textures="somewhere")
+    mixture = synthesizers()["mixture"].config(parts=[{"synthesizer": alone}, {"share": 2, "synthesizer": INPAINT}])
+    first, second = identity(mixture)["parts"]
+    assert "textures" not in first["synthesizer"]
+    assert first["synthesizer"] == without(identity(alone), "count")
+    assert second == {"share": 2, "synthesizer": without(identity(InpaintConfig()), "count")}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,10 @@ from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.result import TrialResult
 from exdd_ray.experiment.session import Session
+from exdd_ray.experiment.stored import synthesis_keys
 from exdd_ray.experiment.trial import prepare_trial
 from exdd_ray.methods.table import method_of
+from exdd_ray.progress import silent
 from exdd_ray.store.artifact import Store
 
 
@@ -108,13 +111,18 @@ def test_masks_of_dropped_copies_are_not_painted_in(root: Path) -> None:
 
 def test_no_pixels_are_taken_from_defects_that_are_not_trained_on(root: Path) -> None:
     put(root / "train" / "dent" / "own.png", 20)
+    shutil.copy(root / "ground_truth" / "dent" / "b.png", root / "ground_truth" / "dent" / "own.png")
     universe = load_dataset("folder", root)
     dataset = {"name": "folder", "root": root, "split": {"defects": 0}}
-    config = ExperimentConfig.model_validate({"dataset": dataset, "synthesizer": {"kind": "pasted", "count": 1}})
-    train = assign(config, universe).train
-    assert mask_donors(config, universe, train).num_rows == 0
-    other = ExperimentConfig.model_validate({"dataset": dataset, "synthesizer": {"kind": "inpaint", "count": 1}})
-    assert mask_donors(other, universe, train)["id"].to_pylist() == ["train/dent/own.png"]
+    chunks = {}
+    for synthesizer in ({"kind": "pasted"}, {"kind": "inpaint", "masks": {"source": "positives"}}):
+        raw = {"dataset": dataset, "synthesizer": synthesizer, "detector": {"kind": "classifier"}}
+        config, session = ExperimentConfig.model_validate(raw), Session(Store(root / "store"), silent)
+        train = assign(config, universe).train
+        chunks[synthesizer["kind"]] = partial(synthesis_keys, config, universe, train, session)
+    with pytest.raises(DataError, match="needs a training defect that has a mask; there is none"):
+        chunks["pasted"]()
+    assert chunks["inpaint"]()
 
 
 def test_files_that_cannot_be_read_are_no_copies_of_each_other(root: Path) -> None:

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pyarrow as pa
 import pytest
-from synthesizer_inputs import make_images, quick
+from synthesizer_inputs import QUICK, make_images, quick
 
 from exdd_ray.data.catalog import build_catalog, catalog_rows
 from exdd_ray.data.images import read_image
@@ -15,8 +15,10 @@ from exdd_ray.data.masks import read_pair
 from exdd_ray.errors import DataError
 from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.store.artifact import Store
+from exdd_ray.synthesizers.config import FilterConfig
 from exdd_ray.synthesizers.filters import measure_change
 from exdd_ray.synthesizers.job import CHUNK
+from exdd_ray.synthesizers.leaves import each_leaf, leaves, turns
 from exdd_ray.synthesizers.plan import plan_chunks
 from exdd_ray.synthesizers.synthesize import Synthesis, run_on_threads, synthesize
 from exdd_ray.synthesizers.table import samples_of_prompts, synthesizers
@@ -59,8 +61,15 @@ def test_as_many_as_asked_for_are_made_with_exact_masks(kind, whole, images):
     synthesis = whole(kind)
     assert len({sample.row.id for sample in synthesis.samples}) == len(synthesis.samples) == MANY
     assert len({sample.seed for sample in synthesis.samples}) == MANY
-    prompts = list(samples_of_prompts(quick(kind, count=MANY)))
-    assert [sample.prompt for sample in synthesis.samples] == [prompts[i % len(prompts)] for i in range(MANY)]
+    config = quick(kind, count=MANY)
+    each = leaves(config)
+    assert [sample.part for sample in synthesis.samples] == [each[leaf].part for leaf in turns(config)]
+    for leaf in each:
+        prompts, its = (
+            list(samples_of_prompts(leaf.config)),
+            [one for one in synthesis.samples if one.part == leaf.part],
+        )
+        assert [sample.prompt for sample in its] == [prompts[i % len(prompts)] for i in range(len(its))]
     for sample in synthesis.samples:
         assert sample.background in images[0]["image"].to_pylist()
         image, mask = read_pair(sample.row)
@@ -126,20 +135,23 @@ def test_defects_are_needed_by_those_that_say_so(kind, images, tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_counts_and_filters_are_no_part_of_a_key_and_the_version_is(kind, images, monkeypatch):
     def key(**given):
-        return plan_chunks(quick(kind, **given), *images, 0)[0].recipe.key
+        config = each_leaf(quick(kind, count=30), lambda leaf: leaf.model_copy(update=given))
+        return plan_chunks(config, *images, 0)[0].recipe.key
 
-    first = key(count=3)
-    assert key(count=30, filters={"duplicate": 9}) == first
-    raised = replace(synthesizers()[kind], version=synthesizers()[kind].version + 1)
-    monkeypatch.setattr("exdd_ray.synthesizers.table.synthesizers", lambda: {kind: raised})
-    assert key(count=3) != first
+    first = key(filters=None)
+    assert plan_chunks(quick(kind, count=3), *images, 0)[0].recipe.key == first
+    assert key(filters=FilterConfig(duplicate=9)) == first
+    raised = {name: replace(one, version=one.version + 1) for name, one in synthesizers().items()}
+    monkeypatch.setattr("exdd_ray.synthesizers.table.synthesizers", lambda: raised)
+    assert key(filters=None) != first
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_synthesizer_is_known_by_its_kind(kind, images):
-    config = ExperimentConfig.model_validate({"synthesizer": {"kind": kind}}).synthesizer
+    config = ExperimentConfig.model_validate({"synthesizer": {"kind": kind, **QUICK.get(kind, {})}}).synthesizer
     assert type(config) is synthesizers()[kind].config
     assert (config.kind, config.count) == (kind, 100)
+    assert type(config).model_validate_json(config.model_dump_json()) == config
     jobs = plan_chunks(quick(kind, count=3), *images, 0)
     assert pickle.loads(pickle.dumps(jobs)) == jobs
 
@@ -149,6 +161,7 @@ GOLDEN = {
     ("cutpaste", 4): [(20, 157.65), (10, 72.4), (846, 121.48)],
     ("inpaint", 4): [(31, 114.98), (216, 119.17), (41, 136.58)],
     ("pasted", 2): [(261, 27.18), (144, 31.1), (260, 56.7)],
+    ("mixture", 1): [(923, 106.08), (31, 114.98), (113, 124.96)],
 }
 
 

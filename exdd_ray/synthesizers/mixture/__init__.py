@@ -1,0 +1,1 @@
+"""A mixture: samples of several synthesizers, by shares."""
