@@ -8,6 +8,7 @@ from exdd_ray.experiment.session import Session
 from exdd_ray.methods.table import methods
 from exdd_ray.on_ray.backend import ray_stages
 from exdd_ray.store.artifact import Store
+from exdd_ray.training.checkpoint import WEIGHTS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -17,15 +18,26 @@ def universe(tmp_path_factory):
     return made_images(tmp_path_factory.mktemp("images"))
 
 
+def weights(store):
+    (file,) = store.glob(f"train-*/*/*/{WEIGHTS}")
+    return file.read_bytes()
+
+
 @pytest.mark.parametrize("kind", methods())
-def test_a_detector_fitted_on_ray_is_the_one_fitted_here(kind, universe, tmp_path):
+def test_a_detector_fitted_on_ray_is_the_one_fitted_here(kind, universe, tmp_path, caplog):
     config = small(kind)
     images = training_images(config, universe)
     here, store = fit(config, images, Store(tmp_path / "here")), Store(tmp_path / "ray")
-    there = methods()[kind].fit(config, images, Session(store, backend=ray_stages()), 0)
+    with caplog.at_level("INFO", "exdd_ray.training"):
+        caplog.clear()
+        there = methods()[kind].fit(config, images, Session(store, backend=ray_stages()), 0)
     wanted, found = here.predict(images.test), there.predict(images.test)
     np.testing.assert_array_equal(found.scores, wanted.scores)
     np.testing.assert_array_equal(found.patch_maps, wanted.patch_maps)
     assert (there.train, there.threshold, there.bank_sizes) == (here.train, here.threshold, here.bank_sizes)
     if methods()[kind].training(config):
         assert store.made == []  # by the worker
+        assert any(line.startswith("after ") for line in caplog.messages)  # in the worker
+        mine, theirs = (weights(tmp_path / place) for place in ("here", "ray"))
+        assert mine == theirs
+        assert not [path for path in (tmp_path / "ray/unfinished").iterdir() if path.is_dir()]

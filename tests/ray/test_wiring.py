@@ -10,10 +10,7 @@ import ray
 from PIL import Image
 
 from exdd_ray.banks.config import CoresetConfig
-from exdd_ray.banks.coreset import greedy_order
 from exdd_ray.banks.memory_bank import Points, make_bank
-from exdd_ray.banks.projection import project, projection_matrix
-from exdd_ray.banks.search import search
 from exdd_ray.data.catalog import build_catalog, catalog_rows
 from exdd_ray.errors import ConfigError, DataError, UserError
 from exdd_ray.features.embed import embed
@@ -29,66 +26,28 @@ from exdd_ray.progress import silent
 from exdd_ray.store.artifact import Store
 
 
-@pytest.fixture(scope="module")
-def embedding(catalog, features, tmp_path_factory):
-    return embed(catalog, features, Store(tmp_path_factory.mktemp("store")))
-
-
 def free_cpus():
     return ray.available_resources().get("CPU", 0)
 
 
-def test_an_order_on_ray_is_the_order(embedding):
-    at, steps = np.arange(2, 50), []
-    wanted = greedy_order(embedding.vectors(at), 200, first=9)
-    found = RayOrders()(embedding, at, 200, 9, lambda made, wanted: steps.append((made, wanted)))
-    np.testing.assert_array_equal(found.indices, wanted.indices)
-    np.testing.assert_array_equal(found.radii, wanted.radii)
-    assert steps[-1] == (200, 200)
-
-
-def test_an_order_of_projected_vectors_on_ray_is_the_order(embedding):
-    at, matrix = np.arange(2, 50), projection_matrix(embedding.dim, 32, 0)
-    wanted = greedy_order(project(embedding.vectors(at), matrix), 200, first=9)
-    found = RayOrders(3)(embedding, at, 200, 9, matrix=matrix)
-    np.testing.assert_array_equal(found.indices, wanted.indices)
-    np.testing.assert_array_equal(found.radii, wanted.radii)
-
-
-@pytest.mark.parametrize("picks", [200, 3])  # with 3, every shard is of one image alone
-def test_a_search_that_holds_images_out_on_ray_is_the_search(embedding, picks):
-    at = np.arange(30)
-    points = Points(lambda: embedding.vectors(at), 30 * embedding.patches, ("held",), embedding.space, "normal")
-    bank = make_bank(points, CoresetConfig(rate=1e-9, minimum=picks), 0, embedding.store, silent)
-    queries = embedding.vectors(at)
-    exclude = np.repeat(at, embedding.patches), at[bank.points // embedding.patches]
-    wanted = search(queries, bank.vectors, 1, exclude=exclude)
-    found = RaySearch(3)(embedding.store, bank.key, embedding.space, queries, lambda _: None, exclude=exclude)
-    for name in ("distances", "squares", "indices"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
-    alone = exclude[0] * 0, exclude[1] * 0
-    with pytest.raises(DataError, match="fewer than 1 bank vectors outside of its own group"):
-        RaySearch()(embedding.store, bank.key, embedding.space, queries, lambda _: None, exclude=alone)
-
-
-def test_a_search_on_ray_is_the_search_and_ends_its_actors(embedding):
-    at, steps = np.arange(30), []
-    points = Points(lambda: embedding.vectors(at), 30 * embedding.patches, ("some",), embedding.space, "normal")
-    bank = make_bank(points, CoresetConfig(rate=0.1), 0, embedding.store, silent)
-    queries = embedding.vectors(np.arange(30, 70))
-    wanted, before = search(queries, bank.vectors, 1), free_cpus()
-    found = RaySearch()(embedding.store, bank.key, embedding.space, queries, steps.append)
-    for name in ("distances", "squares", "indices"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
-    assert sum(steps) == len(queries)
-    with pytest.raises(DataError, match="other features"):
-        RaySearch()(embedding.store, bank.key, "another space", queries, steps.append)
-    with pytest.raises(ConfigError, match="replicas"):
-        RaySearch(replicas=0)(embedding.store, bank.key, embedding.space, queries, steps.append)
+def require_free_again(cpus):
+    """Actors that were ended are gone, after a while."""
     until = time.monotonic() + 30
-    while free_cpus() < before and time.monotonic() < until:
+    while free_cpus() < cpus and time.monotonic() < until:
         time.sleep(0.1)
-    assert free_cpus() >= before
+    assert free_cpus() >= cpus
+
+
+def test_a_search_that_is_refused_ends_its_actors(catalog, features, tmp_path):
+    embedding, before = embed(catalog.slice(0, 4), features, Store(tmp_path)), free_cpus()
+    vectors = embedding.vectors(np.arange(4))
+    points = Points(lambda: vectors, len(vectors), ("some",), embedding.space, "normal")
+    bank = make_bank(points, CoresetConfig(rate=0.1), 0, embedding.store, silent)
+    with pytest.raises(DataError, match="other features"):
+        RaySearch(1)(embedding.store, bank.key, "another space", vectors, print)
+    with pytest.raises(ConfigError, match="replicas"):
+        RaySearch(replicas=0)(embedding.store, bank.key, embedding.space, vectors, print)
+    require_free_again(before)
 
 
 def test_the_cluster_decides_where_slices_are_computed(catalog, features, tmp_path, monkeypatch):
@@ -115,25 +74,24 @@ def with_defects(catalog, tmp_path_factory):
     return build_catalog([*rows[:-10], *made])
 
 
-@pytest.mark.parametrize(("source", "projection"), [("mask", None), ("crop", 32)])
-def test_a_detector_fitted_on_ray_is_the_detector(with_defects, features, tmp_path, source, projection):
+def test_a_detector_fitted_on_ray_is_the_detector(with_defects, features, tmp_path):
     config = PatchBankConfig(
         features=features,
-        bank={"negative": {"rate": 0.1, "projection": projection}, "positive": {"rate": 0.5, "projection": projection}},
-        positives={"source": source, "crop_size": (64, 64)},
+        bank={"negative": {"rate": 0.1, "projection": 32}, "positive": {"rate": 0.5, "projection": 32}},
+        positives={"source": "crop", "crop_size": (64, 64)},
     )
     train = pa.concat_tables([with_defects.slice(0, 40), with_defects.slice(60, 5)])
     test = pa.concat_tables([with_defects.slice(40, 20), with_defects.slice(65, 5)])
-    orders, searches, held_out = [], [], []
+    orders, searches, held_out, before = [], [], [], free_cpus()
 
     def order(*arguments):
         orders.append(arguments[2])
-        return RayOrders()(*arguments)
+        return RayOrders(1)(*arguments)
 
     def find(*arguments):
         searches.append(arguments[1])
         held_out.append(arguments[6] is not None)
-        return RaySearch()(*arguments)
+        return RaySearch(1)(*arguments)
 
     stores = [Store(tmp_path / "here"), Store(tmp_path / "ray")]
     embedders = [Embedder(stores[0], features), Embedder(stores[1], features, order=order, search=find)]
@@ -145,14 +103,14 @@ def test_a_detector_fitted_on_ray_is_the_detector(with_defects, features, tmp_pa
     wanted, found = here.predict(test), there.predict(test)
     np.testing.assert_array_equal(found.scores, wanted.scores)
     np.testing.assert_array_equal(found.patch_maps, wanted.patch_maps)
-    # the positive bank of masked patches is not one of whole images, and is ordered in this process
-    assert len(orders) == {"mask": 1, "crop": 2}[source]
+    assert len(orders) == 2
     assert {here.negative.key, here.positive.key} == set(searches)
     assert held_out.count(True) == 1
     assert sorted(stores[0].made) == sorted(stores[1].made)
     for key in stores[0].made:
         for file in stores[0].folder(key).glob("*.arrow"):
             assert file.read_bytes() == (stores[1].folder(key) / file.name).read_bytes()
+    require_free_again(before)
 
 
 def test_nested_banks_are_searched_on_ray_in_one_pass(catalog, features, tmp_path):
@@ -164,7 +122,7 @@ def test_nested_banks_are_searched_on_ray_in_one_pass(catalog, features, tmp_pat
 
     def find(*arguments):
         asked.append(arguments[5])
-        return RaySearch(shards=2)(*arguments)
+        return RaySearch(1)(*arguments)
 
     stores = [Store(tmp_path / "here"), Store(tmp_path / "ray")]
     embedders = [Embedder(stores[0], features, catalog), Embedder(stores[1], features, catalog, search=find)]

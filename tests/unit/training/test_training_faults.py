@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from training_inputs import CONFIG, STEPS, assert_same_bits, bits, learner, linear_learner
 
+from exdd_ray.errors import ConfigError
 from exdd_ray.training.checkpoint import WEIGHTS, checkpoint_folder, latest_checkpoint
 from exdd_ray.training.config import TrainConfig
 from exdd_ray.training.learner import Learner, TrainingError
@@ -138,3 +139,9 @@ def test_another_error_is_not_taken_for_lack_of_memory(tmp_path):
     run = Learner(run.modules, run.optimizers, run.schedulers, run.draw, lambda x, step: torch.ones(2) @ torch.ones(3))
     with pytest.raises(RuntimeError, match="size"):
         train(run, 1, config=TrainConfig(batch=6, device="cpu"), checkpoints=tmp_path)
+
+
+def test_several_workers_are_as_many_processes(tmp_path):
+    config = TrainConfig(batch=6, device="cpu", workers=2)
+    with pytest.raises(ConfigError, match="training.workers=2, but 1 process"):
+        train(linear_learner(), 2, config=config, checkpoints=tmp_path)
