@@ -22,10 +22,18 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> Generator[None, int,
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A module's tests share a process, and with it what the module made; so do all tests that start a Ray cluster."""
+    """A module's tests share a process, and with it what the module made; so do all tests that start a Ray cluster.
+
+    Those take longest and are handed out first, then the other modules as they are collected: the long ones of
+    `tests/e2e` before the short ones of `tests/unit`, so that the processes end at the same time.
+    """
+    items.sort(key=lambda item: not _on_ray(item))
     for item in items:
-        on_ray = item.path.parent.name == "ray" or item.get_closest_marker("cluster")
-        item.add_marker(pytest.mark.xdist_group("ray" if on_ray else item.path.stem))
+        item.add_marker(pytest.mark.xdist_group("ray" if _on_ray(item) else item.path.stem))
+
+
+def _on_ray(item: pytest.Item) -> bool:
+    return item.path.parent.name == "ray" or item.get_closest_marker("cluster") is not None
 
 
 @pytest.fixture(scope="session")

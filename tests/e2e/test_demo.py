@@ -12,7 +12,9 @@ SMALL = (
     "procedural.normal_test=4",
     "procedural.defects_per_kind=3",
     "split.defects=2",
+    "procedural.materials=[wood, ceramic]",
     "features.resize=[96,96]",
+    "synthesizer.count=10",
     "bootstrap=100",
 )
 

@@ -13,7 +13,12 @@ import yaml
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-SMALL = ("procedural.materials=[wood]", "procedural.normal_train=6", "procedural.normal_test=4")
+SMALL = (
+    "procedural.materials=[wood]",
+    "procedural.normal_train=6",
+    "procedural.normal_test=4",
+    "procedural.size=[64,64]",
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +39,7 @@ def exdd(site, tmp_path):
     """Runs a command of the wheel's `exdd` in an empty folder: its standard output."""
 
     def call(*arguments, code=0):
-        environment = {**os.environ, "PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {**os.environ, "PYTHONPATH": str(site)}
         command = [sys.executable, "-c", "import sys; from exdd_ray.cli.main import main; sys.exit(main())", *arguments]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
         assert done.returncode == code, done.stderr
@@ -51,7 +56,7 @@ def test_the_wheel_has_every_config_and_the_command(site):
 
 
 def test_an_experiment_runs_by_its_name(exdd, tmp_path):
-    out = exdd("run", *SMALL, "procedural.defects_per_kind=3", "bootstrap=20", "resize=[64,64]", "--json")
+    out = exdd("run", *SMALL, "procedural.defects_per_kind=3", "bootstrap=20", "resize=[64,64]", "count=8", "--json")
     assert len(json.loads(out.splitlines()[-1])["trials"]) == 3
     assert (tmp_path / "runs/demo/latest/report.html").exists()
     assert yaml.safe_load(exdd("config", "folder", "dataset.root=/x"))["dataset"]["root"] == "/x"
