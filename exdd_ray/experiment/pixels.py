@@ -39,7 +39,7 @@ def stored_pixel_metrics(
         "mask_resize": evaluation.mask_resize,
         "fpr_limit": evaluation.fpr_limit,
         "draw": asdict(draw),
-        "geometry": geometry.model_dump(mode="json", include={"working_size", "resize", "crop"}),
+        "geometry": geometry.model_dump(mode="json", include={"working_size", "resize", "fit", "crop"}),
     }
     known = iter(content_digests([row.mask for row in predictions.rows if row.mask]))
     masks = [f"{row.label} {row.mask_threshold} {next(known) if row.mask else ''}" for row in predictions.rows]

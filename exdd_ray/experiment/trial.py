@@ -196,8 +196,10 @@ def _pixel_metrics(
     """None where no test defect has a mask; a defect without one is left out of the pixel metrics."""
     if not any(row.mask is not None for row in predictions.rows):
         return None
-    if config.evaluation.resolution == "native" and config.detector.geometry.crop is not None:
-        raise ConfigError("evaluation.resolution=native needs maps of the whole image: unset detector.features.crop")
+    geometry = config.detector.geometry
+    if config.evaluation.resolution == "native" and (geometry.crop is not None or geometry.fit == "cut"):
+        key = "crop" if geometry.crop is not None else "fit"
+        raise ConfigError(f"evaluation.resolution=native needs maps of the whole image: unset detector.features.{key}")
 
     def measure() -> PixelMetrics:
         native = config.evaluation.resolution == "native"

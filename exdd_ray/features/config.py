@@ -22,6 +22,8 @@ class FeaturesConfig(Frozen):
         working_size: (height, width) to which images and masks are resized before anything else (bilinear, as OpenCV
             does), as when a dataset is stored so; None keeps theirs.
         resize: (height, width), or one number for the shorter side (then `crop` is needed).
+        fit: how an image of other proportions than `resize` is brought to it: `stretch` it, or `cut` its longer sides
+            centrally first.
         crop: (height, width) of a central crop after the resize.
         dtype: how the vectors are stored.
         precision: of the backbone's arithmetic; `bfloat16` pays on a GPU.
@@ -34,6 +36,7 @@ class FeaturesConfig(Frozen):
     channels: int | None = Field(None, ge=1)
     working_size: Size | None = None
     resize: int | Size = (224, 224)
+    fit: Literal["stretch", "cut"] = "stretch"
     crop: Size | None = None
     dtype: Literal["float32", "float16"] = "float32"
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -47,6 +50,10 @@ class FeaturesConfig(Frozen):
             raise ValueError(f"crop {self.crop} is larger than resize {self.resize}")
         if isinstance(self.resize, int) and self.crop is None:
             raise ValueError("resize by the shorter side leaves many sizes: give crop, or resize=[height,width]")
+        if self.fit == "cut" and isinstance(self.resize, int):
+            raise ValueError("resize by the shorter side stretches nothing: unset fit, or give resize=[height,width]")
+        if self.fit == "cut" and self.working_size is not None:
+            raise ValueError("fit=cut takes images as they are, and working_size stretches them: unset one")
         return self
 
     def aside(self) -> Iterator[str]:

@@ -9,10 +9,11 @@ from exdd_ray.features.config import FeaturesConfig
 
 
 def prepare_image(image: np.ndarray, config: FeaturesConfig) -> np.ndarray:
-    """Resized (bilinear, antialiased), cropped, and normalised as the backbone wants it.
+    """Cut to the proportions of `resize` or not, resized (bilinear, antialiased), cropped, and normalised.
 
     From uint8 [H x W x 3] to float32 [3 x h x w].
     """
+    image = _cut(image, config)
     height, width = _resized(image.shape[:2], config.resize)
     resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
     planes = np.array(_central(resized, config.crop).transpose(2, 0, 1), dtype=np.float32, order="C")
@@ -25,6 +26,7 @@ def prepare_image(image: np.ndarray, config: FeaturesConfig) -> np.ndarray:
 
 def prepare_mask(mask: np.ndarray, config: FeaturesConfig) -> np.ndarray:
     """A mask under the image's geometry, resized once, by the nearest pixel: bool [H x W] -> bool [h x w]."""
+    mask = _cut(mask, config)
     height, width = _resized(config.working_size or mask.shape, config.resize)
     return _central(np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)), config.crop)
 
@@ -35,6 +37,7 @@ def full_pixels(levels: np.ndarray, config: FeaturesConfig) -> np.ndarray:
     Args:
         levels: 255 where the mask is full, at the working size where there is one.
     """
+    levels = _cut(levels, config)
     height, width = _resized(levels.shape, config.resize)
     resized = np.asarray(Image.fromarray(levels).resize((width, height), Image.Resampling.BILINEAR))
     return _central(resized == 255, config.crop)
@@ -42,10 +45,26 @@ def full_pixels(levels: np.ndarray, config: FeaturesConfig) -> np.ndarray:
 
 def cover_mask(mask: np.ndarray, config: FeaturesConfig, grid: Size) -> np.ndarray:
     """Patches that a mask touches: bool [H x W] -> bool [grid height x grid width]."""
+    mask = _cut(mask, config)
     height, width = _resized(mask.shape, config.resize)
     area = Image.fromarray(mask.astype(np.float32)).resize((width, height), Image.Resampling.BOX)
     cropped = Image.fromarray(_central(np.asarray(area), config.crop))
     return np.asarray(cropped.resize((grid[1], grid[0]), Image.Resampling.BOX)) > 1e-6
+
+
+def cut_size(size: Size, config: FeaturesConfig) -> Size:
+    """(height, width) of the part of an image of some size that is resized: all of it, or what `fit=cut` leaves."""
+    if config.fit == "stretch" or isinstance(config.resize, int):
+        return size
+    (height, width), (tall, wide) = size, config.resize
+    if height * wide > tall * width:
+        return max(1, round(width * tall / wide)), width
+    return height, max(1, round(height * wide / tall))
+
+
+def _cut(image: np.ndarray, config: FeaturesConfig) -> np.ndarray:
+    height, width = image.shape[:2]
+    return np.ascontiguousarray(_central(image, cut_size((height, width), config)))
 
 
 def _resized(size: tuple[int, ...], target: int | Size) -> Size:

@@ -17,6 +17,7 @@ from exdd_ray.errors import UserError
 from exdd_ray.experiment.small_maps import EACH
 from exdd_ray.experiment.stored_result import StoredResult
 from exdd_ray.features.config import FeaturesConfig
+from exdd_ray.features.prepare import cut_size
 from exdd_ray.report.charts import polyline, simplify
 
 SIDE = 200  # pixels of a picture's longer side
@@ -183,13 +184,13 @@ def _threshold(result: StoredResult) -> float:
 
 
 def map_box(size: Size, geometry: FeaturesConfig) -> tuple[float, float, float, float]:
-    """Box (x, y, width, height) of an image of `size` that the anomaly map covers: all of it but for a central crop."""
+    """Box (x, y, width, height) of an image of `size` that the anomaly map covers: all of it, or a central part."""
     height, width = size
-    if geometry.crop is None:
-        return 0.0, 0.0, float(width), float(height)
-    shorter, resize = min(height, width), geometry.resize
-    up, across = (resize / shorter,) * 2 if isinstance(resize, int) else (resize[0] / height, resize[1] / width)
-    tall, wide = geometry.crop[0] / up, geometry.crop[1] / across
+    tall, wide = (float(side) for side in cut_size(size, geometry))
+    if geometry.crop is not None:
+        shorter, resize = min(height, width), geometry.resize
+        up, across = (resize / shorter,) * 2 if isinstance(resize, int) else (resize[0] / tall, resize[1] / wide)
+        tall, wide = geometry.crop[0] / up, geometry.crop[1] / across
     return round((width - wide) / 2, 2), round((height - tall) / 2, 2), round(wide, 2), round(tall, 2)
 
 

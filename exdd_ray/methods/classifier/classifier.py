@@ -35,7 +35,7 @@ from exdd_ray.training.stored import memory_remark, restore, trained, training_r
 VERSION = 3
 _NAME = "classifier"
 _READERS = 8
-_FEATURES = {"backbone", "layers", "working_size", "resize", "crop"}
+_FEATURES = {"backbone", "layers", "working_size", "resize", "fit", "crop"}
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ CLASSIFIER_PRESETS: Mapping[ClassifierPreset, Mapping[str, Any]] = {
     "diag": {**_DIAG, "epochs": 50},
     "released": {**_DIAG, "epochs": 30, "batchnorm": "released", "labels": "full_mask"},
     "in_and_out": {
-        "features": {**_RESNET50, "resize": (600, 200)},
+        "features": {**_RESNET50, "resize": (600, 200), "fit": "cut"},
         "optimizer": "sgd",
         "learning_rate": 0.01,
         "training": {"batch": 5},

@@ -70,7 +70,7 @@ def crop_points(defective: pa.Table, config: PositivesConfig, embedder: Embedder
         min_area=config.min_area,
         working_size=embedder.features.working_size,
     )
-    features = embedder.features.model_copy(update={"resize": config.crop_size, "crop": None})
+    features = embedder.features.model_copy(update={"resize": config.crop_size, "fit": "stretch", "crop": None})
     embedding = embedder.embed(crops, features)
     if embedding.reasons:
         raise DataError(f"a defect cannot be cropped: {next(iter(embedding.reasons.values()))}")

@@ -217,11 +217,13 @@ def test_a_failing_trial_fails_alone_with_its_reason(tmp_path):
 
 
 def test_one_that_fails_as_it_runs_fails_alone_too(tmp_path):
-    loaded = small_sweep(tmp_path, seeds=[0], space={"detector.features.crop": [None, [48, 48]], "count": [0]})
+    space = {"detector.features.crop": [None, [48, 48]], "fit": ["stretch", "cut"], "count": [0]}
+    loaded = small_sweep(tmp_path, seeds=[0], space=space)
     overridden = small_sweep(tmp_path, "evaluation.resolution=native", seeds=[0], space=loaded.raw["space"])
     results = run(overridden, Store(tmp_path / "store"))
-    assert [row["state"] for row in results.trials.to_pylist()] == ["done", "failed"]
-    assert results.trials["error"][1].as_py().startswith("evaluation.resolution=native needs maps of the whole image")
+    assert [row["state"] for row in results.trials.to_pylist()] == ["done", "failed", "failed", "failed"]
+    for error, key in zip(results.trials["error"].to_pylist()[1:], ("fit", "crop", "crop"), strict=True):
+        assert error == f"evaluation.resolution=native needs maps of the whole image: unset detector.features.{key}"
 
 
 def test_all_metrics_are_shares(swept):

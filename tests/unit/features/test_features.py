@@ -284,6 +284,26 @@ def test_masks_follow_the_image_and_eroded_ones_are_smaller():
     assert not (eroded & ~nearest).any()
 
 
+@pytest.mark.parametrize(("size", "cut"), [((70, 20), (60, 20)), ((60, 30), (60, 20)), ((45, 15), (45, 15))])
+def test_a_central_cut_leaves_nothing_stretched(size, cut):
+    """KSDD2's way: to the proportions of 600 x 200, then resized; masks and patches lie where the image does."""
+    rng = np.random.default_rng(0)
+    image, mask = rng.integers(0, 256, (*size, 3), dtype=np.uint8), rng.random(size) < 0.3
+    top, left = ((have - want) // 2 for have, want in zip(size, cut, strict=True))
+    central = (slice(top, top + cut[0]), slice(left, left + cut[1]))
+    fitted, plain = FeaturesConfig(resize=(48, 16), fit="cut"), FeaturesConfig(resize=(48, 16))
+    for prepare, given in ((prepare_image, image), (prepare_mask, mask), (full_pixels, mask.astype(np.uint8) * 255)):
+        np.testing.assert_array_equal(prepare(given, fitted), prepare(given[central], plain))
+    np.testing.assert_array_equal(cover_mask(mask, fitted, (6, 2)), cover_mask(mask[central], plain, (6, 2)))
+
+
+def test_a_central_cut_is_of_images_as_they_are():
+    with pytest.raises(ValueError, match="fit=cut takes images as they are, and working_size stretches them"):
+        FeaturesConfig(resize=(48, 16), fit="cut", working_size=(60, 20))
+    with pytest.raises(ValueError, match="resize by the shorter side stretches nothing: unset fit"):
+        FeaturesConfig(resize=64, crop=(64, 64), fit="cut")
+
+
 def test_a_mask_of_one_pixel_covers_one_patch():
     mask = np.zeros((100, 50), dtype=bool)
     mask[73, 11] = True

@@ -4,6 +4,7 @@ import base64
 import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,9 +38,17 @@ def test_pick_separates_found_missed_and_false_alarms(made: Run) -> None:
 
 
 @pytest.mark.parametrize("size", [(90, 150), (150, 90), (64, 64)])
-@pytest.mark.parametrize("resize", [128, (96, 160)])
-def test_map_box_is_what_the_network_sees(size: tuple[int, int], resize: int | tuple[int, int]) -> None:
-    features = FeaturesConfig(resize=resize, crop=(80, 80))
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        {"resize": 128, "crop": (80, 80)},
+        {"resize": (96, 160), "crop": (80, 80)},
+        {"resize": (96, 160), "fit": "cut", "crop": (80, 80)},
+        {"resize": (60, 130), "fit": "cut"},
+    ],
+)
+def test_map_box_is_what_the_network_sees(size: tuple[int, int], geometry: dict[str, Any]) -> None:
+    features = FeaturesConfig.model_validate(geometry)
     x, y, width, height = map_box((size[0] * 8, size[1] * 8), features)
     rows, columns = np.mgrid[: size[0] * 8, : size[1] * 8]
     inside = (rows >= y) & (rows < y + height) & (columns >= x) & (columns < x + width)

@@ -19,6 +19,7 @@ def test_presets_have_the_published_constants():
     in_and_out = ClassifierConfig(preset="in_and_out", epochs=3)
     assert (in_and_out.optimizer, in_and_out.learning_rate, in_and_out.training.batch) == ("sgd", 0.01, 5)
     assert (in_and_out.epochs, in_and_out.threshold) == (3, "score")
+    assert (in_and_out.features.fit, in_and_out.features.resize) == ("cut", (600, 200))
     assert (ours.checkpoint, ours.features.backbone) == ("validation", "surface_resnet18")
 
 
