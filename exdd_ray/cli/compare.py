@@ -31,7 +31,7 @@ def print_comparison(found: "Comparison") -> None:
     """Differing keys, metrics with the differences from the first trial, and the images tested on."""
     from rich.table import Table
 
-    from exdd_ray.cli.printing import console
+    from exdd_ray.cli.printing import console, print_published
     from exdd_ray.report.sweep_tables import metric_cell
 
     if found.keys:
@@ -49,6 +49,7 @@ def print_comparison(found: "Comparison") -> None:
         cells = (metric_cell(point, metric) for metric in found.metrics)
         table.add_row(point.name, *("\n".join(filter(None, [c.text, c.below, c.verdict])) for c in cells))
     console().print(table)
+    print_published(found.published)
     for point, images in zip(found.points, found.images, strict=True):
         print(f"{point.name}: tested on {images}")
     for flag in found.flags:

@@ -7,6 +7,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from exdd_ray.experiment.beside import Beside
 from exdd_ray.experiment.plan import Plan
 from exdd_ray.experiment.space import LoadedSweep
 from exdd_ray.experiment.summary import judged_by
@@ -16,6 +17,7 @@ from exdd_ray.metrics.difference import Difference
 from exdd_ray.metrics.metric import Metric
 from exdd_ray.metrics.seeds import Mean
 from exdd_ray.metrics.table import COMPARED, METRICS, known_metric
+from exdd_ray.report.published import published_row
 
 _SHOWN = [metric for metric in COMPARED if metric.shown == "everywhere"]
 
@@ -57,6 +59,7 @@ def print_run(results: SweepResults) -> None:
     for point in results.points:
         table.add_row(point.name, *(_mean_cell(by_point[point.name], metric) for metric in _SHOWN))
     console().print(table)
+    print_published(results.published)
     for name, mine in by_point.items():
         _print_thresholds(name, mine)
     for point in results.points:
@@ -64,6 +67,18 @@ def print_run(results: SweepResults) -> None:
             print(f"{point.name}: image AUROC {_difference(apart)} against {results.baseline.name}")
     for remark in dict.fromkeys(remark for row in rows for remark in row["remarks"].splitlines()):
         print(f"note: {remark}")
+
+
+def print_published(figures: Sequence[Beside]) -> None:
+    """Published figures beside ours, marked as what they are; nothing without any."""
+    if not figures:
+        return
+    table = Table(title="beside published figures, which were not measured here")
+    for name in ("trial", "metric", "measured here", "published", "published in"):
+        table.add_column(name, justify="right" if name in ("measured here", "published") else "left", overflow="fold")
+    for row in map(published_row, figures):
+        table.add_row(row.trial, row.metric, row.measured, row.published, row.source)
+    console().print(table)
 
 
 def _print_thresholds(name: str, rows: Sequence[Row]) -> None:
@@ -107,6 +122,7 @@ def print_sweep(results: SweepResults) -> None:
         cells = (_cell(name, point.means.get(name)) for name in shown)
         table.add_row(point.name, runs, *cells, _difference(point.differences.get("image_auroc")), marks)
     console().print(table)
+    print_published(results.published)
     if results.chosen is None and not results.reasons:
         print(f"no point can be chosen: {judged_by(sweep.objectives[0], sweep)} could not be measured")
     if sweep.select == "test":

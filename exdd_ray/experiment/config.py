@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 from pydantic import BeforeValidator, Field, model_validator
 
 from exdd_ray.config.base import Frozen
+from exdd_ray.config.keys import resolve_key
 from exdd_ray.data.config import DatasetConfig
+from exdd_ray.errors import ConfigError
 from exdd_ray.methods.config import DetectorConfig
 from exdd_ray.methods.table import BUILT_IN, method_of, methods
 from exdd_ray.metrics.config import EvaluationConfig
+from exdd_ray.metrics.published import PublishedConfig
 from exdd_ray.metrics.quality.config import QualityConfig
 from exdd_ray.synthesizers.config import SynthesizerConfig
 from exdd_ray.synthesizers.table import synthesizers
+
+VARIANT = "variant"
 
 
 def _with_kind(given: Any) -> Any:
@@ -64,6 +69,7 @@ class RunConfig(ExperimentConfig):
         seeds: every experiment is run with each; None takes `seed` alone.
         variants: name -> dotted keys and values that distinguish the experiments compared.
         grid: dotted key -> values; the experiments are the product.
+        published: figures of others to print beside ours.
         quality: how `exdd synth` measures the synthetic images; None does not, or by default with --quality.
         store: folder of the artifacts, or a URI of a file system that pyarrow knows, as s3://bucket/store.
         output: folder of the results; None is a new one in runs/<name>, named by time and overrides.
@@ -73,6 +79,25 @@ class RunConfig(ExperimentConfig):
     seeds: tuple[int, ...] | None = Field(None, min_length=1)
     variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
     grid: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    published: tuple[PublishedConfig, ...] = ()
     quality: QualityConfig | None = None
     store: str = "store"
     output: Path | None = None
+
+    @model_validator(mode="after")
+    def _published_of_what_there_is(self) -> "RunConfig":
+        for place, figure in enumerate(self.published):
+            for key, value in figure.of.items():
+                if fault := self._unknown(key, value):
+                    raise ValueError(f"published.{place}.of.{key}: {fault}")
+        return self
+
+    def _unknown(self, key: str, value: Any) -> str:
+        """Why nothing that is run can be meant by a setting; empty where something can."""
+        if key == VARIANT:  # all variants may have been unset
+            return f"no variant is called {value!r}" if self.variants and value not in self.variants else ""
+        try:
+            resolve_key(key, ExperimentConfig)
+        except ConfigError as error:
+            return str(error)
+        return ""

@@ -15,8 +15,8 @@ from exdd_ray.config.base import merge
 from exdd_ray.config.bundled import find_config
 from exdd_ray.config.keys import key_at, resolve_key, set_key, value_at
 from exdd_ray.errors import ConfigError
-from exdd_ray.experiment.config import ExperimentConfig, RunConfig
-from exdd_ray.experiment.sweep_config import VARIANT, SweepConfig
+from exdd_ray.experiment.config import VARIANT, ExperimentConfig, RunConfig
+from exdd_ray.experiment.sweep_config import SweepConfig
 
 _BEYOND = frozenset(SweepConfig.model_fields)  # keys of runs and sweeps, those of their experiments among them
 _NAME = re.compile(r"~|0[0-9]+")  # a home folder and a name such as 01, which are null and 1 in YAML

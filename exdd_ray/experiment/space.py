@@ -15,7 +15,7 @@ import yaml
 from exdd_ray.config.base import merge
 from exdd_ray.config.keys import resolve_key
 from exdd_ray.errors import ConfigError
-from exdd_ray.experiment.config import ExperimentConfig, RunConfig
+from exdd_ray.experiment.config import VARIANT, ExperimentConfig, RunConfig
 from exdd_ray.experiment.load import (
     Raw,
     Trial,
@@ -27,7 +27,7 @@ from exdd_ray.experiment.load import (
     validate,
     without,
 )
-from exdd_ray.experiment.sweep_config import VARIANT, RangeConfig, SweepConfig
+from exdd_ray.experiment.sweep_config import RangeConfig, SweepConfig
 
 Command = Literal["run", "sweep"]
 _DRAWS = 1000

@@ -9,8 +9,6 @@ from exdd_ray.config.base import Frozen
 from exdd_ray.experiment.config import RunConfig
 from exdd_ray.metrics.table import COMPARED, COSTS
 
-VARIANT = "variant"
-
 
 def _comparable(key: str) -> str:
     known = [metric.key for metric in (*COMPARED, *COSTS)]

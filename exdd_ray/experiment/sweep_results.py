@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from exdd_ray.errors import UserError
+from exdd_ray.experiment.beside import Beside, beside_published
 from exdd_ray.experiment.load import Raw
 from exdd_ray.experiment.plan import Plan
 from exdd_ray.experiment.rates import machine
@@ -61,6 +63,11 @@ class SweepResults:
     def chosen(self) -> PointSummary | None:
         """The best point by the first objective; None where no point has all of its trials."""
         return next((point for point in self.points if point.chosen), None)
+
+    @cached_property
+    def published(self) -> list[Beside]:
+        """Published figures beside what was measured here."""
+        return beside_published(self.loaded, self.trials.to_pylist())
 
     @property
     def traces(self) -> dict[str, str]:
@@ -172,8 +179,12 @@ def _plan(results: SweepResults) -> dict[str, Any]:
 
 
 def digest_of(results: SweepResults) -> dict[str, Any]:
-    """The results in a few JSON values: of a run the metrics of its only point, or of each by name."""
-    return _digest_of_run(results) if results.loaded.command == "run" else _digest_of_sweep(results)
+    """The results in a few JSON values: of a run the metrics of its only point, or of each by name.
+
+    `published` are the published figures beside them, which were not measured here.
+    """
+    found = _digest_of_run(results) if results.loaded.command == "run" else _digest_of_sweep(results)
+    return {**found, "published": [asdict(one) for one in results.published]} if results.published else found
 
 
 def _digest_of_run(results: SweepResults) -> dict[str, Any]:

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from exdd_ray.errors import UserError
+from exdd_ray.experiment.beside import Beside
 from exdd_ray.metrics.difference import Difference, difference, holm
 from exdd_ray.metrics.metric import MISSING, Metric
 from exdd_ray.metrics.seeds import mean_by_seed, mean_of
 from exdd_ray.metrics.table import COMPARED
 from exdd_ray.report.environment import page_environment, versions
 from exdd_ray.report.numbers import Flag, is_leakage
+from exdd_ray.report.published import NOTE, published_row
 from exdd_ray.report.run_folder import Entry, read_runs
 from exdd_ray.report.sweep_data import Point, Value, setting_text
 from exdd_ray.report.sweep_tables import metric_cell
@@ -39,6 +41,11 @@ class Comparison:
     images: tuple[str, ...]
     flags: tuple[Flag, ...]
 
+    @property
+    def published(self) -> tuple[Beside, ...]:
+        """Published figures beside the trials."""
+        return tuple(one for entry in self.entries for one in entry.published)
+
 
 def write_comparison(path: Path, folders: Sequence[Path]) -> Comparison:
     """Write one HTML file on runs, from their folders alone.
@@ -56,6 +63,8 @@ def write_comparison(path: Path, folders: Sequence[Path]) -> Comparison:
             found=found,
             interval=interval_text,
             metric_cell=metric_cell,
+            published_rows=[published_row(one) for one in found.published],
+            published_note=NOTE,
             several=len(found.entries) > 1,
             many_seeds=any(len(entry.seeds) > 1 for entry in found.entries),
             written=datetime.now().astimezone(),

@@ -31,6 +31,7 @@ from exdd_ray.report.numbers import (
     strongest,
     summarize,
 )
+from exdd_ray.report.published import NOTE, published_row
 from exdd_ray.report.sweep_data import SweepFolder, read_sweep, read_trials
 from exdd_ray.report.sweep_tables import metric_cell
 from exdd_ray.report.synthetic import ROOM, synthetic_sets
@@ -82,6 +83,8 @@ def render_report(run: SweepFolder, results: Sequence[StoredResult]) -> str:
         compared=[point for point in run.points if point.values],
         failures=Counter(row["error"] for row in run.rows if row["state"] != "done"),
         metric_cell=metric_cell,
+        published_rows=[published_row(one) for one in run.published],
+        published_note=NOTE,
         headline=headline(summaries, groups, (normal, defective)),
         written=datetime.now().astimezone(),
         versions=versions(),

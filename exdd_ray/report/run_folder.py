@@ -1,8 +1,9 @@
 """Finished runs and sweeps as their folders hold them: metrics, scores of every test image, and resolved configs."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pyarrow.parquet as pq
 import yaml
 
 from exdd_ray.errors import ArtifactError, ConfigError
-from exdd_ray.experiment.sweep_results import PREDICTIONS, RESOLVED, TRIALS
+from exdd_ray.experiment.beside import Beside
+from exdd_ray.experiment.sweep_results import DIGEST, PREDICTIONS, RESOLVED, TRIALS
 from exdd_ray.metrics.difference import Measured, Run
 from exdd_ray.metrics.influence import Scored
 from exdd_ray.metrics.table import influence_on
@@ -30,12 +32,14 @@ class Entry:
         config: dotted key -> value, of the first seed.
         rows: of the table of results.
         images: the scored test images of each row, known by their contents.
+        published: figures of others beside it.
     """
 
     name: str
     config: Mapping[str, Any]
     rows: tuple[Row, ...]
     images: tuple[Scored, ...]
+    published: tuple[Beside, ...] = ()
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -95,7 +99,7 @@ def read_runs(folders: Sequence[Path]) -> list[Entry]:
 
 
 def _entries(folder: Path, title: str) -> list[Entry]:
-    if missing := [name for name in (TRIALS, PREDICTIONS, RESOLVED) if not (folder / name).is_file()]:
+    if missing := [name for name in (TRIALS, PREDICTIONS, RESOLVED, DIGEST) if not (folder / name).is_file()]:
         raise ConfigError(f"{folder}: not the results of a run or a sweep (it has no {missing[0]})")
     try:
         rows = pq.read_table(folder / TRIALS, filters=[("state", "=", "done")]).to_pylist()
@@ -103,9 +107,13 @@ def _entries(folder: Path, title: str) -> list[Entry]:
         documents = list(yaml.load_all((folder / RESOLVED).read_text(encoding="utf-8"), yaml.CSafeLoader))
         configs = {config["name"]: _flat(config) for config in reversed(documents)}
         names = list(dict.fromkeys(row["name"] for row in rows))
+        titles = {name: title if len(names) == 1 else f"{title} · {name}" for name in names}
+        found = [_entry(titles[name], configs[name], name, rows, images) for name in names]
+        digest = json.loads((folder / DIGEST).read_text(encoding="utf-8"))
+        beside = [Beside(**one) for one in digest.get("published", ())]
         return [
-            _entry(title if len(names) == 1 else f"{title} · {name}", configs[name], name, rows, images)
-            for name in names
+            replace(entry, published=tuple(replace(one, point=entry.name) for one in beside if one.point == name))
+            for name, entry in zip(names, found, strict=True)
         ]
     except (pa.ArrowInvalid, OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise ArtifactError(f"{folder}: damaged results ({' '.join(str(error).split())})") from error

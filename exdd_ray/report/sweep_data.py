@@ -14,6 +14,7 @@ import yaml
 
 from exdd_ray.config.keys import resolve_key
 from exdd_ray.errors import ArtifactError, ConfigError
+from exdd_ray.experiment.beside import Beside
 from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.load import read_raw, validate
 from exdd_ray.experiment.space import Command, run_as_sweep
@@ -104,6 +105,11 @@ class SweepFolder:
     def baseline(self) -> Point | None:
         """The point that the others are compared with."""
         return next((point for point in self.points if point.baseline), None)
+
+    @property
+    def published(self) -> tuple[Beside, ...]:
+        """Published figures beside what was measured here; runs of older versions have none."""
+        return tuple(Beside(**one) for one in self.summary.get("published", ()))
 
     @property
     def overrides(self) -> tuple[str, ...]:

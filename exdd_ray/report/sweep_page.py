@@ -9,6 +9,7 @@ from exdd_ray.errors import ArtifactError, UserError
 from exdd_ray.experiment.sweep_results import REPORT, RESOLVED
 from exdd_ray.metrics.table import known_metric
 from exdd_ray.report.environment import page_environment, versions
+from exdd_ray.report.published import NOTE, published_row
 from exdd_ray.report.sweep_charts import curves, pareto_figures
 from exdd_ray.report.sweep_data import SweepFolder, read_sweep
 from exdd_ray.report.sweep_gallery import mistakes
@@ -59,6 +60,8 @@ def render_sweep_report(sweep: SweepFolder) -> str:
         columns=[*validation, *sweep.metrics()],
         metrics=sweep.metrics(),
         metric_cell=metric_cell,
+        published_rows=[published_row(one) for one in sweep.published],
+        published_note=NOTE,
         setting_cell=setting_cell,
         curves=curves(sweep),
         parallel=parallel(sweep),
