@@ -172,6 +172,9 @@ def test_odd_image_modes_are_read(run, images):
     assert code == 0, err
 
 
+FEW = ("procedural.materials=[wood]", "procedural.size=[64,64]", "procedural.normal_train=4")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -179,11 +182,11 @@ def test_odd_image_modes_are_read(run, images):
         (["run", "bank.negativ.rate=0.1"], ["bank.negativ.rate", "did you mean"]),
         (["run", "dataset.name=magnetic_tyle"], ["magnetic_tyle", "did you mean 'magnetic_tile'"]),
         (["run", "dataset.name=ksdd2", "dataset.root=/no/such"], ["/no/such", "no such folder"]),
-        (["run", "features.backbone=resnet51"], ["unknown backbone 'resnet51'", "did you mean"]),
+        (["run", "features.backbone=resnet51", *FEW], ["unknown backbone 'resnet51'", "did you mean"]),
         (["run", "dataset.name=procedual"], ["did you mean 'procedural'"]),
         (["run", "output=/proc/x/y"], ["cannot write the results"]),
         (["run", "store=/proc/x"], ["cannot write to the store"]),
-        (["run", "features.weights=/no/weights.pth"], ["/no/weights.pth"]),
+        (["run", "features.weights=/no/weights.pth", *FEW], ["/no/weights.pth"]),
         (["run", "procedural.materials=[cheese]"], ["cheese"]),
         (["config", "seed=-1"], ["seed", "greater than or equal to 0"]),
     ],

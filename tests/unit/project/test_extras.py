@@ -28,7 +28,7 @@ import contextlib, io, json, sys
 from exdd_ray.cli.main import main
 
 sys.modules |= dict.fromkeys({list(EXTRAS)})
-said = {{"demo": main({["run", "demo", *SMALL]})}}
+said = {{"demo": main({["run", "demo", "synthesizer.count=8", *SMALL]})}}
 for package, words in {COMMANDS}.items():
     if package == "lpips":
         del sys.modules["torch_fidelity"]
