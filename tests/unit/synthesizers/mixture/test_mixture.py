@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sweep_small import small_sweep
 from synthesizer_inputs import INPAINT, make_images, quick
 
 from exdd_ray.config.keys import resolve_key, set_key, value_at
@@ -11,6 +12,7 @@ from exdd_ray.data.catalog import build_catalog, catalog_rows
 from exdd_ray.errors import ConfigError, DataError
 from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.load import validate
+from exdd_ray.experiment.space import points_ahead
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesizers.device import on_device
 from exdd_ray.synthesizers.leaves import apportioned, leaves, turns
@@ -185,3 +187,21 @@ def test_an_unreadable_background_is_told_of_with_the_part(images, tmp_path):
     some = build_catalog([replace(rows[0], image=str(broken)), *rows[1:]])
     made = synthesize(mixed((1, REGION), (1, CUT), count=20), some, images[1], 0, Store(tmp_path / "store"))
     assert {remark.partition(":")[0] for remark in made.remark} == {"per_region", "cutpaste"}
+
+
+def test_a_sweep_varies_shares_parts_and_counts(tmp_path):
+    parts = [{"share": 1, "synthesizer": REGION}, {"share": 1, "synthesizer": CUT}]
+    space = {
+        "synthesizer.parts.0.share": [1, 3],
+        "parts.1.synthesizer": [CUT, {"kind": "pasted"}],
+        "synthesizer.count": [4, 8],
+    }
+    mixture = {"kind": "mixture", "parts": parts}
+    loaded = small_sweep(tmp_path, synthesizer=mixture, space=space)
+    made = [leaves(point.trials[0][1].config.synthesizer) for point in points_ahead(loaded)]
+    counts = [[(leaf.part, leaf.config.count) for leaf in each] for each in made]
+    assert counts[:2] == [[("per_region", 2), ("cutpaste", 2)], [("per_region", 4), ("cutpaste", 4)]]
+    assert counts[-1] == [("per_region", 6), ("pasted", 2)]
+    whole = small_sweep(tmp_path, synthesizer=mixture, space={"synthesizer.parts": [parts, parts[:1]]})
+    assert [len(leaves(point.trials[0][1].config.synthesizer)) for point in points_ahead(whole)] == [2, 1]
+    assert len({point.name for point in points_ahead(whole)}) == 2
