@@ -43,7 +43,9 @@ class Key:
 def _models(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         of_all_kinds = "kind" in annotation.model_fields and annotation.model_fields["kind"].is_required()
-        return list(annotation.__subclasses__()) if of_all_kinds else [annotation]
+        return (
+            [model for one in annotation.__subclasses__() for model in _models(one)] if of_all_kinds else [annotation]
+        )
     if get_origin(annotation) in (Union, types.UnionType):
         return [model for part in get_args(annotation) for model in _models(part)]
     if get_origin(annotation) is Annotated:
@@ -139,6 +141,8 @@ _RENAMED = {"searcher": "tuner"}  # what a key was called before
 def resolve_key(key: str, model: type[BaseModel]) -> str:
     """The full path of a key that may be given by its unambiguous ending, as `bank.negative.rate`.
 
+    Of several keys with this ending the outermost is meant.
+
     Raises ConfigError for an unknown key (the nearest is suggested) and for an ambiguous one (all are named).
     """
     if found := re.fullmatch(r"(.+?)\.(\d+)(?:\.(.+))?", key):
@@ -148,6 +152,8 @@ def resolve_key(key: str, model: type[BaseModel]) -> str:
     if key in known:
         return key
     matches = [path for path in known if path.endswith(f".{key}")]
+    outermost = min((path.count(".") for path in matches), default=0)
+    matches = [path for path in matches if path.count(".") == outermost]
     if len(matches) == 1:
         return matches[0]
     if matches:

@@ -16,6 +16,7 @@ from exdd_ray.metrics.config import EvaluationConfig
 from exdd_ray.metrics.published import PublishedConfig
 from exdd_ray.metrics.quality.config import QualityConfig
 from exdd_ray.synthesizers.config import SynthesizerConfig
+from exdd_ray.synthesizers.leaves import have_masks
 from exdd_ray.synthesizers.table import synthesizers
 
 VARIANT = "variant"
@@ -53,6 +54,12 @@ class ExperimentConfig(Frozen):
     def _synthesizer_is_used(self) -> "ExperimentConfig":
         if self.synthesizer is not None and (own := self.detector.makes_anomalies):
             raise ValueError(f"detector.kind={self.detector.kind} makes its own anomalies ({own}): unset synthesizer")
+        learns = method_of(self.detector).learns_from(self.detector)
+        if self.synthesizer is not None and learns.masks and not have_masks(self.synthesizer):
+            raise ValueError(
+                f"{learns.name} learns from masks, and synthesizer.kind={self.synthesizer.kind} makes whole images "
+                "without any: take a detector that learns from labels"
+            )
         return self
 
     def aside(self) -> Iterator[str]:

@@ -12,14 +12,24 @@ from exdd_ray.experiment.rates import Rates
 from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.share import AssignedTrial
 from exdd_ray.experiment.space import Point
-from exdd_ray.experiment.stored import synthesis_keys, trial_recipe
+from exdd_ray.experiment.stored import synthesis_jobs, trial_recipe
 from exdd_ray.experiment.synth import pinned_trial
 from exdd_ray.methods.method import BANKS, EMBEDDING, GAUSSIANS, NETWORKS, ORDERS, SEARCHES, Need
 from exdd_ray.methods.table import method_of
+from exdd_ray.synthesizers.chunk import training_recipe
 from exdd_ray.synthesizers.job import CHUNK
 
-SYNTHESIS, TRIALS = "synthesis", "trials"
-_ORDER = (EMBEDDING, SYNTHESIS, ORDERS, BANKS, SEARCHES, GAUSSIANS, NETWORKS)  # as they are shown; others follow
+FINE_TUNING, SYNTHESIS, TRIALS = "fine-tuning", "synthesis", "trials"
+_ORDER = (
+    EMBEDDING,
+    FINE_TUNING,
+    SYNTHESIS,
+    ORDERS,
+    BANKS,
+    SEARCHES,
+    GAUSSIANS,
+    NETWORKS,
+)  # as they are shown; others follow
 
 
 @dataclass(frozen=True)
@@ -152,7 +162,11 @@ def _needs(planned: PlannedTrial, session: Session) -> Iterator[Need]:
     """What a trial asks of the store."""
     assert planned.assigned is not None
     config, train = planned.trial.config, planned.assigned.assignment.train
-    chunks = synthesis_keys(config, planned.assigned.universe, train, session)
+    jobs = synthesis_jobs(config, planned.assigned.universe, train, session)
+    trained = tuple({recipe.key for job in jobs if (recipe := training_recipe(job))})
+    if trained:
+        yield Need(FINE_TUNING, "painters", trained, in_store=True)
+    chunks = [job.recipe.key for job in jobs]
     if chunks:
         yield Need(SYNTHESIS, f"chunks of {CHUNK} images", tuple(chunks), in_store=True)
     yield from method_of(config.detector).needs(config.detector, planned.assigned.planned(chunks), session)

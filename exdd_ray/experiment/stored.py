@@ -20,6 +20,7 @@ from exdd_ray.methods.table import method_of
 from exdd_ray.store.artifact import Artifact, Recipe
 from exdd_ray.store.code import code_digest
 from exdd_ray.synthesizers.device import on_device
+from exdd_ray.synthesizers.job import AnyJob
 from exdd_ray.synthesizers.plan import plan_chunks
 
 VERSION = 7
@@ -74,9 +75,14 @@ def stored_trial(trial: Trial, universe: pa.Table, session: Session) -> Artifact
 
 def synthesis_keys(config: ExperimentConfig, universe: pa.Table, train: pa.Table, session: Session) -> list[str]:
     """Keys of the chunks of synthetic samples that an experiment trains on; none is made."""
+    return [job.recipe.key for job in synthesis_jobs(config, universe, train, session)]
+
+
+def synthesis_jobs(config: ExperimentConfig, universe: pa.Table, train: pa.Table, session: Session) -> list[AnyJob]:
+    """The chunks of synthetic samples that an experiment trains on; none is made."""
     if config.synthesizer is None or not learns_from(config.detector).defects:
         return []
     normal, defects = select_rows(train, label=0), select_rows(train, label=1)
     masks = mask_donors(config, universe, train)
     synthesizer = on_device(config.synthesizer, session.backend.device)
-    return [job.recipe.key for job in plan_chunks(synthesizer, normal, defects, config.seed, masks)]
+    return plan_chunks(synthesizer, normal, defects, config.seed, masks)

@@ -172,6 +172,7 @@ def run_synthesis(config: ExperimentConfig, universe: pa.Table, train: pa.Table,
         masks=mask_donors(config, universe, train),
         run=session.backend.paint,
         progress=session.progress,
+        remote=session.remote_training,
     )
 
 

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from PIL import Image
 
 from exdd_ray.data.catalog import CatalogRow
 from exdd_ray.errors import UserError
-from exdd_ray.store.artifact import Artifact, Store
+from exdd_ray.store.artifact import Artifact, Recipe, Store
 from exdd_ray.store.contents import content_digests
 from exdd_ray.synthesizers.filters import THUMBNAIL, fingerprint
 from exdd_ray.synthesizers.job import CHUNK, AnyJob, Painted, Sample, sample_seed
@@ -36,13 +37,13 @@ _SCHEMA = pa.schema(
 
 
 def make_chunks(store: Store, jobs: Sequence[AnyJob]) -> list[Artifact]:
-    """The artifacts of chunks: `000000.png` and `000000_mask.png` of the samples, and `index.parquet`.
+    """The artifacts of chunks: `000000.png` and, of masked samples, `000000_mask.png`; and `index.parquet`.
 
     Those that the store lacks are painted together, so that a batch may be larger than a chunk.
     """
     found = {job.recipe.key: store.find(job.recipe.key) for job in jobs}
     missing = [job for job in jobs if found[job.recipe.key] is None]
-    for job, (samples, batch) in zip(missing, _painted(missing), strict=True):
+    for job, (samples, batch) in zip(missing, _painted(missing, store), strict=True):
         found[job.recipe.key] = store.make(job.recipe, partial(_build, job, samples, batch))
     return [artifact for artifact in found.values() if artifact is not None]
 
@@ -62,19 +63,36 @@ def contents(
 ) -> tuple[str, ...]:
     """What a recipe names of the images and masks that samples are made from: their bytes, and how they are read."""
     images = [(row.image, row.view) for row in backgrounds]
-    masks = [(str(row.mask), f"{row.view} above {row.mask_threshold}") for row in defects]
+    masks = [(row.mask, f"{row.view} above {row.mask_threshold}") for row in defects if row.mask is not None]
     taken = [(row.image, row.view) for row in defects] if needed is not None and needed.pixels else []
     seen = [*images, *masks, *taken]
     digests = content_digests([file for file, _ in seen])
     return (*(f"{content}{how}" for content, (_, how) in zip(digests, seen, strict=True)), *content_digests(files))
 
 
-def _painted(jobs: Sequence[AnyJob]) -> Iterator[Painted]:
+def _painted(jobs: Sequence[AnyJob], store: Store) -> Iterator[Painted]:
     if not jobs:
         return iter(())
     make = synthesizer_of(jobs[0].config).make
     assert make is not None  # chunks are of the parts of a mixture
-    return make(jobs)
+    return make([replace(job, trained=trained_for(job, store)) for job in jobs])
+
+
+def training_recipe(job: AnyJob) -> Recipe | None:
+    """Names what is trained before a chunk can be made; None where nothing is."""
+    training = synthesizer_of(job.config).training
+    return None if training is None else training.recipe(job)
+
+
+def trained_for(job: AnyJob, store: Store) -> Artifact | None:
+    """What was trained for a chunk; None where nothing is to be. Raises UserError where the store lacks it."""
+    recipe = training_recipe(job)
+    if recipe is None:
+        return None
+    found = store.find(recipe.key)
+    if found is None:
+        raise UserError(f"{job.config.kind}: what it trains first is not in the store {store.root}")
+    return found
 
 
 def _build(job: AnyJob, samples: Sequence[Sample], batch: int, folder: Path) -> dict[str, Any]:
@@ -94,10 +112,12 @@ def _versions() -> dict[str, str]:
 
 def _write(sample: Sample, job: AnyJob, folder: Path) -> dict[str, Any]:
     print_of = bytes(THUMBNAIL**2)
-    if sample.image is not None and sample.mask is not None:
+    if sample.image is not None:
         Image.fromarray(sample.image).save(folder / f"{sample.number:06d}.png")
+        whole = np.ones(sample.image.shape[:2], dtype=bool)
+        print_of = fingerprint(sample.image, whole if sample.mask is None else sample.mask).tobytes()
+    if sample.mask is not None:
         Image.fromarray(sample.mask.astype(np.uint8) * 255).save(folder / f"{sample.number:06d}_mask.png")
-        print_of = fingerprint(sample.image, sample.mask).tobytes()
     return {
         "number": sample.number,
         "prompt": job.prompt,

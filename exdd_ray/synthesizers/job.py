@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from exdd_ray.data.catalog import CatalogRow
-from exdd_ray.store.artifact import Recipe, Store
+from exdd_ray.store.artifact import Artifact, Recipe, Store
 from exdd_ray.synthesizers.config import SynthesizerConfig
 from exdd_ray.synthesizers.filters import Change
 from exdd_ray.synthesizers.synthesizer import Model
@@ -31,6 +31,7 @@ class ChunkJob(Generic[C]):
         defects: those that samples are made of; empty where normal images are enough.
         files: textures or masks of a folder that samples draw from, as they were listed for the recipe.
         model: that paints; None without one.
+        trained: what the synthesizer trained before; None until it is there, and where it trains nothing.
     """
 
     config: C
@@ -42,6 +43,7 @@ class ChunkJob(Generic[C]):
     recipe: Recipe
     files: tuple[str, ...] = ()
     model: Model | None = None
+    trained: Artifact | None = None
 
     @property
     def numbers(self) -> range:
@@ -70,8 +72,9 @@ class Sample:
         number: i.
         background: the image that it was made from.
         mask_source: the shape or file that its mask is from.
-        image, mask: uint8 [H x W x 3] and bool [H x W]; None where it failed.
-        change: what the painting changed; None where it failed.
+        image: uint8 [H x W x 3]; None where it failed.
+        mask: bool [H x W]; None where it failed, and of a whole image that shows a defect somewhere.
+        change: what the painting changed within the mask; None without one.
         fault: why it failed; empty where it did not.
         skipped: why backgrounds that were drawn before this one could not be used.
     """

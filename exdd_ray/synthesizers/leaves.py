@@ -45,6 +45,11 @@ def leaves(config: SynthesizerConfig) -> tuple[Leaf, ...]:
     return tuple(found)
 
 
+def have_masks(config: SynthesizerConfig) -> bool:
+    """Whether all samples of a config have masks."""
+    return all(synthesizer_of(leaf.config).masks(leaf.config) for leaf in leaves(config))
+
+
 def turns(config: SynthesizerConfig) -> tuple[int, ...]:
     """Which of its leaves makes each of `count` samples; of fewer samples it is the beginning."""
     parts = synthesizer_of(config).parts(config)

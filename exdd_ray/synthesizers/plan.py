@@ -62,10 +62,9 @@ def _chunks_of(
 ) -> list[AnyJob]:
     synthesizer = synthesizer_of(config)
     needed = synthesizer.defects(config)
-    masked = _masked(defects, masks, needed)
-    pinned = synthesizer.pinned(config)
+    usable, pinned = _usable(defects, masks, needed), synthesizer.pinned(config)
     model, files = synthesizer.model(pinned), synthesizer.files(config)
-    how, inputs = _what(pinned, model, seed), contents(backgrounds, masked, needed, files)
+    how, inputs = _what(pinned, model, seed), contents(backgrounds, usable, needed, files)
     return [
         ChunkJob(
             pinned,
@@ -73,7 +72,7 @@ def _chunks_of(
             start,
             seed,
             backgrounds,
-            masked,
+            usable,
             Recipe("synthesis", synthesizer.version, {**how, "prompt": prompt, "start": start}, inputs),
             files,
             model,
@@ -83,13 +82,16 @@ def _chunks_of(
     ]
 
 
-def _masked(defects: pa.Table, masks: pa.Table, needed: NeededDefects | None) -> tuple[CatalogRow, ...]:
+def _usable(defects: pa.Table, masks: pa.Table, needed: NeededDefects | None) -> tuple[CatalogRow, ...]:
     if needed is None:
         return ()
-    masked = tuple(row for row in catalog_rows(defects if needed.pixels else masks) if row.mask is not None)
-    if not masked:
-        raise DataError(f"{needed.asked_by} needs a training defect that has a mask; there is none")
-    return masked
+    usable = tuple(
+        row for row in catalog_rows(defects if needed.pixels else masks) if row.mask is not None or not needed.masks
+    )
+    if not usable:
+        what = "a training defect that has a mask" if needed.masks else "a training defect"
+        raise DataError(f"{needed.asked_by} needs {what}; there is none")
+    return usable
 
 
 def _what(config: SynthesizerConfig, model: Model | None, seed: int) -> dict[str, Any]:

@@ -16,13 +16,14 @@ from exdd_ray.device import CPU
 from exdd_ray.errors import DataError, told_of
 from exdd_ray.progress import Progress, silent
 from exdd_ray.store.artifact import Artifact, Store
-from exdd_ray.synthesizers.chunk import in_groups, make_chunks
+from exdd_ray.synthesizers.chunk import in_groups, make_chunks, trained_for, training_recipe
 from exdd_ray.synthesizers.config import SynthesizerConfig
 from exdd_ray.synthesizers.device import device_of
 from exdd_ray.synthesizers.job import CHUNK, Advance, AnyJob, ChunkRunner
 from exdd_ray.synthesizers.leaves import Leaf, turns
 from exdd_ray.synthesizers.plan import plan_parts
-from exdd_ray.synthesizers.table import run_of, samples_of_prompts
+from exdd_ray.synthesizers.synthesizer import RemoteTraining, Resources
+from exdd_ray.synthesizers.table import run_of, samples_of_prompts, synthesizer_of
 from exdd_ray.synthesizers.taken import Taken, next_chunks, take
 
 ORIGIN = ("background", "mask_source", "model", "revision", "versions")
@@ -64,6 +65,7 @@ class Synthesis:
         lacking: samples that were asked for, and for which no good one was found.
         drawn: prompt -> how many samples were drawn; where it is not named, as many as were asked for.
         parts: name -> what each part of a mixture made; empty where there is none.
+        remarks: what a reader must know of what was trained for it.
     """
 
     samples: tuple[SyntheticSample, ...]
@@ -73,6 +75,7 @@ class Synthesis:
     lacking: int = 0
     drawn: Mapping[str, int] = field(default_factory=dict)
     parts: Mapping[str, "Synthesis"] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def catalog(self) -> pa.Table:
@@ -84,7 +87,7 @@ class Synthesis:
         """What a reader must know of it: samples that were dropped, backgrounds that were of no use."""
         if self.parts:
             return tuple(f"{part}: {remark}" for part, made in self.parts.items() for remark in made.remark)
-        remarks = []
+        remarks = list(self.remarks)
         if self.dropped:
             reasons = "; ".join(f"{count}: {reason}" for reason, count in self.dropped.items())
             instead = f"; {self.lacking} are lacking" if self.lacking else ", and others made instead"
@@ -105,6 +108,7 @@ def synthesize(
     masks: pa.Table | None = None,
     run: ChunkRunner | None = None,
     progress: Progress = silent,
+    remote: RemoteTraining | None = None,
 ) -> Synthesis:
     """`config.count` synthetic defects on backgrounds drawn from normal images; parts and prompts take turns.
 
@@ -116,6 +120,7 @@ def synthesize(
         defects: training defects; read where the synthesizer needs some.
         masks: defects whose masks alone may be taken; None is the training defects.
         run: makes the missing chunks; None takes this process's threads.
+        remote: trains elsewhere what the synthesizer trains; None trains in this process.
 
     Raises:
         DataError: no normal image, no defect where one is needed, or no sample that could be made.
@@ -124,23 +129,24 @@ def synthesize(
     made = {}
     for leaf, jobs in plan_parts(config, normal, defects, seed, masks):
         with told_of(leaf.part):
-            made[leaf.part] = _synthesis_of(leaf, jobs, store, run or run_on_threads, progress)
+            made[leaf.part] = _synthesis_of(leaf, jobs, Resources(store, progress, run or run_on_threads, remote))
     return made[""] if "" in made else _mixed(config, made)
 
 
-def _synthesis_of(leaf: Leaf, jobs: Sequence[AnyJob], store: Store, run: ChunkRunner, progress: Progress) -> Synthesis:
-    config, fresh = leaf.config, 0
+def _synthesis_of(leaf: Leaf, jobs: Sequence[AnyJob], resources: Resources) -> Synthesis:
+    config, store, fresh = leaf.config, resources.store, 0
     more, taken = jobs, dict[str, Taken]()
     while more:
         missing = [job for job in more if store.find(job.recipe.key) is None]
         if missing:
-            with progress(f"{leaf.name} synthesis, images", CHUNK * len(missing)) as advance:
-                run(store, missing, advance)
+            train_for(missing[0], resources)
+            with resources.progress(f"{leaf.name} synthesis, images", CHUNK * len(missing)) as advance:
+                resources.paint(store, missing, advance)
         fresh += CHUNK * len(missing)
         taken = {prompt: take(config, prompt, jobs, store) for prompt in samples_of_prompts(config)}
         more = next_chunks(config, taken, jobs)
         jobs = [*jobs, *more]
-    return replace(_assembled(leaf, taken), fresh=fresh)
+    return replace(_assembled(leaf, taken), fresh=fresh, remarks=_remarks_of_training(jobs, store))
 
 
 def _mixed(config: SynthesizerConfig, parts: Mapping[str, Synthesis]) -> Synthesis:
@@ -155,6 +161,23 @@ def _mixed(config: SynthesizerConfig, parts: Mapping[str, Synthesis]) -> Synthes
         lacking=sum(made.lacking for made in parts.values()),
         parts=parts,
     )
+
+
+def train_for(job: AnyJob, resources: Resources) -> None:
+    """Train what the synthesizer needs for a chunk, unless the store has it; all chunks of one synthesis share it.
+
+    Raises DataError, ConfigError or UserError for what cannot be trained.
+    """
+    recipe, training = training_recipe(job), synthesizer_of(job.config).training
+    if training is not None and recipe is not None and resources.store.find(recipe.key) is None:
+        training.train(job, resources)
+
+
+def _remarks_of_training(jobs: Sequence[AnyJob], store: Store) -> tuple[str, ...]:
+    training = synthesizer_of(jobs[0].config).training if jobs else None
+    if training is None or (found := trained_for(jobs[0], store)) is None:
+        return ()
+    return training.remarks(replace(jobs[0], trained=found))
 
 
 def run_on_threads(store: Store, jobs: Sequence[AnyJob], advance: Advance) -> None:
@@ -195,7 +218,7 @@ def _made(leaf: Leaf, job: AnyJob, artifact: Artifact, index: dict[str, Any]) ->
         label=1,
         defect=job.prompt or job.config.kind,
         image=str(artifact.file(f"{number:06d}.png")),
-        mask=str(artifact.file(f"{number:06d}_mask.png")),
+        mask=str(artifact.file(f"{number:06d}_mask.png")) if index["mask_source"] else None,
         origin=artifact.key,
     )
     background, mask_source, model, revision, versions = (str(index[name]) for name in ORIGIN)

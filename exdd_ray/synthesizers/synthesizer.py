@@ -11,23 +11,28 @@ from exdd_ray.config.base import Size
 from exdd_ray.synthesizers.config import DeviceConfig, SynthesizerConfig
 
 if TYPE_CHECKING:
-    from exdd_ray.synthesizers.job import ChunkJob, Painted
+    from exdd_ray.progress import Progress
+    from exdd_ray.store.artifact import Recipe, Store
+    from exdd_ray.synthesizers.job import ChunkJob, ChunkRunner, Painted
     from exdd_ray.synthesizers.part import PartConfig
+    from exdd_ray.training.config import TrainConfig
 
 C = TypeVar("C", bound=SynthesizerConfig)
 
 
 @dataclass(frozen=True)
 class NeededDefects:
-    """Training defects that samples are made of; each has a mask.
+    """Training defects that samples are made of.
 
     Attributes:
         asked_by: in messages, what asks for them.
         pixels: they are taken from the defects too, not their masks alone.
+        masks: defects without one are left out.
     """
 
     asked_by: str
     pixels: bool
+    masks: bool = True
 
 
 @dataclass(frozen=True)
@@ -45,9 +50,44 @@ class Model:
     digest: str
 
 
+# Has other processes put what a function trains into the store; gives None where this process is to call it.
+RemoteTraining = Callable[[Callable[[], object], "TrainConfig"], Callable[[], None] | None]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a synthesizer trains with.
+
+    Attributes:
+        store: that keeps what is trained.
+        paint: makes chunks of samples.
+        remote: trains elsewhere; None trains in this process.
+    """
+
+    store: "Store"
+    progress: "Progress"
+    paint: "ChunkRunner"
+    remote: RemoteTraining | None = None
+
+
+@dataclass(frozen=True)
+class Training(Generic[C]):
+    """What a synthesizer trains before it makes samples.
+
+    Attributes:
+        recipe: names what is trained for a chunk in the store; None where a config trains nothing. Nothing is computed.
+        train: puts it there.
+        remarks: what a reader of results must know of it, given a chunk with what was trained.
+    """
+
+    recipe: "Callable[[ChunkJob[C]], Recipe | None]"
+    train: "Callable[[ChunkJob[C], Resources], None]"
+    remarks: "Callable[[ChunkJob[C]], tuple[str, ...]]" = lambda _: ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Synthesizer(Generic[C]):
-    """One way to make defective images, with exact masks, from normal ones.
+    """One way to make defective images, with exact masks as a rule, from normal ones.
 
     Attributes:
         config: class of its config, whose `kind` names the synthesizer.
@@ -60,6 +100,8 @@ class Synthesizer(Generic[C]):
         model: that paints; None without one. Raises UserError where it cannot be had.
         run: how that model is run, which is the config's own key `run`; None without a model.
         pinned: the config with the commit that a hub's revision names now. Raises UserError as `model`.
+        training: what it trains before; None where it trains nothing.
+        masks: whether its samples have masks.
         remarks: what a reader of results must know, given the working size (height, width) of the detector.
     """
 
@@ -73,6 +115,8 @@ class Synthesizer(Generic[C]):
     model: Callable[[C], Model | None] = lambda _: None
     run: Callable[[C], DeviceConfig | None] = lambda _: None
     pinned: Callable[[C], C] = lambda config: config
+    training: Training[C] | None = None
+    masks: Callable[[C], bool] = lambda _: True
     remarks: Callable[[C, Size | None], tuple[str, ...]] = lambda *_: ()
 
     @property

@@ -70,7 +70,8 @@ def _faults(config: SynthesizerConfig, rows: Sequence[dict[str, Any]]) -> list[s
     if config.filters is None:
         return faults
     for i, row in enumerate(rows):
-        faults[i] = faults[i] or judge(Change(row["inside"], row["outside"]), config.filters)
+        if not faults[i] and row["inside"] is not None:
+            faults[i] = judge(Change(row["inside"], row["outside"]), config.filters)
     good = [i for i, fault in enumerate(faults) if not fault]
     prints = np.frombuffer(b"".join(rows[i]["fingerprint"] for i in good), dtype=np.uint8)
     for i, twice in zip(

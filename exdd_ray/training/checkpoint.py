@@ -55,8 +55,15 @@ def latest_checkpoint(checkpoints: Path) -> Path | None:
     return max(checkpoints.glob(f"{_PREFIX}*"), default=None)
 
 
-def save_checkpoint(checkpoints: Path, learner: Learner[Sample], averages: Averages, reached: TrainingProgress) -> None:
-    """Write a checkpoint; of the older ones only that of the best validation is kept."""
+def save_checkpoint(
+    checkpoints: Path,
+    learner: Learner[Sample],
+    averages: Averages,
+    reached: TrainingProgress,
+    *,
+    keep_all: bool = False,
+) -> None:
+    """Write a checkpoint; of the older ones only that of the best validation is kept, or all."""
     folder = checkpoint_folder(checkpoints, reached.steps)
     if folder.is_dir():
         return
@@ -72,6 +79,8 @@ def save_checkpoint(checkpoints: Path, learner: Learner[Sample], averages: Avera
     state = {"reached": asdict(reached), "optimizers": scalars, "schedulers": schedules}
     (unfinished / _STATE).write_text(json.dumps(state), encoding="utf-8")
     unfinished.rename(folder)
+    if keep_all:
+        return
     for other in checkpoints.glob(f"{_PREFIX}*"):
         if other not in (folder, checkpoint_folder(checkpoints, reached.best_step or reached.steps)):
             shutil.rmtree(other)

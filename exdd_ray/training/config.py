@@ -21,6 +21,7 @@ class TrainConfig(Frozen):
         device: `auto` takes CUDA where it is.
         workers: processes that share every batch; more than one needs a Ray cluster. BatchNorm, where it trains, sees
             their shares.
+        max_grad_norm: of a step's gradients, which are scaled down to it; None leaves them.
         ema: decay of an exponential moving average of the weights, which is then what is validated and used.
     """
 
@@ -31,6 +32,7 @@ class TrainConfig(Frozen):
     precision: Literal["float32", "bfloat16"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: int = Field(1, ge=1)
+    max_grad_norm: float | None = Field(None, gt=0)
     ema: float | None = Field(None, gt=0, lt=1)
 
     @model_validator(mode="after")

@@ -25,7 +25,7 @@ from exdd_ray.training.checkpoint import (
     save_checkpoint,
 )
 from exdd_ray.training.config import TrainConfig
-from exdd_ray.training.gradients import accumulate, no_memory_for
+from exdd_ray.training.gradients import accumulate, no_memory_for, parameters_of
 from exdd_ray.training.learner import Learner, Sample, TrainingError, Value
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def train(
     checkpoints: Path,
     validate: Callable[[], Value] | None = None,
     keep_latest: bool = False,
+    keep_all: bool = False,
     progress: Progress = silent,
 ) -> TrainResult:
     """Train until `steps` steps are done, from the latest checkpoint where there is one.
@@ -80,6 +81,7 @@ def train(
         validate: value of the modules' current weights, higher is better; the checkpoint with the best is chosen. Of
             several values none may be lower than at the checkpoint that was best before.
         keep_latest: of checkpoints of one value the last is chosen, not the first.
+        keep_all: every checkpoint is kept, not the latest and the best alone.
 
     Raises:
         TrainingError: a loss, gradient or weight that is not finite (the last good checkpoint stays), too little memory
@@ -91,7 +93,7 @@ def train(
         raise ConfigError(f"training.workers={config.workers}, but {accelerator.num_processes} process(es) train")
     gpus = () if accelerator.device.type == CPU else (torch.cuda.current_device(),)
     with torch.random.fork_rng(gpus), _same_threads(), progress("training", steps) as advance:
-        run = _Run(learner, config, checkpoints, validate, keep_latest, accelerator)
+        run = _Run(learner, config, checkpoints, validate, keep_latest, keep_all, accelerator)
         if run.steps > steps:
             raise TrainingError(f"{checkpoints}: has {run.steps} steps already, more than {steps}")
         advance(run.steps)
@@ -114,6 +116,7 @@ class _Run(Generic[Sample]):
     checkpoints: Path
     validate: Callable[[], Value] | None
     keep_latest: bool
+    keep_all: bool
     accelerator: "Accelerator"
     averages: dict[str, AveragedModel] = field(default_factory=dict)
     steps: int = 0
@@ -162,6 +165,8 @@ class _Run(Generic[Sample]):
             self._save()
 
     def _update(self) -> None:
+        if self.config.max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(parameters_of(self.learner), self.config.max_grad_norm)
         for optimizer in self.learner.optimizers:
             optimizer.step()
         for schedule in self.learner.schedulers:
@@ -212,7 +217,7 @@ class _Run(Generic[Sample]):
             reached = TrainingProgress(
                 self.steps, tuple(self.losses), self.micro_batch, self.best_step, self.best_value, self.threads
             )
-            save_checkpoint(self.checkpoints, self.learner, self.averages, reached)
+            save_checkpoint(self.checkpoints, self.learner, self.averages, reached, keep_all=self.keep_all)
         self.accelerator.wait_for_everyone()
 
     def result(self) -> TrainResult:

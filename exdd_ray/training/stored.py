@@ -35,6 +35,7 @@ def trained(
     validate: Callable[[], Value] | None = None,
     keep_latest: bool = False,
     describe: Callable[[], Mapping[str, Any]] | None = None,
+    collect: Callable[[Path, Path], None] | None = None,
     progress: Progress = silent,
     remote: Callable[[], None] | None = None,
 ) -> Artifact:
@@ -48,6 +49,8 @@ def trained(
         validate, keep_latest: as in `train`.
         recipe: must name all that the result depends on, the steps too: `training_recipe` has the loop's part.
         describe: what else the artifact's metadata shall hold, found with the chosen weights.
+        collect: writes what else the artifact shall hold, given its folder and that of the checkpoints, of which all
+            are then kept until the run is done.
         remote: makes what the store lacks, in other processes; None is this one, or those that call this together.
     """
     if remote is not None and store.find(recipe.key) is None:
@@ -62,12 +65,15 @@ def trained(
             checkpoints=checkpoints,
             validate=validate,
             keep_latest=keep_latest,
+            keep_all=collect is not None,
             progress=progress,
         )
 
     def build(folder: Path) -> Mapping[str, Any]:
         result = run()
         write_modules(folder / WEIGHTS, learner.modules)
+        if collect is not None:
+            collect(folder, checkpoints)
         (folder / LOSSES).write_text(json.dumps(result.losses), encoding="utf-8")
         chosen = {"steps": steps, "best_step": result.best_step, "best_value": result.best_value}
         return {**chosen, "micro_batch": result.micro_batch, **(describe() if describe else {})}

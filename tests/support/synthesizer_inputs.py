@@ -18,7 +18,12 @@ PARTS = [
     {"share": 0.6, "synthesizer": {"kind": "per_region", "filters": None}},
     {"share": 0.4, "synthesizer": {"kind": "inpaint", "filters": None, **INPAINT}},
 ]
-QUICK: dict[str, dict[str, object]] = {"inpaint": INPAINT, "mixture": {"parts": PARTS}}
+LORA = {
+    "steps": 2,
+    "size": (32, 32),
+    "tuning": {"epochs": 2, "keep_every": 1, "repeats": 2, "training": {"batch": 2}},
+}
+QUICK: dict[str, dict[str, object]] = {"inpaint": INPAINT, "lora": LORA, "mixture": {"parts": PARTS}}
 
 
 def quick(kind: str, **given: object) -> SynthesizerConfig:

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def _make(jobs: "Sequence[ChunkJob[InpaintConfig]]") -> "Iterator[Painted]":
-    from exdd_ray.synthesizers.painting.samples import inpainted
+    from exdd_ray.synthesizers.painting.samples import painted_samples
 
-    return inpainted(jobs)
+    return painted_samples(jobs)
 
 
 def _defects(config: InpaintConfig) -> NeededDefects | None:

@@ -69,6 +69,7 @@ class PaintConfig(SynthesizerConfig):
         guidance: weight of the prompt.
         steps: denoising steps of the whole schedule.
         scheduler: `model` keeps the model's own.
+        clip_skip: layers of the text encoder that are left out at its end.
         composite: where all of the canvas is painted, keep its own pixels outside the mask.
         run: on what it runs, and how.
     """
@@ -89,6 +90,7 @@ class PaintConfig(SynthesizerConfig):
     guidance: float = Field(3.0, ge=0)
     steps: int = Field(20, ge=1)
     scheduler: Literal["model", "ddim", "dpm", "euler", "unipc"] = "model"
+    clip_skip: int = Field(0, ge=0)
     composite: bool = True
     run: DeviceConfig = DeviceConfig()
 
@@ -103,3 +105,8 @@ class PaintConfig(SynthesizerConfig):
         yield from ("preset", "model", "revision", "variant")
         if self.crop_padding is not None:
             yield "composite"
+
+    @property
+    def whole(self) -> bool:
+        """Whether images are painted from nothing, without a mask."""
+        return False

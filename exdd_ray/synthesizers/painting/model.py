@@ -12,6 +12,7 @@ from exdd_ray.errors import ConfigError, UserError
 from exdd_ray.store.contents import content_digest
 from exdd_ray.store.hashes import digest
 from exdd_ray.synthesizers.device import device_of, precision_of
+from exdd_ray.synthesizers.painting.adapter import Adapter, merge_adapter
 from exdd_ray.synthesizers.painting.config import MINIATURE, PaintConfig
 
 MINIATURE_FOLDER = Path(__file__).parents[2] / "weights" / "miniature" / "weights"
@@ -60,23 +61,25 @@ def pinned(config: C) -> C:
     return config.model_copy(update={"revision": _commit(config.model, config.revision)})
 
 
-def load_pipeline(config: PaintConfig) -> Any:
-    """A pipeline of the model for one thread: the networks are shared within the process.
+def load_pipeline(config: PaintConfig, adapter: Adapter | None = None) -> Any:
+    """A pipeline of the model, with an adapter merged in, for one thread: the networks are shared within the process.
 
     Its scheduler and its tokenizers are its own: both have a state, and a tokenizer that another thread asks to pad
     otherwise gives too few tokens.
 
     Raises:
-        UserError: the model cannot be had, with the ways to get it, or does not fit the device's memory.
+        UserError: the model cannot be had, with the ways to get it, or does not fit the device's memory; an adapter
+            that is not for it.
         ConfigError: a device that is not here, or a scheduler that is not for the model.
     """
     if device_of(config.run) == CUDA and compute_device() != CUDA:
         raise ConfigError("synthesizer.run.device=cuda, but torch has no CUDA device here")
-    key = digest([model_digest(config), config.scheduler, config.run.model_dump(exclude={"batch", "gpus"})])
+    how = config.run.model_dump(exclude={"batch", "gpus"})
+    key = digest([model_digest(config), config.scheduler, how, None if adapter is None else adapter.key])
     with _loading:
         if key not in _loaded:
             _loaded.clear()
-            _loaded[key] = _load(config)
+            _loaded[key] = _load(config, adapter)
         pipeline = copy.copy(_loaded[key])
     for name in ("scheduler", *_tokenizers(pipeline)):
         setattr(pipeline, name, copy.deepcopy(getattr(pipeline, name)))
@@ -140,9 +143,17 @@ def _missing(model: str, error: Exception) -> UserError:
     )
 
 
-def _load(config: PaintConfig) -> Any:
+def fresh_pipeline(config: PaintConfig) -> Any:
+    """A pipeline of the model that nobody else has: to be changed. Raises as `load_pipeline`."""
+    return _load(config, None)
+
+
+def _load(config: PaintConfig, adapter: Adapter | None) -> Any:
     try:
-        return _prepare(_read(config), config)
+        pipeline = _read(config)
+        if adapter is not None:
+            merge_adapter(pipeline, adapter, config.model)
+        return _prepare(pipeline, config)
     except RuntimeError as error:
         if not out_of_memory(error):
             raise

@@ -12,6 +12,7 @@ from PIL import Image
 
 from exdd_ray.device import out_of_memory
 from exdd_ray.errors import ConfigError, UserError
+from exdd_ray.synthesizers.painting.adapter import Adapter
 from exdd_ray.synthesizers.painting.config import PaintConfig
 from exdd_ray.synthesizers.painting.model import check_prompts, load_pipeline
 
@@ -62,9 +63,9 @@ class Painter:
         batch: scenes in one call.
     """
 
-    def __init__(self, config: PaintConfig) -> None:
+    def __init__(self, config: PaintConfig, adapter: Adapter | None = None) -> None:
         self._config = config
-        self._pipeline = load_pipeline(config)
+        self._pipeline = load_pipeline(config, adapter)
         self.batch = config.run.batch
         self._accepted = set(inspect.signature(type(self._pipeline).__call__).parameters)
         if config.negative_prompt and "negative_prompt" not in self._accepted:
@@ -125,6 +126,7 @@ class Painter:
             "strength": config.strength,
             "num_inference_steps": config.steps,
             "guidance_scale": config.guidance,
+            "clip_skip": config.clip_skip or None,
             "original_size": config.size,
             "target_size": config.size,
             "generator": [torch.Generator("cpu").manual_seed(part.scene.seed) for part in prepared],

@@ -8,15 +8,16 @@ from exdd_ray.synthesizers.painting.config import MINIATURE, PaintConfig
 
 def remarks(config: PaintConfig, working_size: Size | None) -> tuple[str, ...]:
     """Remarks on an experiment whose detector resizes images to a working size (height, width) first."""
-    return _mask_leak(config) + _resampled_apart(config, working_size) + _strange_prompts(config)
+    return mask_leak(config) + resampled_apart(config, working_size) + _strange_prompts(config)
 
 
-def _mask_leak(config: PaintConfig) -> tuple[str, ...]:
+def mask_leak(config: PaintConfig) -> tuple[str, ...]:
+    """The remark on masks of training defects, which stand in for an expert's."""
     leaks = config.masks.source == "positives"
     return ("leakage: synthetic defects lie in the masks of training defects (masks.source=positives)",) * leaks
 
 
-def _resampled_apart(config: PaintConfig, seen: Size | None) -> tuple[str, ...]:
+def resampled_apart(config: PaintConfig, seen: Size | None) -> tuple[str, ...]:
     """Synthetic images come by way of a canvas and a size of their own; the detector resizes real ones its own way."""
     painted = config.working_size
     if painted == seen or (config.canvas is None and config.output is None):

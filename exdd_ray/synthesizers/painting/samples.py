@@ -13,6 +13,7 @@ from exdd_ray.synthesizers.draw import on_a_background
 from exdd_ray.synthesizers.filters import measure_change
 from exdd_ray.synthesizers.foreground import foreground
 from exdd_ray.synthesizers.job import ChunkJob, Painted, Sample, sample_seed
+from exdd_ray.synthesizers.painting.adapter import Adapter
 from exdd_ray.synthesizers.painting.config import PaintConfig
 from exdd_ray.synthesizers.painting.masks import PickedMask, pick_mask, resize_mask
 from exdd_ray.synthesizers.painting.model import model_digest
@@ -21,11 +22,12 @@ from exdd_ray.synthesizers.painting.paint import Painter, Scene
 C = TypeVar("C", bound=PaintConfig)
 
 
-def inpainted(jobs: Sequence[ChunkJob[C]]) -> Iterator[Painted]:
-    """The samples of chunks of one config; the scenes of all are painted in one go."""
+def painted_samples(jobs: Sequence[ChunkJob[C]], adapter: Adapter | None = None) -> Iterator[Painted]:
+    """The samples of chunks of one config; the scenes of all are painted in one go, with an adapter where one is."""
     config = jobs[0].config
-    begun = [[_begin(job, number) for number in job.numbers] for job in jobs]
-    painter = _painter(config)
+    begin = _begin_whole if config.whole else _begin
+    begun = [[begin(job, number) for number in job.numbers] for job in jobs]
+    painter = _painter(config, adapter)
     painted = iter(painter.paint([scene for chunk in begun for _, scene in chunk if scene is not None]))
     for chunk in begun:
         samples = [
@@ -33,6 +35,13 @@ def inpainted(jobs: Sequence[ChunkJob[C]]) -> Iterator[Painted]:
             for sample, scene in chunk
         ]
         yield samples, painter.batch
+
+
+def _begin_whole(job: ChunkJob[C], number: int) -> tuple[Sample, Scene]:
+    """A sample that is painted from nothing."""
+    size = job.config.canvas or job.config.size
+    grey, everywhere = np.full((*size, 3), 127, dtype=np.uint8), np.ones(size, dtype=bool)
+    return Sample(number, ""), Scene(grey, everywhere, job.prompt, sample_seed(job.seed, job.prompt, number))
 
 
 def _begin(job: ChunkJob[C], number: int) -> tuple[Sample, Scene | None]:
@@ -68,7 +77,10 @@ def _finish(
 ) -> Sample:
     if isinstance(result, str):
         return replace(sample, fault=result)
-    bicubic, change = config.resample == "bicubic", measure_change(canvas, result, mask)
+    bicubic = config.resample == "bicubic"
+    if config.whole:
+        return replace(sample, image=_resized(result, config.output, bicubic=bicubic))
+    change = measure_change(canvas, result, mask)
     small = resize_mask(mask, config.output or (mask.shape[0], mask.shape[1]), bicubic=bicubic)
     if not small.any():
         return replace(sample, change=change, fault="nothing is left of the mask at the size of the output")
@@ -85,10 +97,10 @@ def _resized(image: np.ndarray, size: Size | None, *, bicubic: bool) -> np.ndarr
 _painters = threading.local()
 
 
-def _painter(config: PaintConfig) -> Painter:
+def _painter(config: PaintConfig, adapter: Adapter | None) -> Painter:
     """This thread's painter; the last one used is kept."""
-    made_of = config, model_digest(config)
+    made_of = config, model_digest(config), None if adapter is None else adapter.key
     if getattr(_painters, "made_of", None) != made_of:
-        _painters.painter, _painters.made_of = Painter(config), made_of
+        _painters.painter, _painters.made_of = Painter(config, adapter), made_of
     painter: Painter = _painters.painter
     return painter

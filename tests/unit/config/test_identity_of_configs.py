@@ -54,6 +54,7 @@ EXPERIMENTS: list[dict[str, Any]] = [
     {"detector": CLASSIFIER, "synthesizer": {**INPAINT, "run": {"memory": "slicing"}}},
     {"detector": CLASSIFIER, "synthesizer": MIXTURE},
     {"detector": {**DIFFUSION, "anomalies": {"foreground": GROUND}}},
+    {"detector": CLASSIFIER, "synthesizer": {"kind": "lora", "tuning": {"prior_weight": 1.0}}},
     {"detector": {"kind": "diffusionad", "inference": {"mode": "ddim"}, "steps": 10}},
 ]
 
@@ -66,12 +67,14 @@ OUTSIDE = {
     "dataset.procedural.seed",
     # known by content
     "detector.features.weights", "detector.anomalies.textures", "synthesizer.textures", "synthesizer.masks.folder",
-    "synthesizer.model", "synthesizer.revision", "synthesizer.variant",
+    "synthesizer.model", "synthesizer.revision", "synthesizer.variant", "synthesizer.adapter",
     # time and memory alone
     "detector.search.precision", "detector.search.memory_mib", "detector.training.checkpoint_every",
     "synthesizer.run.batch", "synthesizer.run.gpus",
+    "synthesizer.tuning.gradient_checkpointing", "synthesizer.tuning.training.checkpoint_every",
     # named as what they come to: where, and in which precision, it is computed
     "detector.training.device", "synthesizer.run.device", "synthesizer.run.precision",
+    "synthesizer.tuning.training.device",
     # fill other values
     "detector.system", "detector.scale",
 }  # fmt: skip

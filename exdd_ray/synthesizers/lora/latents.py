@@ -1,0 +1,68 @@
+"""Images to learn as the denoiser sees them: encoded once, as their networks are not trained."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from exdd_ray.synthesizers.lora.instances import Instance
+
+_TOGETHER = 8
+
+
+@dataclass(frozen=True)
+class LatentInstance:
+    """An image to learn, encoded.
+
+    Attributes:
+        moments: mean and deviation of its latents [2C x h x w], scaled as the denoiser takes them.
+        mask: 1 where the model may paint [1 x h x w].
+        surroundings: latents of the image without what the mask hides [C x h x w]; None where the denoiser takes none.
+        prompt, weight: of the image.
+    """
+
+    moments: Tensor
+    mask: Tensor
+    surroundings: Tensor | None
+    prompt: str
+    weight: float
+
+    def sample(self, noise: torch.Generator) -> Tensor:
+        """One draw of its latents [C x h x w]."""
+        mean, deviation = self.moments.chunk(2)
+        return mean + deviation * torch.randn(mean.shape, generator=noise)
+
+
+@torch.no_grad()
+def encoded(images: Iterable[Instance], pipeline: Any) -> list[LatentInstance]:
+    """All images, encoded a few at a time, on the CPU."""
+    waiting, found = iter(images), []
+    while group := list(islice(waiting, _TOGETHER)):
+        found += [latent for size in {one.image.shape for one in group} for latent in _encoded(group, size, pipeline)]
+    return found
+
+
+def takes_mask(pipeline: Any) -> bool:
+    """Whether the denoiser is given the mask and the surroundings, as one for inpainting is."""
+    return bool(pipeline.unet.config.in_channels > pipeline.vae.config.latent_channels)
+
+
+def _encoded(group: list[Instance], size: torch.Size, pipeline: Any) -> Iterator[LatentInstance]:
+    alike = [one for one in group if one.image.shape == size]
+    images, masks = (torch.cat(list(parts)) for parts in zip(*((one.image, one.mask) for one in alike), strict=True))
+    moments = _moments(pipeline, images)
+    hidden = _moments(pipeline, images * (masks < 0.5)).chunk(2, dim=1)[0] if takes_mask(pipeline) else None
+    small = functional.interpolate(masks, size=moments.shape[2:])
+    for at, one in enumerate(alike):
+        yield LatentInstance(moments[at], small[at], None if hidden is None else hidden[at], one.prompt, one.weight)
+
+
+def _moments(pipeline: Any, images: Tensor) -> Tensor:
+    vae = pipeline.vae
+    distribution = vae.encode(images.to(vae.device, vae.dtype)).latent_dist
+    moments = torch.cat([distribution.mean, distribution.std], dim=1).float().cpu()
+    return moments * vae.config.scaling_factor
