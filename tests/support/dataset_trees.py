@@ -9,6 +9,7 @@ import pyarrow as pa
 from PIL import Image
 
 from exdd_ray.data.catalog import catalog_rows
+from exdd_ray.data.procedural.surfaces import make_surface
 
 
 def put(path: Path, value: int | None = None, at: tuple[int, int] = (2, 3)) -> Path:
@@ -108,4 +109,21 @@ def elpv(root: Path, more: Sequence[str] = ()) -> Path:
         put(root / "images" / f"cell{number:04}.png")
     listed = [f"images/cell{number:04}.png  {line}" for number, line in enumerate(lines)]
     (root / "labels.csv").write_text("\n".join(listed) + "\n")
+    return root
+
+
+def ksdd2(root: Path, *, normal: int = 6, defective: int = 6, tested: int = 3) -> Path:
+    """Tall surfaces with dark spots: so many normal and defective ones in train, and `tested` of each in test."""
+    size = (96, 32)
+    for split, counts in (("train", (normal, defective)), ("test", (tested, tested))):
+        for number in range(sum(counts)):
+            rng = np.random.default_rng([len(split), number])
+            image, mask = make_surface("ceramic", size, rng), np.zeros(size, np.uint8)
+            if number >= counts[0]:
+                top, left = rng.integers((0, 0), np.subtract(size, 12))
+                mask[top : top + 12, left : left + 12] = 255
+                image[mask > 0] //= 3
+            for pixels, name in ((image, f"{number}.png"), (mask, f"{number}_GT.png")):
+                (root / split).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(root / split / name)
     return root
