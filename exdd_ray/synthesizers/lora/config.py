@@ -79,7 +79,7 @@ class TuningConfig(Frozen):
     keep_every: int = Field(10, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
     cycles: int = Field(1, ge=1)
-    min_snr: float | None = Field(5.0, gt=0)
+    min_snr: float | None = Field(None, gt=0)
     gradient_checkpointing: bool = False
     seed: int | None = Field(None, ge=0)
     training: TrainConfig = TrainConfig(batch=8, max_grad_norm=1.0)
@@ -207,6 +207,7 @@ _IN_AND_OUT: dict[str, Any] = {
         "keep_every": 1,
         "learning_rate": 1e-5,
         "cycles": 3,
+        "min_snr": 5.0,
         "gradient_checkpointing": True,
         "seed": 1234,
         "training": {"batch": 12},

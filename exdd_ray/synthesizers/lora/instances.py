@@ -17,9 +17,10 @@ from exdd_ray.synthesizers.foreground import foreground
 from exdd_ray.synthesizers.job import ChunkJob
 from exdd_ray.synthesizers.lora.config import LoraConfig, TuningConfig
 from exdd_ray.synthesizers.painting.masks import pick_mask
-from exdd_ray.weights.miniature.masks import inpainting_mask
+from exdd_ray.weights.miniature.masks import grown
 
 _BUCKET_CELLS = 8  # sides of a bucket are multiples of so many cells of the latent grid, which the UNet halves thrice
+_MARGIN = 2  # pixels
 _DRAW = 3  # second word of the seed: which images are drawn does not depend on how they are cut
 
 
@@ -64,8 +65,8 @@ def instances(
 ) -> Iterator[Instance]:
     """Every repeat of every image; with an inpainting base each has a mask and a crop of its own.
 
-    The mask covers the defect as exactly or as vaguely as users draw them; that of a normal image is drawn as for
-    painting.
+    The mask is that of the defect, a margin wider at most: of a vague one, only a part would be painted. That of a normal
+    image is drawn as for painting.
 
     Raises ImageError for an unreadable image or mask, DataError for a defect without a mask with an inpainting base.
     """
@@ -86,7 +87,8 @@ def instances(
 def _around(mask: np.ndarray | None, row: CatalogRow, rng: np.random.Generator) -> np.ndarray:
     if mask is None or not mask.any():
         raise DataError(f"{row.image}: an inpainting base learns defects in their masks, and this one has none")
-    return inpainting_mask(mask, rng)
+    margin = int(rng.integers(_MARGIN + 1))
+    return grown(mask, margin) if margin else mask
 
 
 def _somewhere(job: ChunkJob[LoraConfig], image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -80,7 +80,7 @@ def _remarks(config: LoraConfig, working_size: Size | None) -> tuple[str, ...]:
         "the painter was tuned on all training defects: a detector that holds some of them out to choose by "
         "(checkpoint=validation) has seen them in its synthetic images"
     )
-    leaks = () if config.whole else mask_leak(config)
+    leaks = () if config.whole or learnt else mask_leak(config)  # what was learnt is known with its masks
     return leaks + resampled_apart(config, working_size) + (seen,) * learnt
 
 

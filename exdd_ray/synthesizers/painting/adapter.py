@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from exdd_ray.errors import UserError
@@ -49,8 +50,7 @@ def merge_adapter(pipeline: Any, adapter: Adapter, model: str) -> None:
         raise UserError(f"{adapter.file}: an adapter of {metadata.get(BASE_NAME, 'another model')}, not of {model}")
     for encoder in _encoders(pipeline):
         for file in sorted(adapter.file.parent.glob(f"word-*-{encoder}.safetensors")):
-            tokenizer = getattr(pipeline, encoder.replace("text_encoder", "tokenizer"))
-            pipeline.load_textual_inversion(str(file), tokenizer=tokenizer, text_encoder=getattr(pipeline, encoder))
+            _add_word(getattr(pipeline, encoder.replace("text_encoder", "tokenizer")), getattr(pipeline, encoder), file)
     weights, alphas = pipeline.lora_state_dict(str(adapter.file.parent), weight_name=adapter.file.name)
     described = json.loads(metadata.get(PEFT_METADATA, "{}"))
     networks = {part: dict(getattr(pipeline, part).named_modules()) for part in ("unet", *_encoders(pipeline))}
@@ -66,6 +66,13 @@ def merge_adapter(pipeline: Any, adapter: Adapter, model: str) -> None:
                 f"{_plain(change)}, and the model has {found}"
             )
         weight.data += change.reshape(weight.shape).to(weight.device, weight.dtype)
+
+
+def _add_word(tokenizer: Any, encoder: Any, file: Path) -> None:
+    ((word, vector),) = load_file(file).items()
+    tokenizer.add_tokens([word])
+    encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    encoder.get_input_embeddings().weight.data[tokenizer.convert_tokens_to_ids(word)] = vector[0]
 
 
 def read_metadata(file: Path) -> Mapping[str, str]:
