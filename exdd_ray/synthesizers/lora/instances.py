@@ -65,8 +65,8 @@ def instances(
 ) -> Iterator[Instance]:
     """Every repeat of every image; with an inpainting base each has a mask and a crop of its own.
 
-    The mask is that of the defect, a margin wider at most: of a vague one, only a part would be painted. That of a normal
-    image is drawn as for painting.
+    The mask is that of the defect, a margin wider at most: of a vague one, only a part would be painted. That of a
+    normal image is drawn as for painting.
 
     Raises ImageError for an unreadable image or mask, DataError for a defect without a mask with an inpainting base.
     """
