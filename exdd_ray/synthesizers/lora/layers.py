@@ -20,6 +20,7 @@ Named = dict[str, nn.Parameter]
 _TRANSFORMER = ("Transformer2DModel",)
 _ENCODER = ("CLIPEncoderLayer",)
 _CONVOLUTIONAL = ("ResnetBlock2D", "Downsample2D", "Upsample2D")
+_POOLED = "text_encoder_2"  # SDXL takes its encoding of the text's end, too
 _LEGACY_END = 2  # in CLIP's old configs: the end of a text is then found as its highest number, which a new word has
 
 
@@ -158,7 +159,7 @@ def _learnt_words(pipeline: Any, tuning: TuningConfig) -> Named:
     for encoder in encoders(pipeline):
         tokenizer, network = getattr(pipeline, encoder.replace("text_encoder", "tokenizer")), getattr(pipeline, encoder)
         words = split_words(tokenizer, tuning) if tuning.new_words else []
-        if words and getattr(network.config, "eos_token_id", None) == _LEGACY_END:
+        if words and encoder == _POOLED and getattr(network.config, "eos_token_id", None) == _LEGACY_END:
             raise ConfigError(
                 f"{encoder}: it finds the end of a text by the highest number of a token, which a new word would have: "
                 "set tuning.new_words=false"

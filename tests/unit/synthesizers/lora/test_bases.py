@@ -1,0 +1,91 @@
+"""The same path for every base: SDXL's two encoders, a denoiser that takes no mask; and the loss's arithmetic."""
+
+import pytest
+import torch
+from lora_inputs import make_inputs, quick_config, tuned
+from safetensors.torch import load_file
+from sdxl_inputs import make_sdxl
+
+from exdd_ray.data.images import read_image
+from exdd_ray.store.artifact import Store
+from exdd_ray.synthesizers.lora.instances import bucket_of
+from exdd_ray.synthesizers.lora.latents import LatentInstance
+from exdd_ray.synthesizers.lora.loss import Condition, Drawn, denoising_loss, snr_weights
+from exdd_ray.synthesizers.lora.tune import epoch_folder
+from exdd_ray.synthesizers.painting.adapter import LORA
+from exdd_ray.synthesizers.synthesize import synthesize
+from exdd_ray.weights.miniature.networks import load_model, make_scheduler
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    return make_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+@pytest.fixture(scope="module")
+def without_mask(inputs, tmp_path_factory) -> str:
+    """A Stable Diffusion whose denoiser is given latents alone."""
+    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+
+    pipeline = load_model(inputs[0])
+    folder = str(tmp_path_factory.mktemp("model") / "sd")
+    unet = UNet2DConditionModel.from_config({**pipeline.unet.config, "in_channels": 4})
+    parts = {name: getattr(pipeline, name) for name in ("vae", "text_encoder", "tokenizer", "scheduler")}
+    StableDiffusionPipeline(
+        **parts, unet=unet, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("base", ["inpainting", "text_to_image"])
+@pytest.mark.parametrize("kind", ["sdxl", "sd"])
+def test_a_base_is_tuned_and_paints(kind, base, inputs, without_mask, tmp_path):
+    _, normal, defects = inputs
+    model = make_sdxl(tmp_path / "sdxl") if kind == "sdxl" else without_mask
+    size = (64, 64) if kind == "sdxl" else (32, 32)
+    config = quick_config(model, {"epochs": 1, "text_encoder": True}, base=base, size=size, count=1)
+    store = Store(tmp_path / "store")
+    lora = load_file(epoch_folder(tuned(config, normal, defects, store).folder, 1) / LORA)
+    parts = {"unet", "text_encoder", "text_encoder_2"} if kind == "sdxl" else {"unet", "text_encoder"}
+    assert {name.partition(".")[0] for name in lora} == parts
+    with_it, without = (
+        read_image(synthesize(one, normal, defects, 0, store).samples[0].row.image)
+        for one in (config, config.model_copy(update={"merge": 0.0}))
+    )
+    assert with_it.shape == without.shape
+    assert (with_it != without).any()
+
+
+@pytest.mark.parametrize(("prediction", "weights"), [("epsilon", [1.0, 0.5]), ("v_prediction", [2 / 3, 5 / 11])])
+def test_weights_of_min_snr(prediction, weights):
+    schedule = make_scheduler()
+    schedule.register_to_config(prediction_type=prediction)
+    schedule.alphas_cumprod = torch.tensor([2 / 3, 10 / 11])  # signal to noise 2 and 10
+    torch.testing.assert_close(snr_weights(schedule, torch.tensor([0, 1]), 5.0), torch.tensor(weights))
+    assert snr_weights(schedule, torch.tensor([0, 1]), None).tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("image", "bucket"), [((512, 512), (512, 512)), ((630, 230), (768, 320)), ((230, 630), (320, 768))]
+)
+def test_a_bucket_has_about_the_aspect_and_at_most_the_area(image, bucket):
+    assert bucket_of(image, (512, 512), 64) == bucket
+
+
+def test_the_loss_beyond_the_mask_counts_its_share_and_a_regularisation_image_its_weight(inputs):
+    pipeline = load_model(inputs[0])
+    mask = torch.zeros(1, 16, 16)
+    mask[:, :4] = 1
+    image = LatentInstance(torch.randn(8, 16, 16).abs(), mask, torch.zeros(4, 16, 16), "skt", 1.0)
+    conditions = {"skt": Condition(torch.zeros(32, 128), None)}
+
+    def loss(outside, **changed):
+        one = LatentInstance(**{**vars(image), **changed})
+        with torch.no_grad():
+            return denoising_loss([Drawn(one, "skt", 3)], conditions, pipeline, min_snr=None, outside=outside)
+
+    inside, everywhere, half = (loss(outside) for outside in (0.0, 1.0, 0.5))
+    # the mean with weights 1 on a quarter and `outside` on the rest
+    beyond = (everywhere - inside / 4) * 4 / 3
+    torch.testing.assert_close(half, (inside / 4 + beyond * 0.5 * 3 / 4) / (1 / 4 + 0.5 * 3 / 4))
+    torch.testing.assert_close(loss(0.0, weight=0.25), inside / 4)
