@@ -37,8 +37,8 @@ class TuningConfig(Frozen):
         prior_images: that the untuned model paints of the class.
         repeats: of each image in an epoch; with an inpainting base each has a mask and a crop of its own.
         flips: learn each image mirrored, too: left to right, and top to bottom.
-        fit: how whole images are brought to the model's size: by `stretch`, or in a `bucket` of about the same aspect
-            and at most the same area, cut to it centrally.
+        aspect: of whole images at the model's size: by `stretch`, or of a `bucket` of about the image's own and at most
+            the same area, to which it is cut centrally.
         outside: weight of the loss outside the mask, with an inpainting base; inside it is 1.
         unprompted: share of draws in which an image is learnt without its prompt, so that guidance finds what the two
             differ by (Ho & Salimans, 2022).
@@ -67,7 +67,7 @@ class TuningConfig(Frozen):
     prior_images: int = Field(200, ge=1)
     repeats: int = Field(10, ge=1)
     flips: bool = True
-    fit: Literal["stretch", "bucket"] = "stretch"
+    aspect: Literal["stretch", "bucket"] = "stretch"
     outside: float = Field(0.25, ge=0)
     unprompted: float = Field(0.1, ge=0, lt=1)
     rank: int = Field(16, ge=1)
@@ -198,7 +198,7 @@ _IN_AND_OUT: dict[str, Any] = {
         "prior_weight": 1.0,
         "prior_images": 200,
         "flips": False,
-        "fit": "bucket",
+        "aspect": "bucket",
         "unprompted": 0.0,
         "rank": 32,
         "alpha": 16,

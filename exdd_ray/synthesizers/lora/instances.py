@@ -78,7 +78,7 @@ def instances(
             rng = np.random.default_rng([seed, number, repeat])
             turned, place = _turned(image, mask, rng) if tuning.flips else (image, mask)
             if config.whole:
-                yield whole_instance(turned, prompt, config, tuning.fit, pipeline)
+                yield whole_instance(turned, prompt, config, tuning.aspect, pipeline)
             else:
                 where = _somewhere(job, turned, rng) if row.label == 0 else _around(place, row, rng)
                 yield masked_instance(turned, where, prompt, config, pipeline)
@@ -112,11 +112,11 @@ def masked_instance(
 
 
 def whole_instance(
-    image: np.ndarray, prompt: str, config: LoraConfig, fit: str, pipeline: Any, weight: float = 1.0
+    image: np.ndarray, prompt: str, config: LoraConfig, aspect: str, pipeline: Any, weight: float = 1.0
 ) -> Instance:
     """An image uint8 [H x W x 3] at the model's size, or in a bucket of about its aspect."""
     target = config.size
-    if fit == "bucket":
+    if aspect == "bucket":
         step = _BUCKET_CELLS * pipeline.image_processor.config.vae_scale_factor
         target = bucket_of((image.shape[0], image.shape[1]), config.size, step)
         image = _covering(image, target)

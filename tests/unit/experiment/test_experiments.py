@@ -21,6 +21,7 @@ from exdd_ray.experiment.stored import synthesis_keys
 from exdd_ray.methods.diffusionad.detector import fit_diffusionad
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesizers.inpaint.config import InpaintConfig
+from exdd_ray.synthesizers.mixture.config import MixtureConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -139,6 +140,11 @@ def loaded(name: str, root: Path) -> LoadedSweep:
         overrides += ["procedural.normal_train=4", "procedural.normal_test=2"]
     if isinstance(first.synthesizer, InpaintConfig):
         overrides += [f"synthesizer.revision={COMMIT}", "synthesizer.run.device=cuda"]
+    if isinstance(first.synthesizer, MixtureConfig):
+        painter = "synthesizer.parts.0.synthesizer"
+        overrides += [f"{painter}.revision={COMMIT}", f"{painter}.run.device=cuda"]
+    if name == "in_and_out_ksdd2_few":
+        overrides.append("split.defects=3")
     if first.dataset.name == "magnetic_tile" and name != "patchcore_magnetic_tile":
         overrides.append("split.defects=3")
     return load_run(path, overrides)
