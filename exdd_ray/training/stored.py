@@ -79,17 +79,28 @@ def trained(
         return {**chosen, "micro_batch": result.micro_batch, **(describe() if describe else {})}
 
     if from_first(store.find(recipe.key) is None):
-        with _alone(checkpoints) if is_first() else nullcontext():
-            missing = from_first(store.find(recipe.key) is None)
-            if is_first():
-                store.make(recipe, build)
-                shutil.rmtree(checkpoints, ignore_errors=True)
-            elif missing:
-                run()
-            wait_for_all()
+        _make_together(recipe, store, checkpoints, build, run)
     found = store.make(recipe, build)
     restore(found, learner.modules)
     return found
+
+
+def _make_together(
+    recipe: Recipe,
+    store: Store,
+    checkpoints: Path,
+    build: Callable[[Path], Mapping[str, Any]],
+    run: Callable[[], object],
+) -> None:
+    """The first of the processes that call this makes the artifact, unless another run has; all of them train."""
+    with _alone(checkpoints) if is_first() else nullcontext():
+        missing = from_first(store.find(recipe.key) is None)
+        if is_first():
+            store.make(recipe, build)
+            shutil.rmtree(checkpoints, ignore_errors=True)
+        elif missing:
+            run()
+        wait_for_all()
 
 
 def restore(artifact: Artifact, modules: Mapping[str, nn.Module]) -> None:
