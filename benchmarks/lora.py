@@ -109,7 +109,8 @@ def measure_all(options: argparse.Namespace, store: Store) -> tuple[dict[str, An
     for metric in ("fid", "kid"):
         for when in ("before", "after"):
             of_all = [value[0] for key, value in keys.items() if key.startswith(f"{metric}_{when}_")]
-            keys[f"{metric}_{when}"] = round(float(np.mean(of_all)), 5)
+            if of_all:
+                keys[f"{metric}_{when}"] = round(float(np.mean(of_all)), 5)
     if options.grid is not None:
         Image.fromarray(np.concatenate(grid, axis=0)).save(options.grid)
     return keys, table
