@@ -74,6 +74,9 @@ def instances(
     for number, row in enumerate(rows):
         image, mask = read_pair(row, working_size=config.working_size)
         prompt = tuning.prompt.replace("{token}", words.get(row.defect) or words[None])
+        if config.whole and not tuning.flips:
+            yield from [whole_instance(image, prompt, config, tuning.aspect, pipeline)] * tuning.repeats
+            continue
         for repeat in range(tuning.repeats):
             rng = np.random.default_rng([seed, number, repeat])
             turned, place = _turned(image, mask, rng) if tuning.flips else (image, mask)

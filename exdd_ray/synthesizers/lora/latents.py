@@ -1,6 +1,6 @@
 """Images to learn as the denoiser sees them: encoded once, as their networks are not trained."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -38,12 +38,17 @@ class LatentInstance:
 
 
 @torch.no_grad()
-def encoded(images: Iterable[Instance], pipeline: Any) -> list[LatentInstance]:
-    """All images, encoded a few at a time, on the CPU."""
-    waiting, found = iter(images), []
-    while group := list(islice(waiting, _TOGETHER)):
-        found += [latent for size in {one.image.shape for one in group} for latent in _encoded(group, size, pipeline)]
-    return found
+def encoded(images: Sequence[Instance], pipeline: Any) -> list[LatentInstance]:
+    """All images in their order, encoded a few at a time, on the CPU; what is in the list many times, once."""
+    sizes: dict[torch.Size, dict[int, Instance]] = {}
+    for one in images:
+        sizes.setdefault(one.image.shape, {})[id(one)] = one
+    found: dict[int, LatentInstance] = {}
+    for alike in sizes.values():
+        waiting = iter(alike.values())
+        while group := list(islice(waiting, _TOGETHER)):
+            found |= zip(map(id, group), _encoded(group, pipeline), strict=True)
+    return [found[id(one)] for one in images]
 
 
 def takes_mask(pipeline: Any) -> bool:
@@ -51,8 +56,7 @@ def takes_mask(pipeline: Any) -> bool:
     return bool(pipeline.unet.config.in_channels > pipeline.vae.config.latent_channels)
 
 
-def _encoded(group: list[Instance], size: torch.Size, pipeline: Any) -> Iterator[LatentInstance]:
-    alike = [one for one in group if one.image.shape == size]
+def _encoded(alike: Sequence[Instance], pipeline: Any) -> Iterator[LatentInstance]:
     images, masks = (torch.cat(list(parts)) for parts in zip(*((one.image, one.mask) for one in alike), strict=True))
     moments = _moments(pipeline, images)
     hidden = _moments(pipeline, images * (masks < 0.5)).chunk(2, dim=1)[0] if takes_mask(pipeline) else None

@@ -8,8 +8,8 @@ from sdxl_inputs import make_sdxl
 
 from exdd_ray.data.images import read_image
 from exdd_ray.store.artifact import Store
-from exdd_ray.synthesizers.lora.instances import bucket_of
-from exdd_ray.synthesizers.lora.latents import LatentInstance
+from exdd_ray.synthesizers.lora.instances import Instance, bucket_of
+from exdd_ray.synthesizers.lora.latents import LatentInstance, encoded
 from exdd_ray.synthesizers.lora.loss import Condition, Drawn, denoising_loss, snr_weights
 from exdd_ray.synthesizers.lora.tune import epoch_folder
 from exdd_ray.synthesizers.painting.adapter import LORA
@@ -89,3 +89,17 @@ def test_the_loss_beyond_the_mask_counts_its_share_and_a_regularisation_image_it
     beyond = (everywhere - inside / 4) * 4 / 3
     torch.testing.assert_close(half, (inside / 4 + beyond * 0.5 * 3 / 4) / (1 / 4 + 0.5 * 3 / 4))
     torch.testing.assert_close(loss(0.0, weight=0.25), inside / 4)
+
+
+def test_images_are_encoded_once_each_and_stay_in_order(inputs):
+    pipeline = load_model(inputs[0])
+    sizes = [(32, 32), (16, 64), (32, 32)]
+    one, wide, other = (
+        Instance(torch.full((1, 3, *size), level), torch.ones(1, 1, *size), str(level), 1.0)
+        for size, level in zip(sizes, (-0.5, 0.0, 0.5), strict=True)
+    )
+    images = [one, wide, other, one, wide]
+    found = encoded(images, pipeline)
+    assert [latent.prompt for latent in found] == [image.prompt for image in images]
+    assert found[0] is found[3]
+    assert len({id(latent) for latent in found}) == 3
