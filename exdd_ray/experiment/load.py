@@ -15,7 +15,7 @@ from exdd_ray.config.base import merge
 from exdd_ray.config.bundled import find_config
 from exdd_ray.config.keys import key_at, resolve_key, set_key, value_at
 from exdd_ray.errors import ConfigError
-from exdd_ray.experiment.config import VARIANT, ExperimentConfig, RunConfig
+from exdd_ray.experiment.config import ExperimentConfig, RunConfig
 from exdd_ray.experiment.sweep_config import SweepConfig
 
 _BEYOND = frozenset(SweepConfig.model_fields)  # keys of runs and sweeps, those of their experiments among them
@@ -97,33 +97,6 @@ def parse_overrides(arguments: Iterable[str], model: type[RunConfig] = RunConfig
 def experiment_part(raw: Raw) -> Raw:
     """Of a raw run or sweep what its experiments have in common: without the keys that are not an experiment's."""
     return {key: value for key, value in raw.items() if key in ExperimentConfig.model_fields or key not in _BEYOND}
-
-
-def without(raw: Raw, wanted: Mapping[str, Any], path: Path) -> Raw:
-    """The raw run or sweep with the overridden keys taken out wherever else it sets them."""
-    kept = dict(raw)
-    try:
-        for patches in ("variants", "datasets"):
-            if raw.get(patches):
-                kept[patches] = {name: _others(patch or {}, wanted) for name, patch in raw[patches].items()}
-        for axes in ("grid", "space", "baseline"):
-            if raw.get(axes):
-                kept[axes] = _others(raw[axes], wanted)
-    except AttributeError as error:
-        raise ConfigError(f"{path}: variants, grid and space hold keys and values") from error
-    return kept
-
-
-def _others(given: Mapping[str, Any], wanted: Mapping[str, Any]) -> Raw:
-    """Of a mapping by shortened keys what is not overridden; a variant is no key.
-
-    A baseline may shorten keys as far as its sweep's space allows, and so further than a config's.
-    """
-    return {
-        key: value
-        for key, value in given.items()
-        if key == VARIANT or not any(full == key or full.endswith(f".{key}") for full in wanted)
-    }
 
 
 def _full(key: str) -> str:

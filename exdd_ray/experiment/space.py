@@ -25,8 +25,8 @@ from exdd_ray.experiment.load import (
     parse_overrides,
     read_raw,
     validate,
-    without,
 )
+from exdd_ray.experiment.overrides import override
 from exdd_ray.experiment.sweep_config import RangeConfig, SweepConfig
 
 Command = Literal["run", "sweep"]
@@ -125,7 +125,7 @@ def load_run(path: Path, overrides: Sequence[str] = ()) -> LoadedSweep:
     wanted = parse_overrides(overrides)
     if "seed" in wanted:
         wanted.setdefault("seeds", None)
-    return load_raw_run(apply_changes(without(read_raw(path), wanted, path), wanted), path, overrides)
+    return load_raw_run(override(read_raw(path), wanted, path), path, overrides)
 
 
 def load_raw_run(raw: Raw, path: Path, overrides: Sequence[str] = ()) -> LoadedSweep:
@@ -160,8 +160,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), over: Raw | None = Non
     wanted = parse_overrides(overrides, SweepConfig)
     if "seed" in wanted:
         wanted.setdefault("seeds", None)
-    raw = apply_changes(without(merge(read_raw(path), over or {}), wanted, path), wanted)
-    return load_raw_sweep(raw, path, overrides)
+    return load_raw_sweep(override(merge(read_raw(path), over or {}), wanted, path), path, overrides)
 
 
 def load_raw_sweep(raw: Raw, path: Path, overrides: Sequence[str] = ()) -> LoadedSweep:
