@@ -34,7 +34,8 @@ from exdd_ray.synthesizers.lora.config import LoraConfig, TuningConfig
 from exdd_ray.synthesizers.lora.instances import Instance, instances
 from exdd_ray.synthesizers.lora.latents import encoded
 from exdd_ray.synthesizers.lora.layers import add_layers
-from exdd_ray.synthesizers.lora.loss import Drawn, denoising_loss, encode_prompt
+from exdd_ray.synthesizers.lora.loss import Drawn, denoising_loss
+from exdd_ray.synthesizers.painting.denoiser import encode_prompts
 from exdd_ray.synthesizers.painting.model import fresh_pipeline
 from exdd_ray.synthesizers.plan import plan_chunks
 from exdd_ray.synthesizers.synthesize import synthesize
@@ -144,7 +145,7 @@ def ours(config: LoraConfig, tuning: TuningConfig, job: Any, batch: int) -> Call
     pipeline, images, stepped = prepared(config, tuning, job)
     latents = encoded(images, pipeline)
     with torch.no_grad():
-        conditions = {prompt: encode_prompt(pipeline, prompt, 0) for prompt in {one.prompt for one in latents}}
+        conditions = {prompt: encode_prompts(pipeline, [prompt], 0)[0] for prompt in {one.prompt for one in latents}}
     places = iter(range(10**9))
 
     def step() -> None:
@@ -166,7 +167,7 @@ def plain(config: LoraConfig, tuning: TuningConfig, job: Any, batch: int) -> Cal
         chosen = [images[at % len(images)] for at in range(first, first + batch)]
         with torch.no_grad():
             latents = encoded(chosen, pipeline)
-            conditions = {prompt: encode_prompt(pipeline, prompt, 0) for prompt in [one.prompt for one in chosen]}
+            conditions = {one.prompt: encode_prompts(pipeline, [one.prompt], 0)[0] for one in chosen}
         drawn = [Drawn(one, one.prompt, first + at) for at, one in enumerate(latents)]
         return denoising_loss(drawn, conditions, pipeline, min_snr=tuning.min_snr, outside=1.0)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from exdd_ray.synthesizers.lora.instances import Instance
+from exdd_ray.synthesizers.painting.denoiser import moments_of, takes_mask
 
 _TOGETHER = 8
 
@@ -51,22 +52,10 @@ def encoded(images: Sequence[Instance], pipeline: Any) -> list[LatentInstance]:
     return [found[id(one)] for one in images]
 
 
-def takes_mask(pipeline: Any) -> bool:
-    """Whether the denoiser is given the mask and the surroundings, as one for inpainting is."""
-    return bool(pipeline.unet.config.in_channels > pipeline.vae.config.latent_channels)
-
-
 def _encoded(alike: Sequence[Instance], pipeline: Any) -> Iterator[LatentInstance]:
     images, masks = (torch.cat(list(parts)) for parts in zip(*((one.image, one.mask) for one in alike), strict=True))
-    moments = _moments(pipeline, images)
-    hidden = _moments(pipeline, images * (masks < 0.5)).chunk(2, dim=1)[0] if takes_mask(pipeline) else None
+    moments = moments_of(pipeline, images)
+    hidden = moments_of(pipeline, images * (masks < 0.5)).chunk(2, dim=1)[0] if takes_mask(pipeline) else None
     small = functional.interpolate(masks, size=moments.shape[2:])
     for at, one in enumerate(alike):
         yield LatentInstance(moments[at], small[at], None if hidden is None else hidden[at], one.prompt, one.weight)
-
-
-def _moments(pipeline: Any, images: Tensor) -> Tensor:
-    vae = pipeline.vae
-    distribution = vae.encode(images.to(vae.device, vae.dtype)).latent_dist
-    moments = torch.cat([distribution.mean, distribution.std], dim=1).float().cpu()
-    return moments * vae.config.scaling_factor

@@ -12,7 +12,6 @@ from torch import Tensor
 from exdd_ray.config.base import identity, without
 from exdd_ray.data.catalog import build_catalog
 from exdd_ray.data.masks import read_pair
-from exdd_ray.errors import ConfigError
 from exdd_ray.progress import Progress, silent
 from exdd_ray.store.artifact import Recipe, Store
 from exdd_ray.synthesizers.chunk import contents
@@ -27,8 +26,8 @@ from exdd_ray.synthesizers.lora.instances import (
 )
 from exdd_ray.synthesizers.lora.latents import LatentInstance, encoded
 from exdd_ray.synthesizers.lora.layers import TrainedLayers, add_layers, encoders, split_words, write_adapter
-from exdd_ray.synthesizers.lora.loss import Condition, Drawn, denoising_loss, encode_prompt, noise_seed
-from exdd_ray.synthesizers.painting.model import fresh_pipeline
+from exdd_ray.synthesizers.lora.loss import Drawn, denoising_loss
+from exdd_ray.synthesizers.painting.denoiser import Condition, encode_prompts, noise_seed, pipeline_to_train
 from exdd_ray.synthesizers.plan import plan_chunks
 from exdd_ray.synthesizers.synthesize import synthesize
 from exdd_ray.synthesizers.synthesizer import NeededDefects, Resources
@@ -159,7 +158,10 @@ def _conditions(
     prompts: set[str], pipeline: Any, config: LoraConfig, layers: TrainedLayers
 ) -> Callable[[set[str]], Mapping[str, Condition]]:
     """Gives the encodings of prompts: anew each time where encoders are trained, else those of before."""
-    encode = partial(encode_prompt, pipeline, clip_skip=config.clip_skip)
+
+    def encode(prompt: str) -> Condition:
+        return encode_prompts(pipeline, [prompt], config.clip_skip)[0]
+
     if any(not name.startswith("unet.") for name in layers.names):
         return lambda wanted: {prompt: encode(prompt) for prompt in sorted(wanted)}
     with torch.no_grad():
@@ -204,15 +206,7 @@ def _seed(job: Job, tuning: TuningConfig) -> int:
 
 
 def _tuned_pipeline(config: LoraConfig, tuning: TuningConfig) -> Any:
-    """A pipeline of its own, in the training's precision and on its device. Raises ConfigError for one without UNet."""
-    from diffusers import DDPMScheduler
-
-    how = {"device": tuning.training.device, "precision": tuning.training.precision, "memory": "full", "compile": False}
-    run = config.run.model_copy(update=how)
-    pipeline = fresh_pipeline(config.model_copy(update={"run": run, "scheduler": "model"}))
-    if getattr(pipeline, "unet", None) is None:
-        raise ConfigError(f"{config.model} has no UNet: synthesizer.kind=lora tunes Stable Diffusion 1, 2 and XL")
-    pipeline.scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)  # samplers' own may add noise their way
+    pipeline = pipeline_to_train(config, tuning.training)
     if tuning.gradient_checkpointing:
         pipeline.unet.enable_gradient_checkpointing()
         for part in encoders(pipeline) if tuning.text_encoder else ():

@@ -45,26 +45,17 @@ class MaskConfig(Frozen):
             yield "shapes"
 
 
-class PaintConfig(SynthesizerConfig):
-    """A text-to-image model paints defects into masked normal images.
+class DiffusionConfig(SynthesizerConfig):
+    """A pretrained latent diffusion model paints.
 
     Attributes:
         model: `miniature`, a hub id, or a local folder in diffusers' format.
         revision: commit of the hub's repository.
         variant: of the weight files, as `fp16`.
-        prompts: what to paint; they take turns.
-        negative_prompt: what to keep away from; empty for none.
-        masks: where to paint.
         working_size: (height, width) to which backgrounds and the masks of positives are resized before anything else
             (bilinear, as OpenCV does), as when a dataset is stored so. The detector's features.working_size should be
             the same: the resampling itself tells images apart.
-        canvas: (height, width) to which background and mask are resized; None is the background's own.
         size: (height, width) at which the model works, in pixels.
-        crop_padding: paint a crop of the canvas around the mask, with this margin in pixels, and paste the masked part
-            back; None paints all of the canvas.
-        output: (height, width) of the stored image; None is the canvas.
-        resample: how images are resized to canvas and output; masks are with `bilinear` by the nearest pixel, with
-            `bicubic` likewise and cut at one half (as DIAG's code does).
         strength: share of the noise that the background is taken to.
         guidance: weight of the prompt.
         steps: denoising steps of the whole schedule.
@@ -77,15 +68,8 @@ class PaintConfig(SynthesizerConfig):
     model: str = MINIATURE
     revision: str | None = None
     variant: str | None = None
-    prompts: tuple[str, ...] = Field(("scratch", "stain", "hole", "crack"), min_length=1)
-    negative_prompt: str = ""
-    masks: MaskConfig = MaskConfig()
     working_size: tuple[int, int] | None = None
-    canvas: tuple[int, int] | None = None
     size: tuple[int, int] = (64, 64)
-    crop_padding: int | None = Field(8, ge=0)
-    output: tuple[int, int] | None = None
-    resample: Literal["bilinear", "bicubic"] = "bilinear"
     strength: float = Field(0.99, gt=0, le=1)
     guidance: float = Field(3.0, ge=0)
     steps: int = Field(20, ge=1)
@@ -94,6 +78,34 @@ class PaintConfig(SynthesizerConfig):
     composite: bool = True
     run: DeviceConfig = DeviceConfig()
 
+    def aside(self) -> Iterator[str]:
+        """The model is known by its content or its commit; a preset has filled the others."""
+        yield from ("preset", "model", "revision", "variant")
+
+
+class PaintConfig(DiffusionConfig):
+    """A text-to-image model paints defects into masked normal images.
+
+    Attributes:
+        prompts: what to paint; they take turns.
+        negative_prompt: what to keep away from; empty for none.
+        masks: where to paint.
+        canvas: (height, width) to which background and mask are resized; None is the background's own.
+        crop_padding: paint a crop of the canvas around the mask, with this margin in pixels, and paste the masked part
+            back; None paints all of the canvas.
+        output: (height, width) of the stored image; None is the canvas.
+        resample: how images are resized to canvas and output; masks are with `bilinear` by the nearest pixel, with
+            `bicubic` likewise and cut at one half (as DIAG's code does).
+    """
+
+    prompts: tuple[str, ...] = Field(("scratch", "stain", "hole", "crack"), min_length=1)
+    negative_prompt: str = ""
+    masks: MaskConfig = MaskConfig()
+    canvas: tuple[int, int] | None = None
+    crop_padding: int | None = Field(8, ge=0)
+    output: tuple[int, int] | None = None
+    resample: Literal["bilinear", "bicubic"] = "bilinear"
+
     @model_validator(mode="after")
     def _distinct_prompts(self) -> "PaintConfig":
         if len(set(self.prompts)) < len(self.prompts):
@@ -101,8 +113,8 @@ class PaintConfig(SynthesizerConfig):
         return self
 
     def aside(self) -> Iterator[str]:
-        """The model is known by its content or its commit; a preset has filled the others."""
-        yield from ("preset", "model", "revision", "variant")
+        """Of a crop, all that is outside the mask is kept anyway."""
+        yield from super().aside()
         if self.crop_padding is not None:
             yield "composite"
 

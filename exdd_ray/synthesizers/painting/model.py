@@ -1,4 +1,4 @@
-"""Inpainting models: found by name, folder or hub id, and loaded as diffusers' pipelines."""
+"""Models that paint: found by name, folder or hub id, and loaded as diffusers' pipelines."""
 
 import copy
 import re
@@ -13,7 +13,7 @@ from exdd_ray.store.contents import content_digest
 from exdd_ray.store.hashes import digest
 from exdd_ray.synthesizers.device import device_of, precision_of
 from exdd_ray.synthesizers.painting.adapter import Adapter, merge_adapter
-from exdd_ray.synthesizers.painting.config import MINIATURE, PaintConfig
+from exdd_ray.synthesizers.painting.config import MINIATURE, DiffusionConfig
 
 MINIATURE_FOLDER = Path(__file__).parents[2] / "weights" / "miniature" / "weights"
 _SCHEDULERS = {
@@ -23,7 +23,7 @@ _SCHEDULERS = {
     "unipc": "UniPCMultistepScheduler",
 }
 
-C = TypeVar("C", bound=PaintConfig)
+C = TypeVar("C", bound=DiffusionConfig)
 
 _MODEL_FILES = (".safetensors", ".json", ".txt", ".model")  # weights, configs, and tokenizers of three kinds
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -33,7 +33,7 @@ _loaded: dict[str, Any] = {}
 _loading = threading.Lock()
 
 
-def model_digest(config: PaintConfig) -> str:
+def model_digest(config: DiffusionConfig) -> str:
     """What names the model in recipes: the content of a local folder's files, or a hub id with its commit; and which
     of its weights are loaded.
 
@@ -43,7 +43,7 @@ def model_digest(config: PaintConfig) -> str:
     return model if config.variant is None else f"{model} {config.variant}"
 
 
-def revision_of(config: PaintConfig) -> str:
+def revision_of(config: DiffusionConfig) -> str:
     """The commit of a hub id, or the hash of a local folder's files. Raises UserError where there is none."""
     folder = _folder(config)
     if folder is None:
@@ -61,7 +61,7 @@ def pinned(config: C) -> C:
     return config.model_copy(update={"revision": _commit(config.model, config.revision)})
 
 
-def load_pipeline(config: PaintConfig, adapter: Adapter | None = None) -> Any:
+def load_pipeline(config: DiffusionConfig, adapter: Adapter | None = None) -> Any:
     """A pipeline of the model, with an adapter merged in, for one thread: the networks are shared within the process.
 
     Its scheduler and its tokenizers are its own: both have a state, and a tokenizer that another thread asks to pad
@@ -103,7 +103,7 @@ def _tokenizers(pipeline: Any) -> list[str]:
     return [name for name in names if getattr(pipeline, name, None) is not None]
 
 
-def _folder(config: PaintConfig) -> Path | None:
+def _folder(config: DiffusionConfig) -> Path | None:
     if config.model == MINIATURE:
         return MINIATURE_FOLDER
     local = Path(config.model).expanduser()
@@ -143,12 +143,12 @@ def _missing(model: str, error: Exception) -> UserError:
     )
 
 
-def fresh_pipeline(config: PaintConfig) -> Any:
+def fresh_pipeline(config: DiffusionConfig) -> Any:
     """A pipeline of the model that nobody else has: to be changed. Raises as `load_pipeline`."""
     return _load(config, None)
 
 
-def _load(config: PaintConfig, adapter: Adapter | None) -> Any:
+def _load(config: DiffusionConfig, adapter: Adapter | None) -> Any:
     try:
         pipeline = _read(config)
         if adapter is not None:
@@ -162,7 +162,7 @@ def _load(config: PaintConfig, adapter: Adapter | None) -> Any:
         ) from error
 
 
-def _read(config: PaintConfig) -> Any:
+def _read(config: DiffusionConfig) -> Any:
     from diffusers.utils import logging
     from transformers.utils import logging as transformers_logging
 
@@ -177,7 +177,7 @@ def _read(config: PaintConfig) -> Any:
         return _from_pretrained(config.model, config, revision=revision)
 
 
-def _from_pretrained(source: Path | str, config: PaintConfig, **where: Any) -> Any:
+def _from_pretrained(source: Path | str, config: DiffusionConfig, **where: Any) -> Any:
     import torch
     from diffusers import AutoPipelineForInpainting, DiffusionPipeline
 
@@ -201,7 +201,7 @@ def _from_pretrained(source: Path | str, config: PaintConfig, **where: Any) -> A
         raise _missing(config.model, error) from error
 
 
-def _prepare(pipeline: Any, config: PaintConfig) -> Any:
+def _prepare(pipeline: Any, config: DiffusionConfig) -> Any:
     import diffusers
     import torch
 

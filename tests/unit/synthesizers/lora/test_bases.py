@@ -10,9 +10,10 @@ from exdd_ray.data.images import read_image
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesizers.lora.instances import Instance, bucket_of
 from exdd_ray.synthesizers.lora.latents import LatentInstance, encoded
-from exdd_ray.synthesizers.lora.loss import Condition, Drawn, denoising_loss, snr_weights
+from exdd_ray.synthesizers.lora.loss import Drawn, denoising_loss, snr_weights
 from exdd_ray.synthesizers.lora.tune import epoch_folder
 from exdd_ray.synthesizers.painting.adapter import LORA
+from exdd_ray.synthesizers.painting.denoiser import Condition
 from exdd_ray.synthesizers.synthesize import synthesize
 from exdd_ray.weights.miniature.networks import load_model, make_scheduler
 

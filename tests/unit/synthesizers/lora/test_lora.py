@@ -252,6 +252,6 @@ def test_a_model_without_unet_is_refused(monkeypatch, inputs, tmp_path):
     model, normal, defects = inputs
     pipeline = StableDiffusionInpaintPipeline.from_pretrained(model, safety_checker=None)
     pipeline.unet = None
-    monkeypatch.setattr("exdd_ray.synthesizers.lora.tune.fresh_pipeline", lambda _: pipeline)
+    monkeypatch.setattr("exdd_ray.synthesizers.painting.denoiser.fresh_pipeline", lambda _: pipeline)
     with pytest.raises(ConfigError, match="has no UNet: synthesizer.kind=lora tunes Stable Diffusion 1, 2 and XL"):
         train_for(first_job(quick_config(model), normal, defects), Resources(Store(tmp_path), silent, run_on_threads))
