@@ -3,6 +3,8 @@
 from abc import abstractmethod
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from exdd_ray.config.base import Frozen
 from exdd_ray.features.config import FeaturesConfig
 from exdd_ray.metrics.threshold import ThresholdRule
@@ -31,3 +33,15 @@ class DetectorConfig(Frozen):
     def threshold_rule(self) -> ThresholdRule:
         """Where between two scores F1-max puts the threshold."""
         return "score"
+
+
+class SegmentationConfig(Frozen):
+    """The U-Net of methods that segment images.
+
+    Attributes:
+        base: channels at the full resolution.
+        multipliers: channels of each resolution, in multiples of `base`; each resolution has half the last one's side.
+    """
+
+    base: int = Field(64, ge=1)
+    multipliers: tuple[int, ...] = Field((1, 2, 4, 8, 8, 8), min_length=2)

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from exdd_ray.config.base import Frozen, merge
 from exdd_ray.features.config import FeaturesConfig
-from exdd_ray.methods.config import DetectorConfig, Preset
+from exdd_ray.methods.config import DetectorConfig, Preset, SegmentationConfig
 from exdd_ray.synthesizers.config import ForegroundConfig
 from exdd_ray.training.config import TrainConfig
 
@@ -42,18 +42,6 @@ class ReconstructionConfig(Frozen):
             if self.base % number:
                 raise ValueError(f"{name} {number} must divide base {self.base}")
         return self
-
-
-class SegmentationConfig(Frozen):
-    """The segmentation U-Net.
-
-    Attributes:
-        base: channels at the full resolution.
-        multipliers: channels of each resolution, in multiples of `base`.
-    """
-
-    base: int = Field(64, ge=1)
-    multipliers: tuple[int, ...] = Field((1, 2, 4, 8, 8, 8), min_length=2)
 
 
 class DiffusionConfig(Frozen):

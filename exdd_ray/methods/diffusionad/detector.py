@@ -9,15 +9,14 @@ import pyarrow as pa
 
 from exdd_ray.banks.scoring.maps import MapMaker
 from exdd_ray.config.base import identity, without
-from exdd_ray.data.catalog import CatalogRow, catalog_rows, select_rows
-from exdd_ray.data.masks import read_row_levels
+from exdd_ray.data.catalog import catalog_rows, select_rows
 from exdd_ray.errors import ConfigError, DataError
-from exdd_ray.features.prepare import full_pixels
 from exdd_ray.methods.diffusionad.config import DiffusionADConfig, InferenceConfig
 from exdd_ray.methods.diffusionad.inference import anomaly_maps, image_scores, random_noise, seeded_noise
 from exdd_ray.methods.diffusionad.learner import make_learner
 from exdd_ray.methods.diffusionad.networks import Networks, make_networks
-from exdd_ray.methods.diffusionad.training_samples import Images, draw_validation, read_images
+from exdd_ray.methods.diffusionad.training_samples import draw_validation
+from exdd_ray.methods.images import Images, full_mask, read_images
 from exdd_ray.methods.predictions import Predictions
 from exdd_ray.metrics.curves import detection
 from exdd_ray.progress import Progress, silent
@@ -64,7 +63,7 @@ class FittedDiffusionAD:
 
     def predict(self, catalog: pa.Table) -> Predictions:
         """Scores and anomaly maps of the readable images of a catalog. Raises DataError where none is."""
-        images = read_images(catalog_rows(catalog), self.config)
+        images = read_images(catalog_rows(catalog), self.config.geometry)
         if not images.rows:
             raise DataError("nothing to predict: no image of the catalog is readable")
         maps = self._maps(images)
@@ -107,7 +106,7 @@ def fit_diffusionad(
         ConfigError: `checkpoint: test` without test images.
         TrainingError: see exdd_ray.training.loop.train.
     """
-    images = read_images(catalog_rows(select_rows(train, label=0)), config)
+    images = read_images(catalog_rows(select_rows(train, label=0)), config.geometry)
     if not images.rows:
         raise DataError("no normal image to train on is readable")
     config = _for_category(config, images.rows[0].category)
@@ -211,22 +210,15 @@ def _judge(
         return lambda: _by_masks(_maps(networks, images, alike, seed), masks), ()
     if test is None:
         raise ConfigError("detector.checkpoint=test: the test images are not given")
-    found = read_images(catalog_rows(test), config)
+    found = read_images(catalog_rows(test), config.geometry)
     labels = np.array([row.label for row in found.rows])
     if len(set(labels.tolist())) < 2:
         raise DataError("detector.checkpoint=test: the test images are of one class")
-    truth = np.stack([_truth(row, config) for row in found.rows])
+    truth = np.stack([full_mask(row, config.geometry) for row in found.rows])
     if not truth.any():
         raise DataError("detector.checkpoint=test also chooses by pixels: no defect of the test images has a mask")
     digests = (_digest(found.pixels), "".join(map(str, labels)), _digest(truth))
     return lambda: judge_on_test(_maps(networks, found.pixels, alike, seed), labels, truth), digests
-
-
-def _truth(row: CatalogRow, config: DiffusionADConfig) -> np.ndarray:
-    """Pixels bool [S x S] that are still full after the mask's resize, as released."""
-    if row.mask is None:
-        return np.zeros((config.size, config.size), dtype=bool)
-    return full_pixels(read_row_levels(row, config.geometry.working_size), config.geometry)
 
 
 def _maps(networks: Networks, pixels: np.ndarray, config: DiffusionADConfig, seed: int) -> np.ndarray:

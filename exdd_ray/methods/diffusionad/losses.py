@@ -1,13 +1,13 @@
 """DiffusionAD's losses: noise of normal samples, and the segmentation's SmoothL1 and focal loss."""
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
+from exdd_ray.methods.segmentation import focal_loss
+
 FOCAL_WEIGHT = 5.0
-FOCAL_ALPHA = 0.5
+FOCAL_ALPHA = 0.5  # of anomalous and of normal pixels alike
 FOCAL_GAMMA = 4.0
-_SMALLEST = 1e-6
 
 
 def noise_loss(errors: Tensor, weights: Tensor, reduction: str) -> Tensor:
@@ -26,12 +26,4 @@ def noise_loss(errors: Tensor, weights: Tensor, reduction: str) -> Tensor:
 def segmentation_loss(probabilities: Tensor, masks: Tensor) -> Tensor:
     """SmoothL1 + 5 focal, of probabilities and masks (0 or 1) [B x 1 x H x W]."""
     smooth = functional.smooth_l1_loss(probabilities, masks)
-    return smooth + FOCAL_WEIGHT * focal_loss(probabilities, masks)
-
-
-def focal_loss(probabilities: Tensor, masks: Tensor) -> Tensor:
-    """-alpha_t (1 - p_t)^gamma log p_t (Lin et al., 2017), the mean over all pixels; alpha 0.5, gamma 4."""
-    p = probabilities.clamp(_SMALLEST, 1 - _SMALLEST)
-    p_true = torch.where(masks > 0.5, p, 1 - p)
-    alpha = torch.where(masks > 0.5, FOCAL_ALPHA, 1 - FOCAL_ALPHA)
-    return (-alpha * (1 - p_true) ** FOCAL_GAMMA * p_true.log()).mean()
+    return smooth + FOCAL_WEIGHT * FOCAL_ALPHA * focal_loss(probabilities, masks, FOCAL_GAMMA)

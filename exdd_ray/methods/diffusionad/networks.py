@@ -1,13 +1,13 @@
 """DiffusionAD's two networks: a denoising UNet, and a U-Net that segments by an image and its reconstruction."""
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from exdd_ray.methods.diffusionad.config import DiffusionADConfig, ReconstructionConfig, SegmentationConfig
+from exdd_ray.methods.diffusionad.config import DiffusionADConfig, ReconstructionConfig
+from exdd_ray.methods.segmentation import UNet
 
 CHANNELS = 3
 
@@ -43,7 +43,7 @@ def make_networks(config: DiffusionADConfig, seed: int) -> Networks:
     """Untrained networks; their weights follow from the seed."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        networks = Networks(make_unet(config.reconstruction, config.size), SegmentationNetwork(config.segmentation))
+        networks = Networks(make_unet(config.reconstruction, config.size), UNet(config.segmentation, 2 * CHANNELS, 1))
     for module in networks.modules.values():
         module.to(memory_format=torch.channels_last)  # a sixth faster on CPUs
     return networks
@@ -93,44 +93,3 @@ def _finish(unet: nn.Module, heads: int) -> None:
     for layer in last:
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)
-
-
-class SegmentationNetwork(nn.Module):
-    """DRAEM's discriminative network (Zavrtanik et al., 2021) with one output channel.
-
-    Two convolutions a block, max-pooling down, bilinear doubling (corners aligned) with a convolution up, skip
-    connections. Each level of the way up has the width of the next finer one of the way down.
-    """
-
-    def __init__(self, config: SegmentationConfig) -> None:
-        super().__init__()
-        widths = [config.base * multiplier for multiplier in config.multipliers]
-        ups = [widths[max(level - 1, 0)] for level in reversed(range(len(widths) - 1))]
-        self.down = nn.ModuleList(_block(a, b) for a, b in pairwise([2 * CHANNELS, *widths]))
-        self.pool = nn.MaxPool2d(2)
-        self.enlarge = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
-        self.widen = nn.ModuleList(_convolution(a, b) for a, b in pairwise([widths[-1], *ups]))
-        skips = reversed(widths[:-1])
-        self.up = nn.ModuleList(_block(skip + width, width) for skip, width in zip(skips, ups, strict=True))
-        self.out = nn.Conv2d(ups[-1], 1, 3, padding=1)
-
-    def forward(self, pairs: Tensor) -> Tensor:
-        """Logits [B x 1 x H x W] of images and reconstructions [B x 6 x H x W]."""
-        skips = []
-        features = pairs
-        for level, block in enumerate(self.down):
-            features = block(self.pool(features) if level else features)
-            skips.append(features)
-        skips.pop()
-        for widen, block in zip(self.widen, self.up, strict=True):
-            features = block(torch.cat([widen(self.enlarge(features)), skips.pop()], dim=1))
-        logits: Tensor = self.out(features)
-        return logits
-
-
-def _convolution(given: int, made: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(given, made, 3, padding=1), nn.BatchNorm2d(made), nn.ReLU(inplace=True))
-
-
-def _block(given: int, made: int) -> nn.Sequential:
-    return nn.Sequential(*_convolution(given, made), *_convolution(made, made))

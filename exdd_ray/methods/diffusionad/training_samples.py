@@ -1,37 +1,15 @@
 """What DiffusionAD trains on: normal images, half of them with a synthetic anomaly, and their noise; all from seeds."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image
 
-from exdd_ray.data.catalog import CatalogRow
-from exdd_ray.data.masks import read_pair
-from exdd_ray.errors import ImageError
-from exdd_ray.features.config import FeaturesConfig
 from exdd_ray.methods.diffusionad.config import DiffusionADConfig
 from exdd_ray.synthesizers.per_region.blend import blend_region
 from exdd_ray.synthesizers.per_region.config import PerRegionConfig
 
-_READERS = 8
 _HELD_OUT = (1, 0)  # where a training sample's seed has its step and place
-
-
-@dataclass(frozen=True)
-class Images:
-    """Images that could be decoded.
-
-    Attributes:
-        rows: n.
-        pixels: uint8 [n x size x size x 3].
-        unreadable: id -> why an image could not be.
-    """
-
-    rows: tuple[CatalogRow, ...]
-    pixels: np.ndarray
-    unreadable: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -52,19 +30,6 @@ class Sample:
     weak: int
     strong: int
     weight: float = 0.0
-
-
-def read_images(rows: Sequence[CatalogRow], config: DiffusionADConfig) -> Images:
-    """The images of catalog rows, resized as the config says."""
-    size = config.size
-    with ThreadPoolExecutor(_READERS) as pool:
-        found = list(pool.map(lambda row: _read(row, config.geometry), rows))
-    good = [(row, pixels) for row, pixels in zip(rows, found, strict=True) if isinstance(pixels, np.ndarray)]
-    return Images(
-        rows=tuple(row for row, _ in good),
-        pixels=np.stack([pixels for _, pixels in good]) if good else np.zeros((0, size, size, 3), dtype=np.uint8),
-        unreadable={row.id: reason for row, reason in zip(rows, found, strict=True) if isinstance(reason, str)},
-    )
 
 
 def draw_batch(
@@ -126,12 +91,3 @@ def _recipe(config: DiffusionADConfig) -> PerRegionConfig:
         texture_share=anomalies.texture_share,
         foreground=anomalies.foreground,
     )
-
-
-def _read(row: CatalogRow, geometry: FeaturesConfig) -> np.ndarray | str:
-    try:
-        image = read_pair(replace(row, mask=None), working_size=geometry.working_size)[0]
-    except ImageError as error:
-        return str(error)
-    height, width = geometry.input_size
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))

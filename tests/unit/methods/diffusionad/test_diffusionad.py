@@ -23,7 +23,7 @@ from exdd_ray.experiment.session import Session
 from exdd_ray.methods.diffusionad import detector
 from exdd_ray.methods.diffusionad.detector import LEAK, FittedDiffusionAD, fit_diffusionad, judge_on_test
 from exdd_ray.methods.diffusionad.inference import image_scores
-from exdd_ray.methods.diffusionad.training_samples import read_images
+from exdd_ray.methods.images import read_images
 from exdd_ray.metrics.config import EvaluationConfig
 from exdd_ray.store.artifact import Store
 
@@ -145,8 +145,8 @@ def test_released_neither_smooths_images_nor_keeps_grey_pixels_of_masks(tmp_path
     files = {"image": str(tmp_path / "i.png"), "mask": str(tmp_path / "m.png")}
     row = CatalogRow(id="x", dataset="d", category="c", split="test", label=1, defect="x", **files)
     released, paper = tiny(preset="released"), tiny(preset="paper")
-    np.testing.assert_array_equal(read_images([row], released).pixels[0], resize_bilinear(noise, (64, 64)))
-    assert read_images([row], paper).pixels.std() < 0.95 * read_images([row], released).pixels.std()
+    np.testing.assert_array_equal(read_images([row], released.geometry).pixels[0], resize_bilinear(noise, (64, 64)))
+    assert read_images([row], paper.geometry).pixels.std() < 0.95 * read_images([row], released.geometry).pixels.std()
     truth = Session(Store(tmp_path)).mask(row, released.geometry, EvaluationConfig(mask_resize="eroded"))
     np.testing.assert_array_equal(truth, resize_bilinear(mask, (64, 64)) == 255)
     assert truth.sum() == 17 * 35  # without the rows that are half of the mask

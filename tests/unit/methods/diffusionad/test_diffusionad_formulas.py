@@ -14,7 +14,8 @@ from exdd_ray.methods.diffusionad.diffusion import (
     reconstruct_single,
 )
 from exdd_ray.methods.diffusionad.inference import image_scores
-from exdd_ray.methods.diffusionad.losses import focal_loss, noise_loss, segmentation_loss
+from exdd_ray.methods.diffusionad.losses import noise_loss, segmentation_loss
+from exdd_ray.methods.segmentation import focal_loss
 
 
 def abar(t: int) -> float:
@@ -117,10 +118,10 @@ def test_losses_are_the_published_ones():
     focal = (-0.5 * (1 - right) ** 4 * np.log(right)).mean()
     smooth = (0.5 * (p - m) ** 2).mean()  # every difference is below 1
     given = torch.from_numpy(p), torch.from_numpy(m)
-    assert float(focal_loss(*given)) == pytest.approx(focal, rel=1e-6)
+    assert 0.5 * float(focal_loss(*given, gamma=4.0)) == pytest.approx(focal, rel=1e-6)
     assert float(segmentation_loss(*given)) == pytest.approx(smooth + 5 * focal, rel=1e-6)
     certain = torch.tensor([[[[0.0, 1.0]]]])
-    assert torch.isfinite(focal_loss(certain, 1 - certain))
+    assert torch.isfinite(focal_loss(certain, 1 - certain, gamma=4.0))
     errors = torch.tensor([[1.0, 2.0, 30.0], [4.0, 6.0, 70.0]])
     weights = torch.tensor([1.5, 1.5, 0.0])  # three samples, the last one anomalous
     assert float(noise_loss(errors, weights, "sum")) == pytest.approx((5 + 8) / 2)
