@@ -59,7 +59,7 @@ def _overview(parser: argparse.ArgumentParser) -> str:
 
     model = config_model(parser)
     bundled = ", ".join(name for kind in parser.get_default("kinds") for name in bundled_names(kind))
-    groups = [(key.path, _of_kind(key), key.meaning) for key in list_groups(model) if key.path.count(".") < 2]
+    groups = _together(key for key in list_groups(model) if key.path.count(".") < 2)
     single = [(key.path, "", key.meaning) for key in list_keys(model) if "." not in key.path]
     rows = [f"  {path + kind:<38}{_short(text, _WIDTH - 40)}" for path, kind, text in [*groups, *_new(single, groups)]]
     return "\n".join(
@@ -78,8 +78,17 @@ def _new(single: Sequence[tuple[str, str, str]], groups: Iterable[tuple[str, str
     return [row for row in single if row[0] not in there]
 
 
-def _of_kind(key: "Key") -> str:
-    return f" ({key.kind})" if key.kind else ""
+def _together(groups: "Iterable[Key]") -> list[tuple[str, str, str]]:
+    """Path, kind and meaning of each group; one line for all kinds that have the same."""
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for key in groups:
+        kinds.setdefault((key.path, key.meaning), []).append(key.kind)
+    return [(path, _of_kinds(those), meaning) for (path, meaning), those in kinds.items()]
+
+
+def _of_kinds(kinds: Sequence[str]) -> str:
+    named = list(filter(None, kinds))
+    return f" ({named[0] if len(named) == 1 else f'{len(named)} kinds'})" if named else ""
 
 
 def _short(text: str, width: int) -> str:
