@@ -11,7 +11,8 @@ from exdd_ray.config.systems import load_systems
 from exdd_ray.methods.config import DetectorConfig
 from exdd_ray.methods.method import Method
 
-BUILT_IN = ("patch_bank", "padim", "classifier", "diffusionad")  # the first is what a config without a kind is
+# the first is what a config without a kind is
+BUILT_IN = ("patch_bank", "padim", "classifier", "diffusionad", "localiser")
 
 
 @cache

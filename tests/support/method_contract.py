@@ -30,6 +30,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "steps": 5,
         "held_out": 0.25,
     },
+    "localiser": {
+        "size": SIDE,
+        "network": {"base": 4, "multipliers": [1, 2, 2]},
+        "pool": 5,
+        "epochs": 2,
+        "draws": 16,
+        "validate_epochs": 1,
+    },
 }
 
 

@@ -71,6 +71,20 @@ CASES = {
         "methods/diffusionad/detector.py, synthesizers (chunk), training",
         (0.542086, 6.4e-05, 0.538579),
     ),
+    "localiser": (
+        {
+            "kind": "localiser",
+            "size": 48,
+            "network": {"base": 4, "multipliers": [1, 2, 2]},
+            "pool": 5,
+            "learning_rate": 5e-3,
+            "epochs": 6,
+            "draws": 32,
+            "training": {"batch": 8, "device": "cpu"},
+        },
+        "methods/localiser/detector.py, training",
+        (0.340036, 0.001145, 0.290439),
+    ),
 }
 
 
