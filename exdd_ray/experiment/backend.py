@@ -10,6 +10,7 @@ from exdd_ray.features.embedder import ImageOrderer, Searcher
 from exdd_ray.features.slices import SliceRunner
 from exdd_ray.progress import Advance
 from exdd_ray.store.artifact import Store
+from exdd_ray.synthesizers.fits import FitRunner
 from exdd_ray.synthesizers.job import ChunkRunner
 from exdd_ray.training.config import TrainConfig
 
@@ -34,6 +35,7 @@ class Backend:
 
     Attributes:
         embed: computes embedding slices.
+        fine_tune: trains what synthesizers need first.
         paint: makes chunks of synthetic samples.
         order: makes coresets.
         search: searches banks.
@@ -44,6 +46,7 @@ class Backend:
     """
 
     embed: SliceRunner | None = None
+    fine_tune: FitRunner | None = None
     paint: ChunkRunner | None = None
     order: ImageOrderer | None = None
     search: Searcher | None = None

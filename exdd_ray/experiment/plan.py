@@ -12,11 +12,11 @@ from exdd_ray.experiment.rates import Rates
 from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.share import AssignedTrial
 from exdd_ray.experiment.space import Point
-from exdd_ray.experiment.stored import synthesis_jobs, trial_recipe
+from exdd_ray.experiment.stored import trial_recipe
 from exdd_ray.experiment.synth import pinned_trial
+from exdd_ray.experiment.synthesis import synthesis_jobs
 from exdd_ray.methods.method import BANKS, EMBEDDING, GAUSSIANS, NETWORKS, ORDERS, SEARCHES, Need
 from exdd_ray.methods.table import method_of
-from exdd_ray.synthesizers.chunk import training_recipe
 from exdd_ray.synthesizers.job import CHUNK
 
 FINE_TUNING, SYNTHESIS, TRIALS = "fine-tuning", "synthesis", "trials"
@@ -163,7 +163,7 @@ def _needs(planned: PlannedTrial, session: Session) -> Iterator[Need]:
     assert planned.assigned is not None
     config, train = planned.trial.config, planned.assigned.assignment.train
     jobs = synthesis_jobs(config, planned.assigned.universe, train, session)
-    trained = tuple({recipe.key for job in jobs if (recipe := training_recipe(job))})
+    trained = tuple({job.training.key for job in jobs if job.training is not None})
     if trained:
         yield Need(FINE_TUNING, "painters", trained, in_store=True)
     chunks = [job.recipe.key for job in jobs]

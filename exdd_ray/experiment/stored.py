@@ -7,21 +7,18 @@ import pyarrow as pa
 
 from exdd_ray import __version__
 from exdd_ray.config.base import identity
-from exdd_ray.data.catalog import select_rows
 from exdd_ray.device import CPU, compute_device
-from exdd_ray.experiment.assign import assign, learns_from, mask_donors
+from exdd_ray.experiment.assign import assign
 from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.session import Session
+from exdd_ray.experiment.synthesis import synthesis_keys
 from exdd_ray.experiment.trial import run_trial
 from exdd_ray.experiment.trial_files import write_trial
 from exdd_ray.methods.config import DetectorConfig
 from exdd_ray.methods.table import method_of
 from exdd_ray.store.artifact import Artifact, Recipe
 from exdd_ray.store.code import code_digest
-from exdd_ray.synthesizers.device import on_device
-from exdd_ray.synthesizers.job import AnyJob
-from exdd_ray.synthesizers.plan import plan_chunks
 
 VERSION = 7
 
@@ -71,18 +68,3 @@ def stored_trial(trial: Trial, universe: pa.Table, session: Session) -> Artifact
         return {**write_trial(folder, result), "stages": sorted(stages)}
 
     return store.make(trial_recipe(trial.config, universe, train, session), build)
-
-
-def synthesis_keys(config: ExperimentConfig, universe: pa.Table, train: pa.Table, session: Session) -> list[str]:
-    """Keys of the chunks of synthetic samples that an experiment trains on; none is made."""
-    return [job.recipe.key for job in synthesis_jobs(config, universe, train, session)]
-
-
-def synthesis_jobs(config: ExperimentConfig, universe: pa.Table, train: pa.Table, session: Session) -> list[AnyJob]:
-    """The chunks of synthetic samples that an experiment trains on; none is made."""
-    if config.synthesizer is None or not learns_from(config.detector).defects:
-        return []
-    normal, defects = select_rows(train, label=0), select_rows(train, label=1)
-    masks = mask_donors(config, universe, train)
-    synthesizer = on_device(config.synthesizer, session.backend.device)
-    return plan_chunks(synthesizer, normal, defects, config.seed, masks)

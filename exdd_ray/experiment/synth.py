@@ -1,7 +1,7 @@
 """The synthesis of a run alone: what its experiments would train on, without training."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -18,7 +18,8 @@ from exdd_ray.experiment.dataset import by_category, load_catalog, split_univers
 from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.remarks import synthesis_remarks
 from exdd_ray.experiment.session import Session
-from exdd_ray.experiment.trial import readable_ids, run_synthesis
+from exdd_ray.experiment.synthesis import fine_tune, missing_fits, run_synthesis
+from exdd_ray.experiment.trial import readable_ids
 from exdd_ray.metrics.quality.config import QualityConfig
 from exdd_ray.synthesizers.leaves import each_leaf
 from exdd_ray.synthesizers.synthesize import ORIGIN, Synthesis
@@ -78,11 +79,10 @@ def run_syntheses(trials: Sequence[Trial], session: Session) -> list[SynthesisRe
     }
     if not wanted:
         raise ConfigError("nothing to synthesize: the config has no synthesizer")
-    results = []
-    for trial in reversed(wanted.values()):
-        catalog = load_catalog(trial.config.dataset, session.store, session.progress)
-        results += [_run(trial, name, universe, session) for name, universe in by_category(catalog).items()]
-    return results
+    asked = [one for trial in reversed(wanted.values()) for one in _asked(trial, session)]
+    fits = [fit for one in asked for fit in missing_fits(one.trial.config, one.whole, one.train, session, one.title)]
+    fine_tune(fits, session)
+    return [_run(one, session) for one in asked]
 
 
 def pinned_trial(trial: Trial) -> Trial:
@@ -114,12 +114,33 @@ def write_samples(path: Path, results: Sequence[SynthesisResult]) -> None:
     pq.write_table(pa.Table.from_pylist(rows), path)
 
 
-def _run(trial: Trial, category: str, universe: pa.Table, session: Session) -> SynthesisResult:
+@dataclass(frozen=True)
+class _Asked:
+    """A trial on one category, with its readable images: all, and those that are trained on."""
+
+    trial: Trial
+    category: str
+    whole: pa.Table
+    train: pa.Table
+    unreadable: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        return f"{self.trial.name}, {self.category}, seed {self.trial.config.seed}"
+
+
+def _asked(trial: Trial, session: Session) -> Iterator[_Asked]:
     config = trial.config
-    readable, unreadable = readable_ids(universe, session.faults(universe), config.dataset.max_unreadable)
-    train = select_rows(split_universe(config, universe), split="train")
-    whole, train = (part.filter(pc.is_in(part["id"], readable)) for part in (universe, train))
+    catalog = load_catalog(config.dataset, session.store, session.progress)
+    for category, universe in by_category(catalog).items():
+        readable, unreadable = readable_ids(universe, session.faults(universe), config.dataset.max_unreadable)
+        train = select_rows(split_universe(config, universe), split="train")
+        whole, train = (part.filter(pc.is_in(part["id"], readable)) for part in (universe, train))
+        yield _Asked(trial, category, whole, train, unreadable)
+
+
+def _run(one: _Asked, session: Session) -> SynthesisResult:
     started = perf_counter()
-    synthesis = run_synthesis(config, whole, train, session)
-    defects = select_rows(whole, label=1)
-    return SynthesisResult(trial, category, synthesis, defects, perf_counter() - started, unreadable)
+    synthesis = run_synthesis(one.trial.config, one.whole, one.train, session)
+    defects = select_rows(one.whole, label=1)
+    return SynthesisResult(one.trial, one.category, synthesis, defects, perf_counter() - started, one.unreadable)

@@ -8,22 +8,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from exdd_ray.data.catalog import CatalogRow, select_rows
+from exdd_ray.data.catalog import CatalogRow
 from exdd_ray.data.images import image_size
 from exdd_ray.errors import ConfigError, DataError
-from exdd_ray.experiment.assign import assign, learns_from, mask_donors
+from exdd_ray.experiment.assign import assign, learns_from
 from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.pixels import stored_pixel_metrics
 from exdd_ray.experiment.result import Evaluation, TrialResult
 from exdd_ray.experiment.session import Session
+from exdd_ray.experiment.synthesis import run_synthesis
 from exdd_ray.methods.method import TrainingImages
 from exdd_ray.methods.predictions import Predictions
 from exdd_ray.methods.table import method_of
 from exdd_ray.metrics.evaluate import PixelMetrics, image_metrics, normal_threshold, pixel_metrics
 from exdd_ray.metrics.threshold import OperatingPoint, point_at
-from exdd_ray.synthesizers.device import on_device
-from exdd_ray.synthesizers.synthesize import Synthesis, synthesize
+from exdd_ray.synthesizers.synthesize import Synthesis
 from exdd_ray.training.holdout import same_file
 
 _BLOCK = 32
@@ -155,25 +155,6 @@ def _synthetic(config: ExperimentConfig, universe: pa.Table, train: pa.Table, se
     if config.synthesizer is None or not learns_from(config.detector).defects:
         return Synthesis((), {})
     return run_synthesis(config, universe, train, session)
-
-
-def run_synthesis(config: ExperimentConfig, universe: pa.Table, train: pa.Table, session: Session) -> Synthesis:
-    """The synthetic defects of an experiment that has a synthesizer, made where the store lacks them.
-
-    Raises UserError as synthesize.
-    """
-    assert config.synthesizer is not None
-    return synthesize(
-        on_device(config.synthesizer, session.backend.device),
-        select_rows(train, label=0),
-        select_rows(train, label=1),
-        config.seed,
-        session.store,
-        masks=mask_donors(config, universe, train),
-        run=session.backend.paint,
-        progress=session.progress,
-        remote=session.remote_training,
-    )
 
 
 def _sources(synthesis: Synthesis, train: pa.Table) -> dict[str, tuple[str, ...]]:

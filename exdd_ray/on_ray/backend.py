@@ -9,8 +9,9 @@ from exdd_ray.experiment.backend import LOCAL, Backend, Done
 from exdd_ray.experiment.plan import PlannedTrial
 from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.space import LoadedSweep, Point
-from exdd_ray.progress import Advance
+from exdd_ray.progress import Advance, Progress
 from exdd_ray.store.artifact import Store
+from exdd_ray.synthesizers.fits import Fit
 
 HERE = "local"  # the address that starts a cluster of this machine
 
@@ -20,18 +21,25 @@ def ray_stages() -> Backend:
     from exdd_ray.on_ray.bank import RaySearch
     from exdd_ray.on_ray.cluster import cluster_device
     from exdd_ray.on_ray.embed import RaySlices
+    from exdd_ray.on_ray.fits import fine_tune_on_ray
     from exdd_ray.on_ray.orders import RayOrders
     from exdd_ray.on_ray.synthesis import RayChunks
     from exdd_ray.on_ray.train import train_on_ray
 
-    backend = Backend(embed=RaySlices(), paint=RayChunks(), train=train_on_ray, device=cluster_device())
+    backend = Backend(
+        embed=RaySlices(),
+        fine_tune=fine_tune_on_ray,
+        paint=RayChunks(),
+        train=train_on_ray,
+        device=cluster_device(),
+    )
     if compute_device() != CPU:  # banks on Ray are the CPUs' work: this process's GPU is not to wait for them
         return backend
     return replace(backend, order=RayOrders(), search=RaySearch())
 
 
 def with_tune(stages: Backend, address: str | None, at_once: int | None = None) -> Backend:
-    """A backend whose trials run on Ray Tune, and which chooses points by adaptive search.
+    """A backend whose trials run on Ray Tune, which fine-tunes side by side, and chooses points by adaptive search.
 
     A cluster is connected to when there are trials to run; one of this machine is started then.
 
@@ -57,7 +65,14 @@ def with_tune(stages: Backend, address: str | None, at_once: int | None = None) 
             return search_asha(loaded, session, advance)
         return search_tpe(loaded, session, folder, advance)
 
-    return replace(stages, trials=trials, tune=tune)
+    def fine_tune(fits: Sequence[Fit], store: Store, progress: Progress) -> Sequence[Exception]:
+        from exdd_ray.on_ray.cluster import connect
+        from exdd_ray.on_ray.fits import fine_tune_on_ray
+
+        connect(address)
+        return fine_tune_on_ray(fits, store, progress)
+
+    return replace(stages, trials=trials, tune=tune, fine_tune=stages.fine_tune or fine_tune)
 
 
 def run_backend(address: str | None, at_once: int | None = None) -> Backend:

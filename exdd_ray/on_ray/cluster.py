@@ -71,14 +71,23 @@ def require_gpu(device: str) -> None:
         )
 
 
-def require_gpus(share: float) -> None:
-    """Raise UserError where work that reserves so many GPUs would wait for ever: no node has them."""
-    most = max((node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
+def require_gpus(share: float, key: str) -> None:
+    """Raise UserError where work that reserves so many GPUs would wait for ever: no node has them.
+
+    Args:
+        key: of the group that says so by `gpus`, in the message.
+    """
+    most = most_of("GPU")
     if share > most:
         raise UserError(
-            f"a worker needs {share:g} GPUs (synthesizer.run.gpus), and no node of the Ray cluster has more than "
-            f"{most:g} (synthesizer.run.device=cpu needs none)"
+            f"a worker needs {share:g} GPUs ({key}.gpus), and no node of the Ray cluster has more than "
+            f"{most:g} ({key}.device=cpu needs none)"
         )
+
+
+def most_of(resource: str) -> float:
+    """What the node of the cluster that has most of a resource, as `GPU`, has of it."""
+    return max((float(node["Resources"].get(resource, 0)) for node in ray.nodes() if node["Alive"]), default=0.0)
 
 
 def wait_until_started(actors: Sequence[ray.actor.ActorHandle]) -> None:

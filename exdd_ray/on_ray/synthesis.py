@@ -62,7 +62,7 @@ class RayChunks:
         """
         run = run_of(jobs[0].config)
         gpus = _gpus(run)
-        require_gpus(gpus)
+        require_gpus(gpus, "synthesizer.run")
         workers = self.workers
         if workers is None and gpus:
             workers = max(int(ray.cluster_resources().get("GPU", 0) / gpus), 1)

@@ -17,7 +17,7 @@ from exdd_ray.on_ray.cluster import one_thread_workers, require_gpu
 from exdd_ray.on_ray.log import told_to, workers_log
 from exdd_ray.store.artifact import Store
 from exdd_ray.training.config import TrainConfig
-from exdd_ray.training.loop import training_device
+from exdd_ray.training.loop import device_of
 
 
 def train_on_ray(fit: Callable[[], object], config: TrainConfig, store: Store) -> None:
@@ -29,14 +29,15 @@ def train_on_ray(fit: Callable[[], object], config: TrainConfig, store: Store) -
 
     Raises UserError, on one line, for what a worker cannot do, or a GPU that the cluster does not have.
     """
-    device = training_device(config)
+    device = device_of(config)
     require_gpu(device)
-    _, cpus = one_thread_workers(config.workers)
+    cpus = config.cpus or one_thread_workers(config.workers)[1]
+    gpus = {"GPU": config.gpus} if device == CUDA else {}
     threads = max(1, torch.get_num_threads() // config.workers)
     place = store.root.resolve() / "unfinished" / f"ray-train-{os.getpid()}"
 
     scaling = ray.train.ScalingConfig(
-        num_workers=config.workers, use_gpu=device == CUDA, resources_per_worker={"CPU": cpus}
+        num_workers=config.workers, use_gpu=device == CUDA, resources_per_worker={"CPU": cpus, **gpus}
     )
     try:
         with workers_log() as log:

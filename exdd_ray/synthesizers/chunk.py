@@ -4,6 +4,7 @@ import importlib.metadata
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image
 
 from exdd_ray.data.catalog import CatalogRow
 from exdd_ray.errors import UserError
-from exdd_ray.store.artifact import Artifact, Recipe, Store
+from exdd_ray.store.artifact import Artifact, Store
 from exdd_ray.store.contents import content_digests
 from exdd_ray.synthesizers.filters import THUMBNAIL, fingerprint
 from exdd_ray.synthesizers.job import CHUNK, AnyJob, Painted, Sample, sample_seed
@@ -49,10 +50,11 @@ def make_chunks(store: Store, jobs: Sequence[AnyJob]) -> list[Artifact]:
 
 
 def in_groups(jobs: Sequence[AnyJob]) -> list[Sequence[AnyJob]]:
-    """The chunks that are made together: as many as fill a batch of the model."""
+    """The chunks that are made together: as many as fill a batch of the model, which is trained for all of them."""
     run = run_of(jobs[0].config)
     together = 1 if run is None else -(-run.batch // CHUNK)
-    return [jobs[start : start + together] for start in range(0, len(jobs), together)]
+    alike = [list(group) for _, group in groupby(jobs, key=lambda job: job.training)]
+    return [group[start : start + together] for group in alike for start in range(0, len(group), together)]
 
 
 def contents(
@@ -78,18 +80,11 @@ def _painted(jobs: Sequence[AnyJob], store: Store) -> Iterator[Painted]:
     return make([replace(job, trained=trained_for(job, store)) for job in jobs])
 
 
-def training_recipe(job: AnyJob) -> Recipe | None:
-    """Names what is trained before a chunk can be made; None where nothing is."""
-    training = synthesizer_of(job.config).training
-    return None if training is None else training.recipe(job)
-
-
 def trained_for(job: AnyJob, store: Store) -> Artifact | None:
     """What was trained for a chunk; None where nothing is to be. Raises UserError where the store lacks it."""
-    recipe = training_recipe(job)
-    if recipe is None:
+    if job.training is None:
         return None
-    found = store.find(recipe.key)
+    found = store.find(job.training.key)
     if found is None:
         raise UserError(f"{job.config.kind}: what it trains first is not in the store {store.root}")
     return found

@@ -1,10 +1,16 @@
 """Where a model that paints is run, and in what precision."""
 
+from functools import partial
+from typing import TypeVar
+
+from exdd_ray.config.base import Frozen
 from exdd_ray.device import CPU, CUDA, compute_device
 from exdd_ray.errors import ConfigError
 from exdd_ray.synthesizers.config import DeviceConfig, SynthesizerConfig
 from exdd_ray.synthesizers.leaves import each_leaf
-from exdd_ray.synthesizers.table import run_of
+from exdd_ray.training.config import TrainConfig
+
+F = TypeVar("F", bound=Frozen)
 
 
 def device_of(run: DeviceConfig) -> str:
@@ -26,12 +32,17 @@ def precision_of(run: DeviceConfig) -> str:
 
 
 def on_device(config: SynthesizerConfig, device: str | None) -> SynthesizerConfig:
-    """The config with what `run.device=auto` is where it is painted; None is this process."""
+    """The config with what a `device=auto` is where it is painted and trained; None is this process."""
+    return config if device is None else each_leaf(config, partial(_there, device=device))
 
-    def there(leaf: SynthesizerConfig) -> SynthesizerConfig:
-        run = run_of(leaf)
-        if device is None or run is None or run.device != "auto":
-            return leaf
-        return leaf.model_copy(update={"run": run.model_copy(update={"device": device})})
 
-    return each_leaf(config, there)
+def _there(config: F, device: str) -> F:
+    """A config with the device of all models that are run or trained by it."""
+    changed: dict[str, Frozen] = {}
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        if isinstance(value, DeviceConfig | TrainConfig):
+            changed[name] = value.model_copy(update={"device": device}) if value.device == "auto" else value
+        elif isinstance(value, Frozen):
+            changed[name] = _there(value, device)
+    return config.model_copy(update=changed)

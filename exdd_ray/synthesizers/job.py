@@ -31,7 +31,8 @@ class ChunkJob(Generic[C]):
         defects: those that samples are made of; empty where normal images are enough.
         files: textures or masks of a folder that samples draw from, as they were listed for the recipe.
         model: that paints; None without one.
-        trained: what the synthesizer trained before; None until it is there, and where it trains nothing.
+        training: names what the synthesizer trains before; None where it trains nothing.
+        trained: what it trained; None until it is there.
     """
 
     config: C
@@ -43,6 +44,7 @@ class ChunkJob(Generic[C]):
     recipe: Recipe
     files: tuple[str, ...] = ()
     model: Model | None = None
+    training: Recipe | None = None
     trained: Artifact | None = None
 
     @property

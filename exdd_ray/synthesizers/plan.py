@@ -1,5 +1,6 @@
 """The chunks that a synthesis needs, and the recipes that name them: images are hashed, nothing is painted."""
 
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -65,21 +66,22 @@ def _chunks_of(
     usable, pinned = _usable(defects, masks, needed), synthesizer.pinned(config)
     model, files = synthesizer.model(pinned), synthesizer.files(config)
     how, inputs = _what(pinned, model, seed), contents(backgrounds, usable, needed, files)
-    return [
-        ChunkJob(
-            pinned,
-            prompt,
-            start,
-            seed,
-            backgrounds,
-            usable,
-            Recipe("synthesis", synthesizer.version, {**how, "prompt": prompt, "start": start}, inputs),
-            files,
-            model,
-        )
-        for prompt, count in samples_of_prompts(config).items()
-        for start in range(0, count, CHUNK)
-    ]
+    jobs: list[AnyJob] = []
+    for prompt, count in samples_of_prompts(config).items():
+        if count:
+            recipe = Recipe("synthesis", synthesizer.version, {**how, "prompt": prompt, "start": 0}, inputs)
+            first = _trained_first(ChunkJob(pinned, prompt, 0, seed, backgrounds, usable, recipe, files, model))
+            jobs += [first.beginning_at(start) for start in range(0, count, CHUNK)]
+    return jobs
+
+
+def _trained_first(job: AnyJob) -> AnyJob:
+    """The chunk with what is trained before it, which its key then names, too."""
+    training = synthesizer_of(job.config).training
+    if training is None or (trains := training.recipe(job)) is None:
+        return job
+    recipe = replace(job.recipe, config={**job.recipe.config, "training": trains.key})
+    return replace(job, recipe=recipe, training=trains)
 
 
 def _usable(defects: pa.Table, masks: pa.Table, needed: NeededDefects | None) -> tuple[CatalogRow, ...]:

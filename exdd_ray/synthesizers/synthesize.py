@@ -16,13 +16,14 @@ from exdd_ray.device import CPU
 from exdd_ray.errors import DataError, told_of
 from exdd_ray.progress import Progress, silent
 from exdd_ray.store.artifact import Artifact, Store
-from exdd_ray.synthesizers.chunk import in_groups, make_chunks, trained_for, training_recipe
+from exdd_ray.synthesizers.chunk import in_groups, make_chunks, trained_for
 from exdd_ray.synthesizers.config import SynthesizerConfig
 from exdd_ray.synthesizers.device import device_of
+from exdd_ray.synthesizers.fits import FitRunner, lacking_fits, train_all, train_here
 from exdd_ray.synthesizers.job import CHUNK, Advance, AnyJob, ChunkRunner
 from exdd_ray.synthesizers.leaves import Leaf, turns
 from exdd_ray.synthesizers.plan import plan_parts
-from exdd_ray.synthesizers.synthesizer import RemoteTraining, Resources
+from exdd_ray.synthesizers.synthesizer import Resources
 from exdd_ray.synthesizers.table import run_of, samples_of_prompts, synthesizer_of
 from exdd_ray.synthesizers.taken import Taken, next_chunks, take
 
@@ -108,7 +109,7 @@ def synthesize(
     masks: pa.Table | None = None,
     run: ChunkRunner | None = None,
     progress: Progress = silent,
-    remote: RemoteTraining | None = None,
+    train: FitRunner = train_here,
 ) -> Synthesis:
     """`config.count` synthetic defects on backgrounds drawn from normal images; parts and prompts take turns.
 
@@ -120,16 +121,18 @@ def synthesize(
         defects: training defects; read where the synthesizer needs some.
         masks: defects whose masks alone may be taken; None is the training defects.
         run: makes the missing chunks; None takes this process's threads.
-        remote: trains elsewhere what the synthesizer trains; None trains in this process.
+        train: trains what the synthesizer trains first.
 
     Raises:
         DataError: no normal image, no defect where one is needed, or no sample that could be made.
         ConfigError, UserError: a model that cannot be had, or settings that it does not take.
     """
-    made = {}
-    for leaf, jobs in plan_parts(config, normal, defects, seed, masks):
+    made, parts = {}, plan_parts(config, normal, defects, seed, masks)
+    resources = Resources(store, progress, run or run_on_threads)
+    train_all(lacking_fits(parts, store), resources, train)
+    for leaf, jobs in parts:
         with told_of(leaf.part):
-            made[leaf.part] = _synthesis_of(leaf, jobs, Resources(store, progress, run or run_on_threads, remote))
+            made[leaf.part] = _synthesis_of(leaf, jobs, resources)
     return made[""] if "" in made else _mixed(config, made)
 
 
@@ -139,7 +142,6 @@ def _synthesis_of(leaf: Leaf, jobs: Sequence[AnyJob], resources: Resources) -> S
     while more:
         missing = [job for job in more if store.find(job.recipe.key) is None]
         if missing:
-            train_for(missing[0], resources)
             with resources.progress(f"{leaf.name} synthesis, images", CHUNK * len(missing)) as advance:
                 resources.paint(store, missing, advance)
         fresh += CHUNK * len(missing)
@@ -163,21 +165,16 @@ def _mixed(config: SynthesizerConfig, parts: Mapping[str, Synthesis]) -> Synthes
     )
 
 
-def train_for(job: AnyJob, resources: Resources) -> None:
-    """Train what the synthesizer needs for a chunk, unless the store has it; all chunks of one synthesis share it.
-
-    Raises DataError, ConfigError or UserError for what cannot be trained.
-    """
-    recipe, training = training_recipe(job), synthesizer_of(job.config).training
-    if training is not None and recipe is not None and resources.store.find(recipe.key) is None:
-        training.train(job, resources)
-
-
 def _remarks_of_training(jobs: Sequence[AnyJob], store: Store) -> tuple[str, ...]:
-    training = synthesizer_of(jobs[0].config).training if jobs else None
-    if training is None or (found := trained_for(jobs[0], store)) is None:
-        return ()
-    return training.remarks(replace(jobs[0], trained=found))
+    """What a reader must know of what was trained; by the prompt, where each has its own."""
+    trained = {job.training.key: job for job in reversed(jobs) if job.training is not None}
+    remarks = list[str]()
+    for job in reversed(trained.values()):
+        training = synthesizer_of(job.config).training
+        assert training is not None
+        whose = f"{job.prompt}: " if len(trained) > 1 else ""
+        remarks += [whose + remark for remark in training.remarks(replace(job, trained=trained_for(job, store)))]
+    return tuple(remarks)
 
 
 def run_on_threads(store: Store, jobs: Sequence[AnyJob], advance: Advance) -> None:

@@ -50,38 +50,40 @@ class Model:
     digest: str
 
 
-# Has other processes put what a function trains into the store; gives None where this process is to call it.
-RemoteTraining = Callable[[Callable[[], object], "TrainConfig"], Callable[[], None] | None]
-
-
 @dataclass(frozen=True)
 class Resources:
-    """What a synthesizer trains with.
+    """What a training is prepared with.
 
     Attributes:
-        store: that keeps what is trained.
+        store: that keeps what is made.
         paint: makes chunks of samples.
-        remote: trains elsewhere; None trains in this process.
     """
 
     store: "Store"
     progress: "Progress"
     paint: "ChunkRunner"
-    remote: RemoteTraining | None = None
 
 
-@dataclass(frozen=True)
+def _nothing(*_: object) -> None:
+    return
+
+
+@dataclass(frozen=True, kw_only=True)
 class Training(Generic[C]):
-    """What a synthesizer trains before it makes samples.
+    """What a synthesizer trains before it makes samples: the same for all chunks of a prompt.
 
     Attributes:
         recipe: names what is trained for a chunk in the store; None where a config trains nothing. Nothing is computed.
-        train: puts it there.
+        config: how it is trained.
+        train: puts it there, in this process; it is the chunk's `training`.
+        prepare: puts there what it needs first, and what is best made at full width.
         remarks: what a reader of results must know of it, given a chunk with what was trained.
     """
 
     recipe: "Callable[[ChunkJob[C]], Recipe | None]"
-    train: "Callable[[ChunkJob[C], Resources], None]"
+    config: "Callable[[C], TrainConfig]"
+    train: "Callable[[ChunkJob[C], Store, Progress], None]"
+    prepare: "Callable[[ChunkJob[C], Resources], None]" = _nothing
     remarks: "Callable[[ChunkJob[C]], tuple[str, ...]]" = lambda _: ()
 
 

@@ -21,6 +21,8 @@ class TrainConfig(Frozen):
         device: `auto` takes CUDA where it is.
         workers: processes that share every batch; more than one needs a Ray cluster. BatchNorm, where it trains, sees
             their shares.
+        cpus: that a process reserves of a Ray cluster; None is as many as it has threads, on CUDA one.
+        gpus: that a process on CUDA reserves of a Ray cluster; a fraction shares one.
         max_grad_norm: of a step's gradients, which are scaled down to it; None leaves them.
         ema: decay of an exponential moving average of the weights, which is then what is validated and used.
     """
@@ -32,6 +34,8 @@ class TrainConfig(Frozen):
     precision: Literal["float32", "bfloat16"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: int = Field(1, ge=1)
+    cpus: float | None = Field(None, gt=0)
+    gpus: float = Field(1.0, gt=0)
     max_grad_norm: float | None = Field(None, gt=0)
     ema: float | None = Field(None, gt=0, lt=1)
 
@@ -44,5 +48,5 @@ class TrainConfig(Frozen):
         return self
 
     def aside(self) -> Iterator[str]:
-        """How often a run is saved; and the device, of which a key names the one that `auto` is."""
-        yield from ("checkpoint_every", "device")
+        """How often a run is saved, what it reserves; and the device, of which a key names the one that `auto` is."""
+        yield from ("checkpoint_every", "device", "cpus", "gpus")

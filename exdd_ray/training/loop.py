@@ -261,9 +261,14 @@ def _copy(module: nn.Module) -> dict[str, torch.Tensor]:
     return {key: value.clone() for key, value in module.state_dict().items()}
 
 
+def device_of(config: TrainConfig) -> str:
+    """`cpu` or `cuda`, which may be another machine's."""
+    return compute_device() if config.device == "auto" else config.device
+
+
 def training_device(config: TrainConfig) -> str:
     """`cpu` or `cuda`. Raises ConfigError for a CUDA device that is not there."""
-    device = compute_device() if config.device == "auto" else config.device
+    device = device_of(config)
     if device == CUDA and compute_device() != CUDA:
         raise ConfigError("training.device=cuda, but torch has no CUDA device here")
     return device

@@ -18,7 +18,7 @@ from exdd_ray.store.artifact import Artifact, Recipe, Store
 from exdd_ray.training.checkpoint import WEIGHTS, read_modules, write_modules
 from exdd_ray.training.config import TrainConfig
 from exdd_ray.training.learner import Learner, Sample, Value
-from exdd_ray.training.loop import TrainResult, train, training_device
+from exdd_ray.training.loop import TrainResult, device_of, train
 from exdd_ray.training.processes import from_first, is_first, wait_for_all
 
 LOSSES = "losses.json"
@@ -119,7 +119,7 @@ def memory_remark(artifact: Artifact, config: TrainConfig) -> tuple[str, ...]:
 
 def training_recipe(config: TrainConfig) -> dict[str, Any]:
     """The part of a recipe that the loop's config is."""
-    device = training_device(config)
+    device = device_of(config)
     return {**identity(config), **({} if device == CPU else {"device": device})}
 
 

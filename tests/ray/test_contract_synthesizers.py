@@ -1,20 +1,18 @@
 """What every synthesizer of the table makes on Ray it makes in one process too, to the bit."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 from synthesizer_inputs import make_images, quick
 
 from exdd_ray.data.masks import read_pair
+from exdd_ray.on_ray.fits import fine_tune_on_ray
 from exdd_ray.on_ray.synthesis import RayChunks
-from exdd_ray.on_ray.train import train_on_ray
 from exdd_ray.progress import silent
 from exdd_ray.store.artifact import Store
+from exdd_ray.synthesizers.fits import lacking_fits, train_all
 from exdd_ray.synthesizers.job import CHUNK
-from exdd_ray.synthesizers.leaves import leaves
-from exdd_ray.synthesizers.plan import plan_chunks
-from exdd_ray.synthesizers.synthesize import synthesize, train_for
+from exdd_ray.synthesizers.plan import plan_parts
+from exdd_ray.synthesizers.synthesize import synthesize
 from exdd_ray.synthesizers.synthesizer import Resources
 from exdd_ray.synthesizers.table import synthesizers
 
@@ -29,12 +27,11 @@ def test_samples_made_on_ray_are_bit_identical(images, tmp_path, kind):
     config = quick(kind, count=2 * CHUNK)
     here = synthesize(config, *images, 0, Store(tmp_path / "here"))
     steps, store = [], Store(tmp_path / "ray")
-    on_ray = Resources(store, silent, RayChunks(2), lambda train, config: partial(train_on_ray, train, config, store))
-    for leaf in leaves(config):
-        jobs = plan_chunks(leaf.config, *images, 0)
-        train_for(jobs[0], on_ray)
+    parts = plan_parts(config, *images, 0)
+    train_all(lacking_fits(parts, store), Resources(store, silent, RayChunks(2)), fine_tune_on_ray)
+    for _, jobs in parts:
         RayChunks(2)(store, jobs, steps.append)
-    assert sum(steps) == CHUNK * len(plan_chunks(config, *images, 0)) >= 2 * CHUNK
+    assert sum(steps) == CHUNK * sum(len(jobs) for _, jobs in parts) >= 2 * CHUNK
     there = synthesize(config, *images, 0, store)
     assert (store.made, there.fresh) == ([], 0)
     for one, other in zip(here.samples, there.samples, strict=True):

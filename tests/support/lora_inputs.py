@@ -10,13 +10,14 @@ from inpaint_inputs import make_random_model
 from synthesizer_inputs import make_images
 
 from exdd_ray.config.base import merge
-from exdd_ray.progress import silent
+from exdd_ray.progress import Progress, silent
 from exdd_ray.store.artifact import Artifact, Store
 from exdd_ray.synthesizers.chunk import trained_for
+from exdd_ray.synthesizers.fits import Fit, train_all, train_here
 from exdd_ray.synthesizers.job import ChunkJob
 from exdd_ray.synthesizers.lora.config import LoraConfig
 from exdd_ray.synthesizers.plan import plan_chunks
-from exdd_ray.synthesizers.synthesize import run_on_threads, train_for
+from exdd_ray.synthesizers.synthesize import run_on_threads
 from exdd_ray.synthesizers.synthesizer import Resources
 
 TUNING = {
@@ -47,10 +48,15 @@ def quick_config(model: str, learnt: Mapping[str, Any] | None = None, **given: A
 def tuned(config: LoraConfig, normal: pa.Table, defects: pa.Table, store: Store, seed: int = 0) -> Artifact:
     """The artifact of a config's fine-tuning."""
     job = first_job(config, normal, defects, seed)
-    train_for(job, Resources(store, silent, run_on_threads))
+    tune_for(job, store)
     found = trained_for(job, store)
     assert found is not None
     return found
+
+
+def tune_for(job: ChunkJob[Any], store: Store, progress: Progress = silent) -> None:
+    """Trains what a chunk needs, in this process."""
+    train_all([Fit("", job)], Resources(store, progress, run_on_threads), train_here)
 
 
 def first_job(config: LoraConfig, normal: pa.Table, defects: pa.Table, seed: int = 0) -> ChunkJob[Any]:

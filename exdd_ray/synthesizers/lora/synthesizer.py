@@ -8,9 +8,11 @@ from exdd_ray.synthesizers.lora.config import LoraConfig
 from exdd_ray.synthesizers.synthesizer import Model, NeededDefects, Resources, Synthesizer, Training
 
 if TYPE_CHECKING:
-    from exdd_ray.store.artifact import Recipe
+    from exdd_ray.progress import Progress
+    from exdd_ray.store.artifact import Recipe, Store
     from exdd_ray.synthesizers.job import ChunkJob, Painted
     from exdd_ray.synthesizers.painting.adapter import Adapter
+    from exdd_ray.training.config import TrainConfig
 
 
 def _make(jobs: "Sequence[ChunkJob[LoraConfig]]") -> "Iterator[Painted]":
@@ -96,10 +98,21 @@ def _remarks_of_tuning(job: "ChunkJob[LoraConfig]") -> tuple[str, ...]:
     return tuning_remarks(job)
 
 
-def _train(job: "ChunkJob[LoraConfig]", resources: Resources) -> None:
+def _loop(config: LoraConfig) -> "TrainConfig":
+    assert config.tuning is not None
+    return config.tuning.training
+
+
+def _prepare(job: "ChunkJob[LoraConfig]", resources: Resources) -> None:
+    from exdd_ray.synthesizers.lora.tune import paint_prior
+
+    paint_prior(job, resources)
+
+
+def _train(job: "ChunkJob[LoraConfig]", store: "Store", progress: "Progress") -> None:
     from exdd_ray.synthesizers.lora.tune import fine_tune
 
-    fine_tune(job, resources)
+    fine_tune(job, store, progress)
 
 
 SYNTHESIZER = Synthesizer(
@@ -112,7 +125,7 @@ SYNTHESIZER = Synthesizer(
     model=_model,
     run=lambda config: config.run,
     pinned=_pinned,
-    training=Training(_recipe, _train, _remarks_of_tuning),
+    training=Training(recipe=_recipe, config=_loop, train=_train, prepare=_prepare, remarks=_remarks_of_tuning),
     masks=lambda config: not config.whole,
     remarks=_remarks,
 )

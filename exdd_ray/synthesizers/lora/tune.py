@@ -12,7 +12,7 @@ from torch import Tensor
 from exdd_ray.config.base import identity, without
 from exdd_ray.data.catalog import build_catalog
 from exdd_ray.data.masks import read_pair
-from exdd_ray.progress import Progress, silent
+from exdd_ray.progress import Progress
 from exdd_ray.store.artifact import Recipe, Store
 from exdd_ray.synthesizers.chunk import contents
 from exdd_ray.synthesizers.job import ChunkJob
@@ -74,11 +74,8 @@ def epoch_folder(folder: Path, epoch: int) -> Path:
     return folder / f"epoch-{epoch:04d}"
 
 
-def fine_tune(job: Job, resources: Resources) -> None:
-    """Put the adapters of a config's fine-tuning into the store.
-
-    Raises DataError for too few images, UserError for a model that cannot be had or tuned, TrainingError as `train`.
-    """
+def paint_prior(job: Job, resources: Resources) -> None:
+    """Put the regularisation images of a config's fine-tuning into the store. Raises UserError as `synthesize`."""
     tuning = job.config.tuning
     assert tuning is not None
     if tuning.prior_weight:
@@ -86,16 +83,15 @@ def fine_tune(job: Job, resources: Resources) -> None:
         synthesize(
             base, normal, defects, _seed(job, tuning), resources.store, run=resources.paint, progress=resources.progress
         )
-    train = partial(_train, job, tuning, resources.store)
-    remote = resources.remote(train, tuning.training) if resources.remote else None
-    if remote is not None:
-        remote()
-    else:
-        train(resources.progress)
 
 
-def _train(job: Job, tuning: TuningConfig, store: Store, progress: Progress = silent) -> None:
-    recipe = tuning_recipe(job)
+def fine_tune(job: Job, store: Store, progress: Progress) -> None:
+    """Put the adapters of a config's fine-tuning into the store, which has its regularisation images.
+
+    Raises DataError for too few images, UserError for a model that cannot be had or tuned, TrainingError as `train`.
+    """
+    tuning, recipe = job.config.tuning, job.training
+    assert tuning is not None
     assert recipe is not None
     seed, pipeline = _seed(job, tuning), _tuned_pipeline(job.config, tuning)
     split = _split_remarks(pipeline, tuning)

@@ -70,8 +70,10 @@ OUTSIDE = {
     "synthesizer.model", "synthesizer.revision", "synthesizer.variant", "synthesizer.adapter",
     # time and memory alone
     "detector.search.precision", "detector.search.memory_mib", "detector.training.checkpoint_every",
+    "detector.training.cpus", "detector.training.gpus",
     "synthesizer.run.batch", "synthesizer.run.gpus",
     "synthesizer.tuning.gradient_checkpointing", "synthesizer.tuning.training.checkpoint_every",
+    "synthesizer.tuning.training.cpus", "synthesizer.tuning.training.gpus",
     # named as what they come to: where, and in which precision, it is computed
     "detector.training.device", "synthesizer.run.device", "synthesizer.run.precision",
     "synthesizer.tuning.training.device",

@@ -21,7 +21,7 @@ from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.result import TrialResult
 from exdd_ray.experiment.session import Session
-from exdd_ray.experiment.stored import synthesis_keys
+from exdd_ray.experiment.synthesis import synthesis_keys
 from exdd_ray.experiment.trial import prepare_trial
 from exdd_ray.methods.table import method_of
 from exdd_ray.progress import silent

@@ -17,7 +17,7 @@ from exdd_ray.errors import DataError
 from exdd_ray.experiment.assign import Assignment, assign
 from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.space import LoadedSweep, load_run
-from exdd_ray.experiment.stored import synthesis_keys
+from exdd_ray.experiment.synthesis import synthesis_keys
 from exdd_ray.methods.diffusionad.detector import fit_diffusionad
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesizers.inpaint.config import InpaintConfig

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from lora_inputs import first_job, make_inputs, quick_config, tuned
+from lora_inputs import first_job, make_inputs, quick_config, tune_for, tuned
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -15,12 +15,10 @@ from exdd_ray.data.catalog import build_catalog, catalog_rows
 from exdd_ray.data.images import read_image
 from exdd_ray.data.masks import read_pair
 from exdd_ray.errors import ConfigError, DataError, UserError
-from exdd_ray.progress import silent
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesizers.lora.tune import epoch_folder
 from exdd_ray.synthesizers.painting.adapter import BASE, LORA
-from exdd_ray.synthesizers.synthesize import run_on_threads, synthesize, train_for
-from exdd_ray.synthesizers.synthesizer import Resources
+from exdd_ray.synthesizers.synthesize import synthesize
 from exdd_ray.training.learner import TrainingError
 
 
@@ -88,7 +86,7 @@ def test_a_killed_run_goes_on_from_any_checkpoint_to_the_bits_of_an_uninterrupte
         yield advance
 
     with pytest.raises(KeyboardInterrupt):
-        train_for(job, Resources(store, cut_off, run_on_threads))
+        tune_for(job, store, cut_off)
     saved = sorted((store.root / "unfinished").glob("adapters-*/step-*"))
     assert [folder.name for folder in saved] == ["step-00000002", "step-00000004"]
     for file in saved[1].iterdir():
@@ -254,4 +252,4 @@ def test_a_model_without_unet_is_refused(monkeypatch, inputs, tmp_path):
     pipeline.unet = None
     monkeypatch.setattr("exdd_ray.synthesizers.painting.denoiser.fresh_pipeline", lambda _: pipeline)
     with pytest.raises(ConfigError, match="has no UNet: synthesizer.kind=lora tunes Stable Diffusion 1, 2 and XL"):
-        train_for(first_job(quick_config(model), normal, defects), Resources(Store(tmp_path), silent, run_on_threads))
+        tune_for(first_job(quick_config(model), normal, defects), Store(tmp_path))
