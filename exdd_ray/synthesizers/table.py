@@ -13,7 +13,7 @@ from exdd_ray.config.systems import load_systems
 from exdd_ray.synthesizers.config import DeviceConfig, SynthesizerConfig
 from exdd_ray.synthesizers.synthesizer import Synthesizer
 
-BUILT_IN = ("per_region", "cutpaste", "inpaint", "pasted", "lora", "mixture")
+BUILT_IN = ("per_region", "cutpaste", "inpaint", "pasted", "lora", "dualanodiff", "mixture")
 
 
 @cache

@@ -23,7 +23,19 @@ LORA = {
     "size": (32, 32),
     "tuning": {"epochs": 2, "keep_every": 1, "repeats": 2, "training": {"batch": 2}},
 }
-QUICK: dict[str, dict[str, object]] = {"inpaint": INPAINT, "lora": LORA, "mixture": {"parts": PARTS}}
+DUAL = {
+    "steps": 2,
+    "size": (32, 32),
+    "window": (32, 32),
+    "mask": {"level": 8, "closing": 0, "covers": 0},
+    "tuning": {"steps": 4, "repeats": 2, "rank": 2, "shared_rank": 2, "text_rank": 2, "training": {"batch": 2}},
+}
+QUICK: dict[str, dict[str, object]] = {
+    "inpaint": INPAINT,
+    "lora": LORA,
+    "dualanodiff": DUAL,
+    "mixture": {"parts": PARTS},
+}
 
 
 def quick(kind: str, **given: object) -> SynthesizerConfig:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,12 @@ from torch import Tensor, nn
 from exdd_ray.errors import ConfigError
 from exdd_ray.synthesizers.lora.config import TuningConfig
 from exdd_ray.synthesizers.painting.adapter import BASE, BASE_NAME, LORA, PEFT_METADATA, word_file
+from exdd_ray.synthesizers.painting.denoiser import CONVOLUTIONAL, TRANSFORMER, encoders, layers_in
 from exdd_ray.synthesizers.synthesizer import Model
 
 Named = dict[str, nn.Parameter]
 
-_TRANSFORMER = ("Transformer2DModel",)
 _ENCODER = ("CLIPEncoderLayer",)
-_CONVOLUTIONAL = ("ResnetBlock2D", "Downsample2D", "Upsample2D")
 _POOLED = "text_encoder_2"  # SDXL takes its encoding of the text's end, too
 _LEGACY_END = 2  # in CLIP's old configs: the end of a text is then found as its highest number, which a new word has
 
@@ -52,13 +51,13 @@ def add_layers(pipeline: Any, tuning: TuningConfig, seed: int) -> TrainedLayers:
         getattr(pipeline, part).requires_grad_(False)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        blocks = _TRANSFORMER + (_CONVOLUTIONAL if tuning.conv_rank else ())
-        layers = dict(_layers_in(pipeline.unet, blocks))
+        blocks = TRANSFORMER + (CONVOLUTIONAL if tuning.conv_rank else ())
+        layers = dict(layers_in(pipeline.unet, blocks))
         spatial = [name for name, layer in layers.items() if getattr(layer, "kernel_size", (1, 1)) != (1, 1)]
         others = [name for name in layers if name not in spatial]
         found = _add(pipeline, "unet", tuning, others, spatial if tuning.conv_rank else ())
         for part in encoders(pipeline) if tuning.text_encoder else ():
-            found |= _add(pipeline, part, tuning, [name for name, _ in _layers_in(getattr(pipeline, part), _ENCODER)])
+            found |= _add(pipeline, part, tuning, [name for name, _ in layers_in(getattr(pipeline, part), _ENCODER)])
     found |= _learnt_words(pipeline, tuning)
     return TrainedLayers(found)
 
@@ -88,11 +87,6 @@ def _flat(name: str) -> str:
     return name.replace(".", "|")
 
 
-def encoders(pipeline: Any) -> list[str]:
-    """Names of the pipeline's text encoders."""
-    return [part for part in ("text_encoder", "text_encoder_2") if getattr(pipeline, part, None) is not None]
-
-
 def _add(pipeline: Any, part: str, tuning: TuningConfig, names: Sequence[str], spatial: Sequence[str] = ()) -> Named:
     """The parameters of LoRA layers that are added to a network of the pipeline, by name."""
     from peft import LoraConfig as PeftConfig
@@ -112,18 +106,6 @@ def _add(pipeline: Any, part: str, tuning: TuningConfig, names: Sequence[str], s
         for name, parameter in network.named_parameters()
         if ".lora_" in name
     }
-
-
-def _layers_in(network: nn.Module, blocks: tuple[str, ...]) -> Iterator[tuple[str, nn.Module]]:
-    """Linear layers and convolutions within blocks of these classes, each once."""
-    seen = set()
-    for outer, block in network.named_modules():
-        if type(block).__name__ in blocks:
-            for inner, layer in block.named_modules():
-                name = f"{outer}.{inner}"
-                if isinstance(layer, nn.Linear | nn.Conv2d) and name not in seen:
-                    seen.add(name)
-                    yield name, layer
 
 
 def _peft_metadata(tensors: Mapping[str, Tensor], tuning: TuningConfig) -> str:

@@ -25,9 +25,9 @@ from exdd_ray.synthesizers.lora.instances import (
     whole_instance,
 )
 from exdd_ray.synthesizers.lora.latents import LatentInstance, encoded
-from exdd_ray.synthesizers.lora.layers import TrainedLayers, add_layers, encoders, split_words, write_adapter
+from exdd_ray.synthesizers.lora.layers import TrainedLayers, add_layers, split_words, write_adapter
 from exdd_ray.synthesizers.lora.loss import Drawn, denoising_loss
-from exdd_ray.synthesizers.painting.denoiser import Condition, encode_prompts, noise_seed, pipeline_to_train
+from exdd_ray.synthesizers.painting.denoiser import Condition, encode_prompts, encoders, noise_seed, pipeline_to_train
 from exdd_ray.synthesizers.plan import plan_chunks
 from exdd_ray.synthesizers.synthesize import synthesize
 from exdd_ray.synthesizers.synthesizer import NeededDefects, Resources

@@ -1,17 +1,20 @@
 """A pipeline's networks one by one: latents of images, encodings of prompts, what the denoiser takes and predicts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from exdd_ray.errors import ConfigError
 from exdd_ray.store.hashes import digest
 from exdd_ray.synthesizers.painting.config import DiffusionConfig
 from exdd_ray.synthesizers.painting.model import fresh_pipeline
 from exdd_ray.training.config import TrainConfig
+
+TRANSFORMER = ("Transformer2DModel",)
+CONVOLUTIONAL = ("ResnetBlock2D", "Downsample2D", "Upsample2D")
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,23 @@ class Condition:
 
     embedding: Tensor
     pooled: Tensor | None
+
+
+def encoders(pipeline: Any) -> list[str]:
+    """Names of the pipeline's text encoders."""
+    return [part for part in ("text_encoder", "text_encoder_2") if getattr(pipeline, part, None) is not None]
+
+
+def layers_in(network: nn.Module, blocks: tuple[str, ...]) -> Iterator[tuple[str, nn.Module]]:
+    """Linear layers and convolutions within blocks of these classes, each once."""
+    seen = set()
+    for outer, block in network.named_modules():
+        if type(block).__name__ in blocks:
+            for inner, layer in block.named_modules():
+                name = f"{outer}.{inner}"
+                if isinstance(layer, nn.Linear | nn.Conv2d) and name not in seen:
+                    seen.add(name)
+                    yield name, layer
 
 
 def takes_mask(pipeline: Any) -> bool:

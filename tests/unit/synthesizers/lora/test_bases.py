@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from dual_inputs import make_text_to_image
 from lora_inputs import make_inputs, quick_config, tuned
 from safetensors.torch import load_file
 from sdxl_inputs import make_sdxl
@@ -25,17 +26,7 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def without_mask(inputs, tmp_path_factory) -> str:
-    """A Stable Diffusion whose denoiser is given latents alone."""
-    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
-
-    pipeline = load_model(inputs[0])
-    folder = str(tmp_path_factory.mktemp("model") / "sd")
-    unet = UNet2DConditionModel.from_config({**pipeline.unet.config, "in_channels": 4})
-    parts = {name: getattr(pipeline, name) for name in ("vae", "text_encoder", "tokenizer", "scheduler")}
-    StableDiffusionPipeline(
-        **parts, unet=unet, safety_checker=None, feature_extractor=None, requires_safety_checker=False
-    ).save_pretrained(folder)
-    return folder
+    return make_text_to_image(inputs[0], tmp_path_factory.mktemp("model") / "sd")
 
 
 @pytest.mark.parametrize("base", ["inpainting", "text_to_image"])

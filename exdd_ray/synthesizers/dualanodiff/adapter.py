@@ -1,0 +1,58 @@
+"""The adapter of a kind of defect as a file: all that is trained, the settings of the training, and its base."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
+
+from exdd_ray.errors import UserError
+from exdd_ray.synthesizers.dualanodiff.config import DualTuningConfig
+from exdd_ray.synthesizers.dualanodiff.network import DualLayers, add_branches
+from exdd_ray.synthesizers.painting.adapter import BASE, BASE_NAME, read_metadata
+from exdd_ray.synthesizers.synthesizer import Model
+
+FILE = "dualanodiff.safetensors"
+_TUNING = "exdd_tuning"  # in a file's metadata
+
+
+def write_adapter(layers: DualLayers, tuning: DualTuningConfig, model: Model, file: Path) -> None:
+    """Write what was trained, with its settings and its base in the metadata."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in layers.state_dict().items()}
+    described = {_TUNING: tuning.model_dump_json(), BASE: model.digest, BASE_NAME: model.name}
+    save_file(tensors, file, {"format": "pt", **described})
+
+
+def tuning_of(file: Path) -> DualTuningConfig:
+    """The settings that an adapter was trained with. Raises UserError for a file that is no adapter of DualAnoDiff."""
+    try:
+        return DualTuningConfig.model_validate_json(read_metadata(file).get(_TUNING, ""))
+    except ValidationError as error:
+        raise UserError(f"{file}: not an adapter of synthesizer.kind=dualanodiff") from error
+
+
+def load_adapter(pipeline: Any, file: Path, base: str, model: str) -> DualTuningConfig:
+    """Have a pipeline denoise with an adapter; gives the settings that it was trained with.
+
+    Args:
+        base: digest of the pipeline's model.
+        model: its name.
+
+    Raises:
+        UserError: a file that is no safetensors file (a pickle runs code), no adapter, or one of another base.
+    """
+    tuning, metadata = tuning_of(file), read_metadata(file)
+    layers, given = add_branches(pipeline, tuning, seed=0), load_file(file)
+    wanted = layers.state_dict()
+    for name in sorted(wanted.keys() | given.keys()):
+        shapes = [tuple(tensors[name].shape) if name in tensors else None for tensors in (given, wanted)]
+        if shapes[0] != shapes[1]:
+            raise UserError(
+                f"{file}: an adapter of a base of another size than {model}: its {name.replace('|', '.')} is "
+                f"{shapes[0]}, the model takes {shapes[1]}"
+            )
+    if metadata.get(BASE) != base:
+        raise UserError(f"{file}: an adapter of {metadata.get(BASE_NAME, 'another model')}, not of {model}")
+    layers.load_state_dict(given)
+    layers.to(pipeline.unet.device, pipeline.unet.dtype).eval().requires_grad_(False)
+    return tuning
