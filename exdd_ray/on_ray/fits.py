@@ -55,7 +55,9 @@ def _begin(fit: Fit, store: Store, log: Queue) -> Any:
     """A reference to why a fit failed, which is None where it did not. Raises UserError where no node has its share."""
     with told_of(fit.name):
         cpus, gpus = _share(fit.config)
-    task = ray.remote(_train).options(name=fit.name or None, num_cpus=cpus, num_gpus=gpus, max_retries=RESTARTS)
+    task = ray.remote(_train).options(
+        name=fit.name or "fine-tuning", num_cpus=cpus, num_gpus=gpus, max_retries=RESTARTS
+    )
     return task.remote(fit, store.again(), torch.get_num_threads(), log)
 
 
