@@ -181,3 +181,11 @@ def _check_mask_size(mask_path: str, image_path: str, size: tuple[int, ...]) -> 
 
 def _size_text(size: tuple[int, ...]) -> str:
     return f"{size[1]} x {size[0]} pixels (width x height)"
+
+
+def grown(mask: np.ndarray, radius: int) -> np.ndarray:
+    """The mask bool [H x W] dilated by a disc of this radius in pixels."""
+    from scipy.ndimage import binary_dilation
+
+    rows, columns = np.indices((2 * radius + 1,) * 2) - radius
+    return np.asarray(binary_dilation(mask, rows**2 + columns**2 <= radius**2 + 1))

@@ -42,7 +42,8 @@ def make_inputs(folder: Path) -> tuple[str, pa.Table, pa.Table]:
 def quick_config(model: str, learnt: Mapping[str, Any] | None = None, **given: Any) -> LoraConfig:
     """A config whose fine-tuning takes seconds."""
     settings = {"model": model, "count": 3, "steps": 2, "size": (32, 32), "filters": None, "run": {"batch": 4}}
-    return LoraConfig.model_validate({**settings, "tuning": merge(TUNING, learnt or {}), **given})
+    masks = {"source": "procedural"}
+    return LoraConfig.model_validate({**settings, "masks": masks, "tuning": merge(TUNING, learnt or {}), **given})
 
 
 def tuned(config: LoraConfig, normal: pa.Table, defects: pa.Table, store: Store, seed: int = 0) -> Artifact:

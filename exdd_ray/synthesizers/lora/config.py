@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from exdd_ray.config.base import Frozen, merge
-from exdd_ray.synthesizers.painting.config import PaintConfig
+from exdd_ray.synthesizers.painting.config import MaskConfig, PaintConfig
 from exdd_ray.training.config import TrainConfig
 
 
@@ -122,6 +122,10 @@ class LoraConfig(PaintConfig):
         tuning: the fine-tuning; None paints with the model as it is, or with `adapter`.
         adapter: a LoRA file (safetensors) that was trained before.
         epoch: after which the adapter is taken; None is the last.
+        masks: where to paint; those of the defects that were learnt, unless others are given.
+        margin: is learnt as it is painted.
+        strength: all of the noise, for what was learnt from a few images is easily faint.
+        colours: of a grey canvas are grey.
         merge: by which weight the adapter is merged into the model.
         prompts: what to paint; None is what was learnt.
     """
@@ -132,6 +136,9 @@ class LoraConfig(PaintConfig):
     tuning: TuningConfig | None = TuningConfig()
     adapter: Path | None = None
     epoch: int | None = Field(None, ge=1)
+    margin: int = Field(2, ge=0)
+    strength: float = Field(1.0, gt=0, le=1)
+    colours: Literal["model", "canvas"] = "canvas"
     merge: float = Field(1.0, ge=0)
 
     @model_validator(mode="before")
@@ -142,13 +149,17 @@ class LoraConfig(PaintConfig):
         filled = dict(merge(LORA_PRESETS.get(given.get("preset", "best"), {}), given))
         if given.get("adapter") is not None and "tuning" not in given:
             filled["tuning"] = None
+        tuning = filled.get("tuning", {})
+        if isinstance(tuning, Mapping):
+            tuning = TuningConfig(**tuning)
         if filled.get("base") == "text_to_image":
-            filled = {"crop_padding": None, "composite": False, "strength": 1.0, **filled}
+            filled = {"crop_padding": None, "composite": False, **filled}
+        elif tuning is not None and tuning.images == "defects" and not isinstance(filled.get("masks"), MaskConfig):
+            filled["masks"] = merge({"source": "positives", "placed": "moved"}, filled.get("masks", {}))
         if "prompts" not in filled:
-            tuning = filled.get("tuning", {})
             if tuning is None:
                 raise ValueError("without tuning nothing says what to paint: give prompts")
-            filled["prompts"] = (tuning if isinstance(tuning, TuningConfig) else TuningConfig(**tuning)).prompts()
+            filled["prompts"] = tuning.prompts()
         return filled
 
     @model_validator(mode="after")
@@ -174,7 +185,7 @@ class LoraConfig(PaintConfig):
         yield from super().aside()
         yield "adapter"
         if self.whole:
-            yield "masks"
+            yield from ("masks", "margin", "colours")
 
 
 def kept_epochs(tuning: TuningConfig) -> list[int]:
@@ -227,5 +238,5 @@ LORA_PRESETS: Mapping[str, Mapping[str, Any]] = {
         _IN_AND_OUT,
         {"merge": 0.65, "tuning": {"tokens": ({"word": "sks"},), "prompt": "{token} background", "conv_rank": None}},
     ),
-    "best": {},
+    "best": {"guidance": 1.5},
 }

@@ -11,16 +11,14 @@ from torch import Tensor
 
 from exdd_ray.config.base import Size
 from exdd_ray.data.catalog import CatalogRow
-from exdd_ray.data.masks import read_pair
+from exdd_ray.data.masks import grown, read_pair
 from exdd_ray.errors import DataError
 from exdd_ray.synthesizers.foreground import foreground
 from exdd_ray.synthesizers.job import ChunkJob
 from exdd_ray.synthesizers.lora.config import LoraConfig, TuningConfig
 from exdd_ray.synthesizers.painting.masks import pick_mask
-from exdd_ray.weights.miniature.masks import grown
 
 _BUCKET_CELLS = 8  # sides of a bucket are multiples of so many cells of the latent grid, which the UNet halves thrice
-_MARGIN = 2  # pixels
 _DRAW = 3  # second word of the seed: which images are drawn does not depend on how they are cut
 
 
@@ -65,8 +63,7 @@ def instances(
 ) -> Iterator[Instance]:
     """Every repeat of every image; with an inpainting base each has a mask and a crop of its own.
 
-    The mask is that of the defect, a margin wider at most: of a vague one, only a part would be painted. That of a
-    normal image is drawn as for painting.
+    The mask is that of the defect; that of a normal image is drawn as for painting.
 
     Raises ImageError for an unreadable image or mask, DataError for a defect without a mask with an inpainting base.
     """
@@ -83,15 +80,14 @@ def instances(
             if config.whole:
                 yield whole_instance(turned, prompt, config, tuning.aspect, pipeline)
             else:
-                where = _somewhere(job, turned, rng) if row.label == 0 else _around(place, row, rng)
+                where = _somewhere(job, turned, rng) if row.label == 0 else _of_defect(place, row)
                 yield masked_instance(turned, where, prompt, config, pipeline)
 
 
-def _around(mask: np.ndarray | None, row: CatalogRow, rng: np.random.Generator) -> np.ndarray:
+def _of_defect(mask: np.ndarray | None, row: CatalogRow) -> np.ndarray:
     if mask is None or not mask.any():
         raise DataError(f"{row.image}: an inpainting base learns defects in their masks, and this one has none")
-    margin = int(rng.integers(_MARGIN + 1))
-    return grown(mask, margin) if margin else mask
+    return mask
 
 
 def _somewhere(job: ChunkJob[LoraConfig], image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -103,9 +99,9 @@ def _somewhere(job: ChunkJob[LoraConfig], image: np.ndarray, rng: np.random.Gene
 def masked_instance(
     image: np.ndarray, mask: np.ndarray, prompt: str, config: LoraConfig, pipeline: Any, weight: float = 1.0
 ) -> Instance:
-    """An image uint8 [H x W x 3] and a mask bool [H x W] as they are cut for painting, the mask included."""
+    """An image uint8 [H x W x 3] and a mask bool [H x W] as they are cut for painting, its margin included."""
     height, width = config.size
-    drawn, where = Image.fromarray(image), Image.fromarray(mask.astype(np.uint8) * 255)
+    drawn, where = Image.fromarray(image), Image.fromarray(grown(mask, config.margin).astype(np.uint8) * 255)
     crop, mode = None, "default"
     if config.crop_padding is not None:
         crop, mode = pipeline.mask_processor.get_crop_region(where, width, height, pad=config.crop_padding), "fill"

@@ -37,7 +37,6 @@ from exdd_ray.training.stored import memory_remark, trained, training_recipe
 
 VERSION = 1
 _NAME = "layers"
-_PAINTING = ("base", "size", "crop_padding", "working_size", "clip_skip", "masks")  # what of it training depends on
 
 Job = ChunkJob[LoraConfig]
 
@@ -55,7 +54,7 @@ def tuning_recipe(job: Job) -> Recipe | None:
     what = {
         "tuning": without(identity(tuning), "training", "seed"),
         "training": without(training_recipe(tuning.training), "checkpoint_every"),
-        "painting": {name: value for name, value in identity(job.config).items() if name in _PAINTING},
+        "painting": _painting(job.config, tuning),
         "model": job.model.digest,
         "seed": seed,
     }
@@ -67,6 +66,13 @@ def tuning_recipe(job: Job) -> Recipe | None:
     )
     kinds = [row.defect for row in rows] if any(token.kind for token in tuning.tokens) else []
     return Recipe("adapters", VERSION, {**what, "kinds": kinds}, (*learnt, *_prior_keys(job, tuning)))
+
+
+def _painting(config: LoraConfig, tuning: TuningConfig) -> dict[str, Any]:
+    """What of the painting the training depends on: how images are cut, and the masks of those that have none."""
+    names = ["base", "size", "crop_padding", "margin", "working_size", "clip_skip"]
+    names += ["masks"] * (tuning.images == "normal")
+    return {name: value for name, value in identity(config).items() if name in names}
 
 
 def epoch_folder(folder: Path, epoch: int) -> Path:
@@ -131,7 +137,7 @@ def _learner(
 ) -> Learner[Drawn]:
     from diffusers.optimization import get_cosine_with_hard_restarts_schedule_with_warmup
 
-    optimizer = torch.optim.AdamW(layers.parameters(), lr=tuning.learning_rate)
+    optimizer = torch.optim.AdamW(layers.parameters(), lr=tuning.learning_rate, fused=True)
     schedule = get_cosine_with_hard_restarts_schedule_with_warmup(optimizer, 0, steps, tuning.cycles)
     conditions = _conditions({"", *(one.prompt for one in images)}, pipeline, config, layers)
 

@@ -23,12 +23,15 @@ class MaskConfig(Frozen):
         source: `procedural` shapes, those of a `library` folder, or the masks of the training `positives`
             (as DIAG does; the report flags it as the leak that it is).
         shapes: procedural shapes to draw from.
+        placed: the mask of a positive is `stretched` with its image to the canvas, as DIAG does, or `moved`, its size
+            and shape kept, to a random place.
         folder: mask images of the library.
         foreground: the mask is fitted to it; one of `positives` only where it does not lie on it already.
     """
 
     source: Literal["procedural", "library", "positives"] = "procedural"
     shapes: tuple[MaskShape, ...] = Field(MASK_SHAPES, min_length=1)
+    placed: Literal["stretched", "moved"] = "stretched"
     folder: Path | None = None
     foreground: ForegroundConfig = ForegroundConfig()
 
@@ -43,6 +46,8 @@ class MaskConfig(Frozen):
         yield "folder"
         if self.source != "procedural":
             yield "shapes"
+        if self.source != "positives":
+            yield "placed"
 
 
 class DiffusionConfig(SynthesizerConfig):
@@ -90,21 +95,27 @@ class PaintConfig(DiffusionConfig):
         prompts: what to paint; they take turns.
         negative_prompt: what to keep away from; empty for none.
         masks: where to paint.
+        margin: pixels of the canvas by which what is painted reaches beyond the mask of the defect: the model hides
+            them, too, so that a defect's own edge and shadow do not give it away.
         canvas: (height, width) to which background and mask are resized; None is the background's own.
         crop_padding: paint a crop of the canvas around the mask, with this margin in pixels, and paste the masked part
             back; None paints all of the canvas.
         output: (height, width) of the stored image; None is the canvas.
         resample: how images are resized to canvas and output; masks are with `bilinear` by the nearest pixel, with
             `bicubic` likewise and cut at one half (as DIAG's code does).
+        colours: of what is painted are those of the `model`, or of the `canvas`: into a grey one is painted in grey,
+            lest a tint gives defects away.
     """
 
     prompts: tuple[str, ...] = Field(("scratch", "stain", "hole", "crack"), min_length=1)
     negative_prompt: str = ""
     masks: MaskConfig = MaskConfig()
+    margin: int = Field(0, ge=0)
     canvas: tuple[int, int] | None = None
     crop_padding: int | None = Field(8, ge=0)
     output: tuple[int, int] | None = None
     resample: Literal["bilinear", "bicubic"] = "bilinear"
+    colours: Literal["model", "canvas"] = "model"
 
     @model_validator(mode="after")
     def _distinct_prompts(self) -> "PaintConfig":

@@ -61,6 +61,8 @@ def pick_mask(
     Raises:
         DataError: no positive with a mask, an unusable mask file, or no place on the foreground.
     """
+    if config.source == "positives" and config.placed == "moved":
+        return _moved_positive(positives, foreground, rng, working_size)
     if config.source == "positives":
         mask, source = _positive_mask(positives, size, rng, bicubic=bicubic, working_size=working_size)
         stays = 2 * (mask & foreground).sum() >= mask.sum()
@@ -151,14 +153,30 @@ def _positive_mask(
     bicubic: bool,
     working_size: Size | None,
 ) -> PickedMask:
+    mask, source = _any_positive(positives, rng)
+    levels = _levels(mask) if working_size is None else resize_bilinear(_levels(mask), working_size)
+    return PickedMask(_resize_usable(levels, size, source, bicubic=bicubic), source)
+
+
+def _moved_positive(
+    positives: Sequence[CatalogRow], foreground: np.ndarray, rng: np.random.Generator, working_size: Size | None
+) -> PickedMask:
+    mask, source = _any_positive(positives, rng)
+    if working_size is not None:
+        mask = resize_bilinear(_levels(mask), working_size) > LIBRARY_LEVEL
+    if not mask.any():
+        raise DataError(f"{source}: the mask is empty")
+    return PickedMask(fit_mask(mask, foreground, rng), source)
+
+
+def _any_positive(positives: Sequence[CatalogRow], rng: np.random.Generator) -> PickedMask:
     masked = [row for row in positives if row.mask is not None]
     if not masked:
         raise DataError("masks.source=positives needs a training defect that has a mask; there is none")
     row = masked[rng.integers(len(masked))]
     _, mask = read_pair(row)
     assert mask is not None
-    levels = _levels(mask) if working_size is None else resize_bilinear(_levels(mask), working_size)
-    return PickedMask(_resize_usable(levels, size, str(row.mask), bicubic=bicubic), str(row.mask))
+    return PickedMask(mask, str(row.mask))
 
 
 def _resize_usable(levels: np.ndarray, size: Size, file: str, *, bicubic: bool) -> np.ndarray:

@@ -142,6 +142,8 @@ class Painter:
             return NOT_FINITE
         painted = Image.fromarray(np.round(image * 255).astype(np.uint8))
         canvas, mask = part.scene.canvas, part.scene.mask
+        if self._config.colours == "canvas" and not self._config.whole and _is_grey(canvas):
+            painted = painted.convert("L").convert("RGB")
         if part.crop is None:
             whole = np.asarray(painted.resize((canvas.shape[1], canvas.shape[0]), Image.Resampling.LANCZOS))
             return np.where(mask[..., None], whole, canvas) if self._config.composite else whole
@@ -175,6 +177,10 @@ def in_batches(
             continue
         start += batch
         yield found, batch
+
+
+def _is_grey(image: np.ndarray) -> bool:
+    return bool((image == image[..., :1]).all())
 
 
 def _mask_image(mask: np.ndarray) -> Image.Image:

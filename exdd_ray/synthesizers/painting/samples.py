@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from exdd_ray.config.base import Size
+from exdd_ray.data.masks import grown
 from exdd_ray.synthesizers.draw import on_a_background
 from exdd_ray.synthesizers.filters import measure_change
 from exdd_ray.synthesizers.foreground import foreground
@@ -31,8 +32,7 @@ def painted_samples(jobs: Sequence[ChunkJob[C]], adapter: Adapter | None = None)
     painted = iter(painter.paint([scene for chunk in begun for _, scene in chunk if scene is not None]))
     for chunk in begun:
         samples = [
-            sample if scene is None else _finish(sample, scene.canvas, scene.mask, next(painted), config)
-            for sample, scene in chunk
+            sample if scene is None else _finish(sample, scene, next(painted), config) for sample, scene in chunk
         ]
         yield samples, painter.batch
 
@@ -68,22 +68,23 @@ def _begin(job: ChunkJob[C], number: int) -> tuple[Sample, Scene | None]:
     if found is None:
         return sample, None
     canvas, picked = found
-    scene = Scene(canvas, picked.mask, job.prompt, sample_seed(job.seed, job.prompt, number))
-    return replace(sample, mask_source=picked.source), scene
+    where = grown(picked.mask, config.margin)
+    scene = Scene(canvas, where, job.prompt, sample_seed(job.seed, job.prompt, number))
+    return replace(sample, mask=picked.mask, mask_source=picked.source), scene
 
 
-def _finish(
-    sample: Sample, canvas: np.ndarray, mask: np.ndarray, result: np.ndarray | str, config: PaintConfig
-) -> Sample:
+def _finish(sample: Sample, scene: Scene, result: np.ndarray | str, config: PaintConfig) -> Sample:
     if isinstance(result, str):
-        return replace(sample, fault=result)
+        return replace(sample, mask=None, fault=result)
     bicubic = config.resample == "bicubic"
     if config.whole:
         return replace(sample, image=_resized(result, config.output, bicubic=bicubic))
-    change = measure_change(canvas, result, mask)
-    small = resize_mask(mask, config.output or (mask.shape[0], mask.shape[1]), bicubic=bicubic)
+    assert sample.mask is not None
+    change = measure_change(scene.canvas, result, scene.mask)
+    height, width = scene.mask.shape
+    small = resize_mask(sample.mask, config.output or (height, width), bicubic=bicubic)
     if not small.any():
-        return replace(sample, change=change, fault="nothing is left of the mask at the size of the output")
+        return replace(sample, mask=None, change=change, fault="nothing is left of the mask at the size of the output")
     return replace(sample, image=_resized(result, config.output, bicubic=bicubic), mask=small, change=change)
 
 

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch.nn import functional
 
+from exdd_ray.data.masks import grown
 from exdd_ray.data.procedural.defects import DEFECT_KINDS
 from exdd_ray.features.backbone import Backbone, load_backbone
 from exdd_ray.features.config import FeaturesConfig
 from exdd_ray.weights.miniature.captions import COPPER, NORMAL, plain_words
-from exdd_ray.weights.miniature.masks import grown, spot_around
+from exdd_ray.weights.miniature.masks import spot_around
 from exdd_ray.weights.miniature.networks import SIDE, WEIGHTS, load_model
 from exdd_ray.weights.miniature.training_samples import Sample, SampleSpec, draw_sample
 from exdd_ray.weights.surface_resnet18.batches import normalize

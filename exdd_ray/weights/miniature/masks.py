@@ -2,8 +2,8 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation
 
+from exdd_ray.data.masks import grown
 from exdd_ray.data.procedural.noise import band_noise
 from exdd_ray.data.procedural.shapes import radial_distance
 
@@ -22,12 +22,6 @@ def inpainting_mask(defect: Mask, rng: np.random.Generator) -> Mask:
     if choice < 0.65:
         return _bounding_box(defect, rng)
     return spot_around(defect, rng) | defect
-
-
-def grown(mask: Mask, radius: int) -> Mask:
-    """The mask dilated by a disc of this radius in pixels."""
-    rows, columns = np.indices((2 * radius + 1,) * 2) - radius
-    return np.asarray(binary_dilation(mask, rows**2 + columns**2 <= radius**2 + 1))
 
 
 def _bounds(mask: Mask) -> tuple[int, int, int, int]:

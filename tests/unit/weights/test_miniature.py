@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from exdd_ray.data.masks import grown
 from exdd_ray.data.procedural.defects import DEFECT_KINDS
 from exdd_ray.weights.miniature.autoencoder import (
     AutoencoderRecipe,
@@ -28,7 +29,7 @@ from exdd_ray.weights.miniature.colour_path import open_colour_path
 from exdd_ray.weights.miniature.denoiser import DenoiserRecipe, DenoiserTrainer
 from exdd_ray.weights.miniature.evaluate import PaintSettings, paint, spot_vectors
 from exdd_ray.weights.miniature.latents import encode_samples, sample_latents
-from exdd_ray.weights.miniature.masks import grown, inpainting_mask, spot_around
+from exdd_ray.weights.miniature.masks import inpainting_mask, spot_around
 from exdd_ray.weights.miniature.networks import (
     TOKENS,
     WEIGHTS,

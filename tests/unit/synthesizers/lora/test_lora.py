@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from exdd_ray.data.catalog import build_catalog, catalog_rows
 from exdd_ray.data.images import read_image
-from exdd_ray.data.masks import read_pair
+from exdd_ray.data.masks import grown, read_pair
 from exdd_ray.errors import ConfigError, DataError, UserError
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesizers.lora.tune import epoch_folder
@@ -104,7 +104,7 @@ def test_a_plain_diffusers_pipeline_paints_with_the_file_what_is_painted_here(in
     from diffusers import StableDiffusionInpaintPipeline
 
     model, normal, defects = inputs
-    config = quick_config(model, crop_padding=None, composite=False, canvas=(32, 32))
+    config = quick_config(model, crop_padding=None, composite=False, canvas=(32, 32), margin=0, colours="model")
     folder = epoch_folder(tuned(config, normal, defects, store).folder, 3)
     pipeline = StableDiffusionInpaintPipeline.from_pretrained(model, safety_checker=None)
     pipeline.set_progress_bar_config(disable=True)
@@ -207,6 +207,30 @@ def test_regularisation_images_are_painted_by_the_untuned_model_and_kept(inputs,
     assert artifact.metadata["images"] == 8  # as many regularisation images as instances
     untuned = synthesize(quick_config(model, tuning=None, prompts=("scratch",)), normal, defects, 0, store)
     assert untuned.fresh == 0
+
+
+def test_what_is_painted_reaches_a_margin_beyond_the_mask_that_is_kept(inputs, store):
+    model, normal, defects = inputs
+    for margin in (0, 2):
+        config = quick_config(model, tuning=None, prompts=("skt",), margin=margin, masks={"shapes": ("blob",)})
+        for sample in synthesize(config, normal, defects, 0, store).samples:
+            image, mask = read_pair(sample.row)
+            changed = (image != read_image(sample.background)).any(axis=2)
+            assert not changed[~grown(mask, margin)].any()
+            assert changed[grown(mask, margin) & ~mask].any() == (margin > 0)
+
+
+def test_defects_are_learnt_in_their_own_masks_and_painted_into_such_unless_others_are_given(inputs, store, artifact):
+    model, normal, defects = inputs
+    own, drawn = quick_config(model, masks={}), quick_config(model)
+    assert (own.masks.source, own.masks.placed, drawn.masks.source) == ("positives", "moved", "procedural")
+    assert tuned(drawn, normal, defects, store).key == artifact.key
+    assert tuned(quick_config(model, margin=0), normal, defects, store).key != artifact.key
+    normals = [
+        quick_config(model, {"images": "normal", "epochs": 1}, masks=masks) for masks in ({}, {"shapes": ("line",)})
+    ]
+    assert {config.masks.source for config in normals} == {"procedural"}
+    assert len({tuned(config, normal, defects, store).key for config in normals}) == 2
 
 
 def test_whole_images_have_no_masks(inputs, tmp_path):

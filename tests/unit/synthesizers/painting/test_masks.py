@@ -205,6 +205,21 @@ def test_masks_of_positives_stay_where_they_are(tmp_path):
     assert picked == {corner.tobytes(), corner[::-1, ::-1].tobytes()}
 
 
+def test_moved_masks_of_positives_keep_size_and_shape_at_random_places(tmp_path):
+    mask = np.zeros((40, 20), dtype=bool)
+    mask[3:9, 4:15] = True
+    row, ground = positive(tmp_path, "a", mask), np.ones((64, 96), dtype=bool)
+    config = MaskConfig(source="positives", placed="moved")
+    picked = [pick_mask(config, (64, 96), ground, [row], rng_of(seed)) for seed in range(20)]
+    whole = [one.mask for one in picked if one.mask.sum() == mask.sum()]
+    boxes = {(np.ptp(rows) + 1, np.ptp(columns) + 1) for rows, columns in map(np.nonzero, whole)}
+    assert boxes == {(6, 11)}
+    assert len({one.tobytes() for one in whole}) > 10
+    halved = pick_mask(config, (64, 96), ground, [row], rng_of(0), working_size=(20, 10)).mask
+    assert halved.sum() < mask.sum() / 2
+    assert {one.source for one in picked} == {row.mask}
+
+
 @pytest.mark.parametrize(("rows", "moves"), [(slice(0, 30), False), (slice(0, 12), True)])
 def test_masks_of_positives_are_cut_to_the_foreground_or_moved_onto_it(rows, moves, tmp_path, box):
     mask = np.zeros((64, 64), dtype=bool)

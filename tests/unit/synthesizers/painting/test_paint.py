@@ -55,6 +55,21 @@ def test_the_batch_does_not_change_a_sample_by_more_than_a_grey_level(config, cr
         assert np.abs(a.astype(int) - b).max() <= 1
 
 
+def test_a_grey_canvas_is_painted_in_grey_where_its_colours_are_kept(config):
+    (scene,) = scenes_of(1)
+    grey = replace(scene, canvas=np.repeat(scene.canvas[..., :1], 3, axis=2))
+    kept = config.model_copy(update={"colours": "canvas"})
+    tinted, (painted,), (coloured,) = (
+        Painter(config).paint([grey, scene]),
+        *(Painter(kept).paint([s]) for s in (grey, scene)),
+    )
+    inside = grey.mask
+    assert (tinted[0][inside] != tinted[0][inside][:, :1]).any()
+    assert (painted == painted[..., :1]).all()
+    assert np.abs(painted.astype(int) - grey.canvas)[inside].mean() > 5
+    assert np.abs(coloured.astype(int) - tinted[1]).max() <= 1
+
+
 def test_composite_is_the_choice_where_all_is_painted(config):
     (scene,) = scenes_of(1)
     kept, painted = (
