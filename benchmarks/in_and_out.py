@@ -33,7 +33,7 @@ def painter(setting: str, epochs: int) -> dict[str, Any]:
         tuning = {"images": "normal", "shots": 50, "epochs": epochs, "keep_every": epochs, "repeats": 2, "seed": 0}
         return {"kind": "lora", "prompts": ("skt crack", "skt scratch", "skt hole"), "tuning": tuning}
     tuning = {"epochs": epochs, "keep_every": epochs, "seed": 0, "repeats": 20 if setting == "few" else 2}
-    return {"kind": "lora", "masks": {"source": "positives"}, "tuning": tuning}
+    return {"kind": "lora", "tuning": tuning}
 
 
 def sources(setting: str, count: int, epochs: int) -> dict[str, dict[str, Any] | None]:

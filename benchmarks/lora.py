@@ -49,7 +49,7 @@ def configs(base: str, kind: str, options: argparse.Namespace) -> dict[str, Lora
     """The painter before and after."""
     shared: dict[str, Any] = {"base": base, "count": options.count, "filters": None}
     if base == "inpainting":
-        shared["masks"] = {"source": "positives"}
+        shared["masks"] = {"source": "positives", "placed": "moved"}
     tuning = {"epochs": options.epochs, "keep_every": options.epochs}
     before = LoraConfig(**shared, tuning=None, prompts=(PLAIN[kind],))
     return {"before": before, "after": LoraConfig(**shared, tuning=tuning)}

@@ -117,7 +117,7 @@ def _train(job: "ChunkJob[LoraConfig]", store: "Store", progress: "Progress") ->
 
 SYNTHESIZER = Synthesizer(
     config=LoraConfig,
-    version=1,
+    version=2,
     make=_make,
     prompts=lambda config: config.prompts,
     defects=_defects,

@@ -35,7 +35,7 @@ from exdd_ray.training.checkpoint import WEIGHTS, checkpoint_folder, read_module
 from exdd_ray.training.learner import Learner, ShuffledBatches
 from exdd_ray.training.stored import memory_remark, trained, training_recipe
 
-VERSION = 1
+VERSION = 2
 _NAME = "layers"
 
 Job = ChunkJob[LoraConfig]
