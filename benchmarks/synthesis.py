@@ -30,7 +30,7 @@ from exdd_ray.on_ray.synthesis import RayChunks
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesizers.foreground import foreground
 from exdd_ray.synthesizers.inpaint.config import InpaintConfig
-from exdd_ray.synthesizers.job import CHUNK, AnyJob, sample_seed
+from exdd_ray.synthesizers.job import CHUNK, AnyJob
 from exdd_ray.synthesizers.painting.masks import pick_mask
 from exdd_ray.synthesizers.painting.model import load_pipeline
 from exdd_ray.synthesizers.painting.paint import Painter, Scene
@@ -68,7 +68,7 @@ def scenes_of(job: AnyJob) -> list[Scene]:
         assert isinstance(job.config, InpaintConfig)
         ground = foreground(canvas, job.config.masks.foreground)
         mask = pick_mask(job.config.masks, (canvas.shape[0], canvas.shape[1]), ground, (), rng).mask
-        scenes.append(Scene(canvas, mask, job.prompt, sample_seed(job.seed, job.prompt, number)))
+        scenes.append(Scene(canvas, mask, job.prompt, job.sample_seed(number)))
     return scenes
 
 

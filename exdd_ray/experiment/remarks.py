@@ -11,7 +11,7 @@ def synthesis_remarks(config: ExperimentConfig) -> tuple[str, ...]:
         return ()
     size = config.detector.geometry.working_size
     return tuple(
-        f"{remark}; so in the part {leaf.part}" if leaf.part else remark
+        f"{remark}; so in {leaf.path}" if leaf.part else remark
         for leaf in leaves(config.synthesizer)
         for remark in synthesizer_of(leaf.config).remarks(leaf.config, size)
     )

@@ -18,7 +18,7 @@ from exdd_ray.errors import UserError
 from exdd_ray.store.artifact import Artifact, Store
 from exdd_ray.store.contents import content_digests
 from exdd_ray.synthesizers.filters import THUMBNAIL, fingerprint
-from exdd_ray.synthesizers.job import CHUNK, AnyJob, Painted, Sample, sample_seed
+from exdd_ray.synthesizers.job import CHUNK, AnyJob, Painted, Sample
 from exdd_ray.synthesizers.synthesizer import NeededDefects
 from exdd_ray.synthesizers.table import run_of, synthesizer_of
 
@@ -116,7 +116,7 @@ def _write(sample: Sample, job: AnyJob, folder: Path) -> dict[str, Any]:
     return {
         "number": sample.number,
         "prompt": job.prompt,
-        "seed": str(sample_seed(job.seed, job.prompt, sample.number)),
+        "seed": str(job.sample_seed(sample.number)),
         "background": sample.background,
         "mask_source": sample.mask_source,
         "model": "" if job.model is None else job.model.name,

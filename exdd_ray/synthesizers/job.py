@@ -1,7 +1,8 @@
 """What is to be made, and what is: a chunk of samples as a job, a sample as it is drawn.
 
 Sample i of a prompt depends on the seed, the prompt and i alone, so that fewer are a prefix of more, and any number of
-workers makes the same ones. Several prompts take turns: the i of each is its own.
+workers makes the same ones. Several prompts take turns: the i of each is its own. Of several parts of a mixture that
+take the same prompt each has a draw of its own, of which the first is that of the part alone.
 """
 
 import hashlib
@@ -33,6 +34,7 @@ class ChunkJob(Generic[C]):
         model: that paints; None without one.
         training: names what the synthesizer trains before; None where it trains nothing.
         trained: what it trained; None until it is there.
+        draw: of those that take the prompt in a mixture, which one this is.
     """
 
     config: C
@@ -46,6 +48,7 @@ class ChunkJob(Generic[C]):
     model: Model | None = None
     training: Recipe | None = None
     trained: Artifact | None = None
+    draw: int = 0
 
     @property
     def numbers(self) -> range:
@@ -60,7 +63,16 @@ class ChunkJob(Generic[C]):
     def rng(self, number: int) -> np.random.Generator:
         """The stream of a sample."""
         name = [zlib.crc32(self.prompt.encode())] if self.prompt else []
-        return np.random.default_rng([self.seed, *name, number])
+        return np.random.default_rng([self.seed, *name, number, *self._draw])
+
+    def sample_seed(self, number: int) -> int:
+        """The seed of a sample's own noise."""
+        name = "\n".join(map(str, (self.seed, number, self.prompt, *self._draw)))
+        return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest())
+
+    @property
+    def _draw(self) -> tuple[int, ...]:
+        return (self.draw,) if self.draw else ()
 
 
 AnyJob = ChunkJob[SynthesizerConfig]
@@ -94,9 +106,3 @@ class Sample:
 Painted = tuple[Sequence[Sample], int]  # the samples of a chunk, and how many were painted at once
 Advance = Callable[[int], None]
 ChunkRunner = Callable[[Store, Sequence[AnyJob], Advance], None]
-
-
-def sample_seed(seed: int, prompt: str, number: int) -> int:
-    """The seed of a sample's own noise."""
-    name = hashlib.blake2b(f"{seed}\n{number}\n{prompt}".encode(), digest_size=7)
-    return int.from_bytes(name.digest())

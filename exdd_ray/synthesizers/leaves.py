@@ -1,7 +1,7 @@
 """Mixtures resolved: the synthesizers that make the samples themselves, and which sample is of which."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -17,10 +17,14 @@ class Leaf:
     Attributes:
         part: tells it from the others of a mixture; empty where it is no part of one.
         config: of the synthesizer, with its count of the mixture's samples.
+        path: dotted key of the config.
+        draw: of those that take one of its prompts, which one this is; each makes samples of its own.
     """
 
     part: str
     config: SynthesizerConfig
+    path: str = "synthesizer"
+    draw: int = 0
 
     @property
     def name(self) -> str:
@@ -35,13 +39,16 @@ def leaves(config: SynthesizerConfig) -> tuple[Leaf, ...]:
     """
     if not synthesizer_of(config).parts(config):
         return (Leaf("", config),)
-    counts, configs = Counter(turns(config)), _unmixed(config)
-    kinds, numbers = Counter(one.kind for one in configs), Counter[str]()
+    counts, places = Counter(turns(config)), list(_unmixed(config, "synthesizer"))
+    kinds, numbers, drawn = Counter(one.kind for _, one in places), Counter[str](), Counter[str]()
     found = []
-    for place, one in enumerate(configs):
+    for place, (path, one) in enumerate(places):
         numbers[one.kind] += 1
         part = one.kind if kinds[one.kind] == 1 else f"{one.kind} {numbers[one.kind]}"
-        found.append(Leaf(part, one.model_copy(update={"count": counts[place]})))
+        prompts = synthesizer_of(one).prompts(one)
+        draw = max(drawn[prompt] for prompt in prompts)
+        drawn |= dict.fromkeys(prompts, draw + 1)
+        found.append(Leaf(part, one.model_copy(update={"count": counts[place]}), path, draw))
     return tuple(found)
 
 
@@ -60,7 +67,7 @@ def turns(config: SynthesizerConfig) -> tuple[int, ...]:
     for place, part in enumerate(parts):
         its = turns(part.synthesizer.model_copy(update={"count": taken.count(place)}))
         each.append(iter([first + leaf for leaf in its]))
-        first += len(_unmixed(part.synthesizer))
+        first += len(list(_unmixed(part.synthesizer, "")))
     return tuple(next(each[place]) for place in taken)
 
 
@@ -95,6 +102,10 @@ def apportioned(shares: Sequence[float], count: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _unmixed(config: SynthesizerConfig) -> list[SynthesizerConfig]:
+def _unmixed(config: SynthesizerConfig, path: str) -> Iterator[tuple[str, SynthesizerConfig]]:
+    """The synthesizers that make samples themselves, each with its dotted key."""
     parts = synthesizer_of(config).parts(config)
-    return [one for part in parts for one in _unmixed(part.synthesizer)] if parts else [config]
+    if not parts:
+        yield path, config
+    for place, part in enumerate(parts):
+        yield from _unmixed(part.synthesizer, f"{path}.parts.{place}.synthesizer")

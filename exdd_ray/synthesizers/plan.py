@@ -8,7 +8,7 @@ import pyarrow as pa
 from exdd_ray.config.base import identity, without
 from exdd_ray.data.catalog import CatalogRow, catalog_rows
 from exdd_ray.device import CPU
-from exdd_ray.errors import ConfigError, DataError, told_of
+from exdd_ray.errors import DataError, told_of
 from exdd_ray.store.artifact import Recipe
 from exdd_ray.synthesizers.chunk import contents
 from exdd_ray.synthesizers.config import SynthesizerConfig
@@ -39,38 +39,35 @@ def plan_parts(
         masks: defects whose masks alone may be taken; None is the training defects.
 
     Raises:
-        ConfigError: parts of a mixture that would make the same samples.
         DataError: no normal image, or no defect with a mask where one is needed.
         UserError: a model that cannot be had.
     """
     backgrounds = tuple(catalog_rows(normal))
     if not backgrounds:
         raise DataError("no normal image to paint defects on")
-    found, keys = [], set[str]()
+    found = []
     for leaf in leaves(config):
         with told_of(leaf.part):
-            jobs = _chunks_of(leaf.config, backgrounds, defects, defects if masks is None else masks, seed)
-            its = {job.recipe.key for job in jobs}
-            if its & keys:
-                raise ConfigError("it would make the same samples as another part of the mixture")
-        keys |= its
-        found.append((leaf, jobs))
+            found.append((leaf, _chunks_of(leaf, backgrounds, defects, defects if masks is None else masks, seed)))
     return found
 
 
 def _chunks_of(
-    config: SynthesizerConfig, backgrounds: tuple[CatalogRow, ...], defects: pa.Table, masks: pa.Table, seed: int
+    leaf: Leaf, backgrounds: tuple[CatalogRow, ...], defects: pa.Table, masks: pa.Table, seed: int
 ) -> list[AnyJob]:
-    synthesizer = synthesizer_of(config)
+    config, synthesizer = leaf.config, synthesizer_of(leaf.config)
     needed = synthesizer.defects(config)
     usable, pinned = _usable(defects, masks, needed), synthesizer.pinned(config)
     model, files = synthesizer.model(pinned), synthesizer.files(config)
     how, inputs = _what(pinned, model, seed), contents(backgrounds, usable, needed, files)
+    if leaf.draw:
+        how["draw"] = leaf.draw
     jobs: list[AnyJob] = []
     for prompt, count in samples_of_prompts(config).items():
         if count:
             recipe = Recipe("synthesis", synthesizer.version, {**how, "prompt": prompt, "start": 0}, inputs)
-            first = _trained_first(ChunkJob(pinned, prompt, 0, seed, backgrounds, usable, recipe, files, model))
+            first = ChunkJob(pinned, prompt, 0, seed, backgrounds, usable, recipe, files, model, draw=leaf.draw)
+            first = _trained_first(first)
             jobs += [first.beginning_at(start) for start in range(0, count, CHUNK)]
     return jobs
 

@@ -15,7 +15,7 @@ from exdd_ray.synthesizers.dualanodiff.masks import changed_region, fault_of, pa
 from exdd_ray.synthesizers.dualanodiff.paint import PairPainter, PairScene, pair_painter
 from exdd_ray.synthesizers.dualanodiff.pairs import Window, box_around, resized, window_anywhere
 from exdd_ray.synthesizers.filters import measure_change
-from exdd_ray.synthesizers.job import ChunkJob, Painted, Sample, sample_seed
+from exdd_ray.synthesizers.job import ChunkJob, Painted, Sample
 
 _SOURCE = "anomalous part"
 
@@ -64,7 +64,7 @@ def _begin(job: ChunkJob[DualConfig], number: int) -> tuple[Sample, _Place | Non
 
 def _scene(job: ChunkJob[DualConfig], number: int, place: _Place) -> PairScene:
     background = resized(place.image[place.window], job.config.size)
-    return PairScene(background, place.box, sample_seed(job.seed, job.prompt, number))
+    return PairScene(background, place.box, job.sample_seed(number))
 
 
 def _finish(sample: Sample, place: _Place, scene: PairScene, pair: np.ndarray, painter: PairPainter) -> Sample:

@@ -1,6 +1,5 @@
 """Config of a mixture of synthesizers."""
 
-from itertools import combinations
 from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
@@ -32,15 +31,7 @@ class MixtureConfig(SynthesizerConfig):
         return given
 
     @model_validator(mode="after")
-    def _different_parts(self) -> "MixtureConfig":
+    def _has_parts(self) -> "MixtureConfig":
         if not self.parts:
             raise ValueError("parts: a mixture has one at least")
-        for (i, one), (j, other) in combinations(enumerate(self.parts), 2):
-            if _what(one) == _what(other):
-                raise ValueError(f"parts.{i} and parts.{j} are the same synthesizer, and would make the same samples")
         return self
-
-
-def _what(part: PartConfig) -> SynthesizerConfig:
-    """What a part makes, however much of it is kept."""
-    return part.synthesizer.model_copy(update={"filters": None})

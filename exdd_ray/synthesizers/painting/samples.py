@@ -13,7 +13,7 @@ from exdd_ray.data.masks import grown
 from exdd_ray.synthesizers.draw import on_a_background
 from exdd_ray.synthesizers.filters import measure_change
 from exdd_ray.synthesizers.foreground import foreground
-from exdd_ray.synthesizers.job import ChunkJob, Painted, Sample, sample_seed
+from exdd_ray.synthesizers.job import ChunkJob, Painted, Sample
 from exdd_ray.synthesizers.painting.adapter import Adapter
 from exdd_ray.synthesizers.painting.config import PaintConfig
 from exdd_ray.synthesizers.painting.masks import PickedMask, pick_mask, resize_mask
@@ -41,7 +41,7 @@ def _begin_whole(job: ChunkJob[C], number: int) -> tuple[Sample, Scene]:
     """A sample that is painted from nothing."""
     size = job.config.canvas or job.config.size
     grey, everywhere = np.full((*size, 3), 127, dtype=np.uint8), np.ones(size, dtype=bool)
-    return Sample(number, ""), Scene(grey, everywhere, job.prompt, sample_seed(job.seed, job.prompt, number))
+    return Sample(number, ""), Scene(grey, everywhere, job.prompt, job.sample_seed(number))
 
 
 def _begin(job: ChunkJob[C], number: int) -> tuple[Sample, Scene | None]:
@@ -69,7 +69,7 @@ def _begin(job: ChunkJob[C], number: int) -> tuple[Sample, Scene | None]:
         return sample, None
     canvas, picked = found
     where = grown(picked.mask, config.margin)
-    scene = Scene(canvas, where, job.prompt, sample_seed(job.seed, job.prompt, number))
+    scene = Scene(canvas, where, job.prompt, job.sample_seed(number))
     return replace(sample, mask=picked.mask, mask_source=picked.source), scene
 
 

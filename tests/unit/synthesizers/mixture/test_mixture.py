@@ -9,9 +9,11 @@ from synthesizer_inputs import INPAINT, make_images, quick
 
 from exdd_ray.config.keys import resolve_key, set_key, value_at
 from exdd_ray.data.catalog import build_catalog, catalog_rows
+from exdd_ray.data.masks import read_pair
 from exdd_ray.errors import ConfigError, DataError
 from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.load import validate
+from exdd_ray.experiment.remarks import synthesis_remarks
 from exdd_ray.experiment.space import points_ahead
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesizers.device import on_device
@@ -87,7 +89,7 @@ def test_fewer_samples_are_a_beginning_of_more(images, tmp_path):
 
 
 def test_a_part_that_lacks_samples_is_named_and_its_turns_are_left_out(images, tmp_path):
-    picky = {**CUT, "filters": {"min_inside": 20}}
+    picky = {**CUT, "filters": {"min_inside": 30}}
     made = synthesize(mixed((1, REGION), (1, picky), count=20), *images, 0, Store(tmp_path))
     kept = len(made.parts["cutpaste"].samples)
     assert (made.lacking, made.parts["cutpaste"].lacking, made.parts["per_region"].lacking) == (10 - kept, 10 - kept, 0)
@@ -115,16 +117,34 @@ def test_only_masks_are_taken_of_defects_that_are_not_trained_on(images):
         plan_chunks(mixed((1, REGION), (1, PASTED)), normal, defects.slice(0, 0), 0, masks=defects)
 
 
-def test_parts_that_would_make_the_same_samples_are_refused(images):
-    for twin in ({**REGION, "filters": {}}, {**REGION, "preset": "memseg"}):
-        with pytest.raises(ValueError, match=r"parts\.0 and parts\.1 are the same synthesizer"):
-            mixed((1, REGION), (2, twin))
-    overlapping = mixed((1, PAINTED), (1, {**PAINTED, "prompts": ["crack", "hole"]}))
-    with pytest.raises(ConfigError, match="^inpaint 2: it would make the same samples as another part of the mixture$"):
-        plan_chunks(overlapping, *images, 0)
-    nested = mixed((1, REGION), (1, {"kind": "mixture", "parts": [{"synthesizer": REGION}, {"synthesizer": CUT}]}))
-    with pytest.raises(ConfigError, match="^per_region 2: it would make the same samples"):
-        plan_chunks(nested, *images, 0)
+def test_parts_that_take_the_same_prompt_have_draws_of_their_own(images, tmp_path):
+    nested = {"kind": "mixture", "parts": [{"synthesizer": {**REGION, "preset": "draem"}}, {"synthesizer": PAINTED}]}
+    painted = {**PAINTED, "prompts": ["crack", "hole"]}
+    config = mixed((1, REGION), (1, CUT), (1, nested), (1, painted), (1, REGION))
+    assert [(leaf.part, leaf.draw) for leaf in leaves(config)] == [
+        *(("per_region 1", 0), ("cutpaste", 1), ("per_region 2", 2), ("inpaint 1", 0), ("inpaint 2", 1)),
+        ("per_region 3", 3),
+    ]
+    assert [leaf.path for leaf in leaves(config)][1:4] == [
+        "synthesizer.parts.1.synthesizer",
+        "synthesizer.parts.2.synthesizer.parts.0.synthesizer",
+        "synthesizer.parts.2.synthesizer.parts.1.synthesizer",
+    ]
+    twins = synthesize(mixed((1, REGION), (1, REGION), count=20), *images, 0, Store(tmp_path))
+    one, other = (made.samples for made in twins.parts.values())
+    assert [sample.background for sample in one] != [sample.background for sample in other]
+    overlaps = []
+    for mine, theirs in zip(one, other, strict=True):
+        (_, first), (_, second) = read_pair(mine.row), read_pair(theirs.row)
+        overlaps.append((first & second).sum() / (first | second).sum())
+    assert np.mean(overlaps) < 0.3
+    assert len({sample.seed for sample in (*one, *other)}) == 20
+
+
+def test_a_remark_on_a_part_names_its_key():
+    config = ExperimentConfig(synthesizer=mixed((1, CUT), (1, {**REGION, "preset": "draem"})))
+    (remark,) = synthesis_remarks(config)
+    assert remark.endswith("; so in synthesizer.parts.1.synthesizer")
 
 
 def test_the_device_is_every_parts():
