@@ -22,6 +22,7 @@ def split_catalog(
     seed: int,
     validation_fraction: float = 0.0,
     validation_defects: int = 0,
+    first_thirds: bool = False,
 ) -> pa.Table:
     """Catalog with every row in `train`, `validation` or `test`; each category is split as if it were alone.
 
@@ -39,6 +40,7 @@ def split_catalog(
         seed: of all draws.
         validation_fraction: of the normal training images, rounded up; of no account where the dataset has its own.
         validation_defects: in each category.
+        first_thirds: train on the first third of each kind's defects, sorted by id and rounded down; none is drawn.
 
     Raises:
         DataError: more defects asked for than there are; no normal image left to train on.
@@ -50,8 +52,8 @@ def split_catalog(
         members = _hold_out_normals(_place_unsplit(members, train_fraction, seed), validation_fraction, seed)
         if not any(row.split == "train" and row.label == 0 for row in members):
             raise DataError(f"category {category}: no normal image to train on (train_fraction {train_fraction})")
-        if defects is not None or validation_defects:
-            members = _choose_defects(members, defects, validation_defects, seed)
+        if first_thirds or defects is not None or validation_defects:
+            members = _choose_defects(members, defects, validation_defects, seed, first_thirds)
         placed += members
     return build_catalog(placed)
 
@@ -78,10 +80,16 @@ def _hold_out_normals(rows: Sequence[CatalogRow], fraction: float, seed: int) ->
     return [replace(row, split=VALIDATION) if row.id in held_out else row for row in rows]
 
 
-def _choose_defects(rows: Sequence[CatalogRow], defects: int | None, validation: int, seed: int) -> list[CatalogRow]:
-    """Train on the first of a random order of defects, validate on its last."""
+def _choose_defects(
+    rows: Sequence[CatalogRow], defects: int | None, validation: int, seed: int, first_thirds: bool
+) -> list[CatalogRow]:
+    """Train on the first of an order of defects, validate on its last."""
     official = [row.id for row in rows if row.split == "train" and row.label == 1]
     available = official or [row.id for row in rows if row.split == "test" and row.label == 1]
+    order = [available[i] for i in np.random.default_rng([seed, _DEFECT_DRAW]).permutation(len(available))]
+    if first_thirds:
+        thirds = _first_thirds(rows, set(available))
+        order, defects = thirds + [one for one in order if one not in thirds], len(thirds)
     count = len(official) - validation if defects is None and official else defects or 0
     if count < 0 or count + validation > len(available):
         where, held = "train" if official else "test", f" and {validation} to validate on" if validation else ""
@@ -89,11 +97,19 @@ def _choose_defects(rows: Sequence[CatalogRow], defects: int | None, validation:
             f"category {rows[0].category}: {max(count, 0)} defects to train on{held}, but the {where} split has "
             f"{len(available)}"
         )
-    order = [available[i] for i in np.random.default_rng([seed, _DEFECT_DRAW]).permutation(len(available))]
     split = dict.fromkeys(order[:count], "train") | dict.fromkeys(order[len(order) - validation :], VALIDATION)
     left_out = set(official) - set(split)
     kept = (row for row in rows if row.id not in left_out)
     return [replace(row, split=split[row.id]) if row.id in split else row for row in kept]
+
+
+def _first_thirds(rows: Sequence[CatalogRow], available: set[str]) -> list[str]:
+    """Ids of the first third of each kind of the available defects, in the order of the rows."""
+    kinds: dict[str, list[str]] = {}
+    for row in rows:
+        if row.id in available:
+            kinds.setdefault(row.defect, []).append(row.id)
+    return [one for ids in kinds.values() for one in ids[: len(ids) // 3]]
 
 
 def tested_copies(catalog: pa.Table, contents: Sequence[str]) -> np.ndarray:

@@ -56,6 +56,7 @@ EXPERIMENTS: list[dict[str, Any]] = [
     {"detector": {**DIFFUSION, "anomalies": {"foreground": GROUND}}},
     {"detector": CLASSIFIER, "synthesizer": {"kind": "lora", "tuning": {"prior_weight": 1.0}}},
     {"detector": {"kind": "diffusionad", "inference": {"mode": "ddim"}, "steps": 10}},
+    {"detector": {"kind": "localiser"}, "dataset": {"split": {"draw": "first_third"}}},
 ]
 
 # Keys that are in no trial's key, and why.
@@ -127,6 +128,7 @@ def test_parts_of_a_mixture_are_in_a_key_as_they_are_alone():
             {"kind": "diffusionad", "checkpoint": "last", "steps": 5},
             "held_out epochs validate_epochs training.validate_every inference.ddim_steps",
         ),
+        ({"kind": "localiser", "checkpoint": "last"}, "scale holdout validate_epochs training.validate_every"),
     ],
 )
 def test_what_a_detector_does_not_use_is_outside(detector, unused):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pyarrow as pa
 import pytest
 
@@ -148,3 +150,25 @@ def test_normal_validation_images_of_the_dataset_are_the_only_ones():
 def test_more_defects_than_there_are_to_train_and_validate_on():
     with pytest.raises(DataError, match=r"defects to train on and 3 to validate on, but the train split has"):
         validated(OFFICIAL_CATALOG, defects=len(ids(OFFICIAL_CATALOG, "train", 1)) - 2, validation_defects=3)
+
+
+def test_the_first_third_of_each_kind_trains_and_the_others_are_tested():
+    defects = [
+        replace(row, id=row.id.replace("dent", kind), defect=kind)
+        for kind, count in (("dent", 10), ("cut", 3), ("hole", 2))
+        for row in rows("test", 1, count)
+    ]
+    catalog = build_catalog([*rows("train", 0, 10), *rows("test", 0, 5), *defects])
+    first, other = (
+        split_catalog(catalog, train_fraction=0.5, defects=None, seed=seed, first_thirds=True, **held)
+        for seed, held in ((0, {}), (1, {"validation_fraction": 0.2, "validation_defects": 4}))
+    )
+    expected = {f"tile/test/dent/{i:04}" for i in range(3)} | {"tile/test/cut/0000"}
+    assert ids(first, "train", 1) == ids(other, "train", 1) == expected
+    assert ids(first, "test", 1) == ids(catalog, "test", 1) - expected
+    assert len(ids(other, "validation", 1)) == 4
+    assert len(ids(other, "test", 1)) == 7
+    assert ids(first, "train", 0) == ids(catalog, "train", 0)
+    official = split_catalog(OFFICIAL_CATALOG, train_fraction=0.5, defects=None, seed=0, first_thirds=True)
+    assert len(ids(official, "train", 1)) == 10
+    assert ids(official, "test", 1) == ids(OFFICIAL_CATALOG, "test", 1)
