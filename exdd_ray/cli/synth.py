@@ -10,6 +10,7 @@ from exdd_ray.cli.run import KINDS, add_experiment, config_and_overrides
 
 if TYPE_CHECKING:
     from exdd_ray.experiment.backend import Backend
+    from exdd_ray.experiment.session import Session
     from exdd_ray.experiment.synth import SynthesisResult
     from exdd_ray.metrics.quality.config import QualityConfig
     from exdd_ray.metrics.quality.evaluate import QualityReport
@@ -66,7 +67,7 @@ def run_synth(arguments: argparse.Namespace) -> int:
     store = open_store(loaded.sweep.store)
     session = Session(store, terminal_progress, _backend(arguments.ray))
     results = run_syntheses(loaded.trials, session)
-    sets = [_shown(result, quality) for result in results]
+    sets = [_shown(result, quality, session) for result in results]
 
     def write(into: Path) -> None:
         write_samples(into / "samples.parquet", results)
@@ -75,7 +76,7 @@ def run_synth(arguments: argparse.Namespace) -> int:
     folder = write_whole(folder, write)
     mark_latest(folder)
     for result, shown in zip(results, sets, strict=True):
-        _print(result, shown.remarks)
+        _print(result, shown)
     if arguments.wandb:
         for place in log_synthesis(arguments.wandb, loaded.sweep.name, sets, folder, mode):
             print(f"W&B: {place}")
@@ -95,12 +96,12 @@ def _backend(address: str | None) -> "Backend":
     return run_backend(address)
 
 
-def _shown(result: "SynthesisResult", quality: "QualityConfig | None") -> "SynthesisSet":
+def _shown(result: "SynthesisResult", quality: "QualityConfig | None", session: "Session") -> "SynthesisSet":
     from exdd_ray.report.contact_sheet import SynthesisSet, Timing
 
     config, fresh = result.trial.config, result.synthesis.fresh
     assert config.synthesizer is not None
-    report, remarks = _measured(result, quality)
+    report, remarks = _measured(result, quality, session)
     return SynthesisSet(
         trial=result.trial.name,
         dataset=config.dataset.name,
@@ -115,18 +116,18 @@ def _shown(result: "SynthesisResult", quality: "QualityConfig | None") -> "Synth
 
 
 def _measured(
-    result: "SynthesisResult", quality: "QualityConfig | None"
+    result: "SynthesisResult", quality: "QualityConfig | None", session: "Session"
 ) -> "tuple[QualityReport | None, tuple[str, ...]]":
     """The quality of the samples, or a remark that says why it could not be measured: the samples are good without."""
     from exdd_ray.errors import UserError
 
     try:
-        return None if quality is None else result.quality(quality), ()
+        return None if quality is None else result.quality(quality, session), ()
     except UserError as error:
         return None, (f"quality not measured: {error}",)
 
 
-def _print(result: "SynthesisResult", remarks: Sequence[str]) -> None:
+def _print(result: "SynthesisResult", shown: "SynthesisSet") -> None:
     synthesis = result.synthesis
     speed = f", {synthesis.fresh / result.seconds:.2f} images/s" if synthesis.fresh else ""
     made = f"{synthesis.fresh} made now in {result.seconds:.1f} s{speed}"
@@ -135,7 +136,10 @@ def _print(result: "SynthesisResult", remarks: Sequence[str]) -> None:
         dropped = f", {sum(its.dropped.values())} dropped" if its.dropped else ""
         lacking = f", {its.lacking} lacking" if its.lacking else ""
         print(f"  {part}: {len(its.samples)} samples{dropped}{lacking}")
-    for remark in remarks:
+    for figure in shown.quality.figures if shown.quality else ():
+        of = f"{figure.n_synthetic} synthetic" + f" and {figure.n_real} real" * (figure.n_real > 0)
+        print(f"  {figure.name}: {figure.value:.4g} ({of} images; {figure.note})")
+    for remark in shown.remarks:
         print(f"note: {remark}")
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from exdd_ray.data.catalog import catalog_rows, select_rows
+from exdd_ray.data.catalog import UNSPLIT, build_catalog, catalog_rows, select_rows
 from exdd_ray.device import compute_device
 from exdd_ray.errors import ConfigError
 from exdd_ray.experiment.dataset import by_category, load_catalog, split_universe
@@ -34,7 +34,7 @@ class SynthesisResult:
     """What one experiment's synthesizer made for one category.
 
     Attributes:
-        defects: all real defects of the category, to compare with.
+        defects: all real defects of the category, to compare with, each with its split.
         seconds: that it took.
         unreadable: the remark on images that were left out.
     """
@@ -51,15 +51,23 @@ class SynthesisResult:
         """Names the experiment, the category and the seed."""
         return f"{self.trial.name}, {self.category}, seed {self.trial.config.seed}"
 
-    def quality(self, config: QualityConfig) -> "QualityReport":
+    def quality(self, config: QualityConfig, session: Session) -> "QualityReport":
         """The samples against the category's real defects that have a mask.
 
         Raises DataError where there are fewer than two of either, UserError for weights that cannot be had.
         """
         from exdd_ray.metrics.quality.evaluate import measure_quality
+        from exdd_ray.metrics.quality.kinds import measure_kinds
 
         real = [row for row in catalog_rows(self.defects) if row.mask is not None]
-        return measure_quality(real, [made.row for made in self.synthesis.samples], config, device=compute_device())
+        made, device = [sample.row for sample in self.synthesis.samples], compute_device()
+        report = measure_quality(real, made, config, device=device)
+        if config.kinds is None:
+            return report
+        seed, progress = self.trial.config.seed, session.progress
+        return report.and_of(
+            measure_kinds(real, made, config, session.store, seed=seed, device=device, progress=progress)
+        )
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -122,6 +130,7 @@ class _Asked:
     category: str
     whole: pa.Table
     train: pa.Table
+    defects: pa.Table
     unreadable: tuple[str, ...]
 
     @property
@@ -134,13 +143,21 @@ def _asked(trial: Trial, session: Session) -> Iterator[_Asked]:
     catalog = load_catalog(config.dataset, session.store, session.progress)
     for category, universe in by_category(catalog).items():
         readable, unreadable = readable_ids(universe, session.faults(universe), config.dataset.max_unreadable)
-        train = select_rows(split_universe(config, universe), split="train")
+        split = split_universe(config, universe)
+        train = select_rows(split, split="train")
         whole, train = (part.filter(pc.is_in(part["id"], readable)) for part in (universe, train))
-        yield _Asked(trial, category, whole, train, unreadable)
+        defects = _placed(select_rows(whole, label=1), split)
+        yield _Asked(trial, category, whole, train, defects, unreadable)
 
 
 def _run(one: _Asked, session: Session) -> SynthesisResult:
     started = perf_counter()
     synthesis = run_synthesis(one.trial.config, one.whole, one.train, session)
-    defects = select_rows(one.whole, label=1)
-    return SynthesisResult(one.trial, one.category, synthesis, defects, perf_counter() - started, one.unreadable)
+    return SynthesisResult(one.trial, one.category, synthesis, one.defects, perf_counter() - started, one.unreadable)
+
+
+def _placed(images: pa.Table, split: pa.Table) -> pa.Table:
+    """Images with the splits that they have in an experiment; those that it leaves out are in none."""
+    places = dict(zip(split["id"].to_pylist(), split["split"].to_pylist(), strict=True))
+    rows = catalog_rows(images)
+    return build_catalog([dataclasses.replace(row, split=places.get(row.id, UNSPLIT)) for row in rows])

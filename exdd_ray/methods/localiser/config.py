@@ -44,7 +44,6 @@ class LocaliserConfig(DetectorConfig):
             bilinear, as OpenCV does.
         network: the U-Net's channels.
         normal_share: probability that a training sample is a normal image; else it is a defect of a kind at random.
-        flips: mirror half of the training samples along each axis.
         learning_rate: of Adam; a fifth of it after 80 % of the epochs, and a fifth of that after 90 %.
         epochs: of the training.
         draws: samples of an epoch.
@@ -62,7 +61,6 @@ class LocaliserConfig(DetectorConfig):
     antialias: bool = True
     network: SegmentationConfig = SegmentationConfig()
     normal_share: float = Field(0.5, gt=0, lt=1)
-    flips: bool = False
     learning_rate: float = Field(1e-4, gt=0)
     epochs: int = Field(200, ge=1)
     draws: int = Field(500, ge=1)

@@ -84,7 +84,8 @@ class Draws:
         for place, number in enumerate(self.batches(step)):
             rng = np.random.default_rng([self.seed, step, place])
             group = normal if rng.random() < self.config.normal_share else kinds[rng.integers(len(kinds))]
-            samples.append(self._sample(group[number % len(group)], rng))
+            at = group[number % len(group)]
+            samples.append(Sample(self.pairs.pixels[at], self.pairs.masks[at]))
         return samples
 
     def groups(self) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -93,14 +94,6 @@ class Draws:
         defective = labels == 1
         kinds = [np.flatnonzero(defective & (names == kind)) for kind in np.unique(names[defective])]
         return np.flatnonzero(labels == 0), kinds
-
-    def _sample(self, at: int, rng: np.random.Generator) -> Sample:
-        image, mask = self.pairs.pixels[at], self.pairs.masks[at]
-        if self.config.flips:
-            for axis in (0, 1):
-                if rng.random() < 0.5:
-                    image, mask = np.flip(image, axis), np.flip(mask, axis)
-        return Sample(image, mask)
 
 
 def _read(row: CatalogRow, size: int) -> Sample:

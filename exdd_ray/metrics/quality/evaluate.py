@@ -57,6 +57,12 @@ class QualityReport:
     left_out: tuple[tuple[str, str], ...]
     networks: tuple[str, ...]
 
+    def and_of(self, other: "QualityReport") -> "QualityReport":
+        """Both reports as one."""
+        return QualityReport(
+            self.figures + other.figures, self.left_out + other.left_out, self.networks + other.networks
+        )
+
 
 @dataclass(frozen=True)
 class _Sets:

@@ -35,7 +35,7 @@ def changed(catalog: pa.Table, **values) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def fitted(surfaces, tmp_path_factory):
-    return fit(surfaces, Store(tmp_path_factory.mktemp("store")), epochs=20, draws=64)
+    return fit(surfaces, Store(tmp_path_factory.mktemp("store")), epochs=15, draws=64)
 
 
 def test_trained_on_masks_it_finds_defects_and_their_pixels(surfaces, fitted):

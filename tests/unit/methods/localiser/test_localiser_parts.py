@@ -137,18 +137,6 @@ def test_samples_follow_from_seed_step_and_place(pairs):
     assert one != other
 
 
-def test_flips_turn_image_and_mask_together(pairs):
-    still, turned = draws(pairs, draws=64), draws(pairs, draws=64, flips=True)
-    seen = set()
-    for step in range(8):
-        for plain, flipped in zip(still(step), turned(step), strict=True):
-            ways = {axes: np.flip(plain.image, axes) for axes in ((), (0,), (1,), (0, 1))}
-            (axes,) = (axes for axes, image in ways.items() if np.array_equal(image, flipped.image))
-            np.testing.assert_array_equal(np.flip(plain.mask, axes), flipped.mask)
-            seen.add(axes)
-    assert len(seen) == 4
-
-
 def test_masks_are_resized_by_their_share_of_a_pixel(surfaces, pairs):
     from PIL import Image
 
