@@ -124,7 +124,7 @@ def write_samples(path: Path, results: Sequence[SynthesisResult]) -> None:
 
 @dataclass(frozen=True)
 class _Asked:
-    """A trial on one category, with its readable images: all, and those that are trained on."""
+    """A trial on one category, with its readable images: all, those trained on, and the defects with their splits."""
 
     trial: Trial
     category: str
