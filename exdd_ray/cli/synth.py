@@ -50,7 +50,7 @@ def run_synth(arguments: argparse.Namespace) -> int:
     folder = new_folder(f"{loaded.sweep.name}-synthesis", loaded.overrides, loaded.sweep.output)
     require_free(folder)
 
-    from exdd_ray.cli.progress import terminal_progress
+    from exdd_ray.cli.progress import show_log, terminal_progress
     from exdd_ray.experiment.session import Session
     from exdd_ray.experiment.synth import run_syntheses, write_samples
     from exdd_ray.metrics.quality.config import QualityConfig
@@ -65,6 +65,7 @@ def run_synth(arguments: argparse.Namespace) -> int:
     if quality is not None:
         check_quality(quality)
     store = open_store(loaded.sweep.store)
+    show_log("exdd_ray.training")
     session = Session(store, terminal_progress, _backend(arguments.ray))
     results = run_syntheses(loaded.trials, session)
     sets = [_shown(result, quality, session) for result in results]
