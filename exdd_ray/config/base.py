@@ -3,15 +3,36 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 Size = tuple[int, int]  # height, width
 
 
 class Frozen(BaseModel):
-    """A frozen model that refuses unknown keys."""
+    """A frozen model that refuses unknown keys, and numbers that are none.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    A group that is given in part keeps what the default of its key sets, as `batch` in `training: {gpus: 0.5}`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _start_from_defaults(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        return {
+            name: merge(cls._default_group(name), value) if isinstance(value, Mapping) else value
+            for name, value in given.items()
+        }
+
+    @classmethod
+    def _default_group(cls, name: str) -> dict[str, Any]:
+        """What the default of a key sets; nothing where it may be of several classes."""
+        field = cls.model_fields.get(name)
+        if field is None or not isinstance(field.default, Frozen) or type(field.default) is not field.annotation:
+            return {}
+        return field.default.model_dump(exclude_unset=True)
 
     def aside(self) -> Iterable[str]:
         """Dotted keys that no result depends on, given the other values, or that name what is hashed itself."""

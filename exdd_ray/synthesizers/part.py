@@ -30,7 +30,7 @@ class PartConfig(Frozen):
         synthesizer: that makes them, of any kind; how many is the mixture's `count`.
     """
 
-    share: float = Field(1.0, gt=0, allow_inf_nan=False)
+    share: float = Field(1.0, gt=0)
     synthesizer: Annotated[SerializeAsAny[SynthesizerConfig], PlainValidator(_of_the_table)]
 
     @field_validator("synthesizer", mode="before")

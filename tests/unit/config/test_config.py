@@ -10,6 +10,7 @@ from exdd_ray.experiment.config import RunConfig
 from exdd_ray.experiment.load import read_raw
 from exdd_ray.experiment.space import load_run, resolved_yaml
 from exdd_ray.methods.patch_bank.config import PRESETS, PatchBankConfig
+from exdd_ray.synthesizers.lora.config import LoraConfig, TuningConfig
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
@@ -239,3 +240,17 @@ def test_a_group_of_a_variant_joins_what_base_and_overrides_say(tmp_path):
 def test_what_a_variant_breaks_is_told_with_its_name():
     with pytest.raises(ConfigError, match=r"detector.system: not a key .*in 'single bank', one of its variants"):
         load_run(find_config("demo"), ["detector.kind=padim"])
+
+
+def test_a_group_that_is_given_in_part_keeps_what_the_default_of_its_key_sets():
+    training = TuningConfig(training={"gpus": 0.25}).training
+    assert (training.batch, training.max_grad_norm, training.gpus) == (8, 1.0, 0.25)
+    assert TuningConfig(training={"max_grad_norm": None}).training.max_grad_norm is None
+    assert LoraConfig(preset="paper").tuning.training.max_grad_norm == 1.0  # kohya's
+    assert LoraConfig(preset="paper").tuning.training.batch == 12
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_what_is_no_number_is_refused(value):
+    with pytest.raises(ValueError, match=r"merge\n.*finite number|greater than or equal to 0"):
+        LoraConfig(merge=value)
