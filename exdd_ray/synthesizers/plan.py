@@ -95,7 +95,7 @@ def _usable(defects: pa.Table, masks: pa.Table, needed: NeededDefects | None) ->
 
 def _what(config: SynthesizerConfig, model: Model | None, seed: int) -> dict[str, Any]:
     """What of the config the pixels of a sample depend on."""
-    how = {"seed": seed, **without(identity(config), "count", "prompts", "filters")}
+    how = {"seed": seed, **without(identity(config), "count", "prompts", "kinds", "filters")}
     if model is not None:
         how["model"] = model.digest
     if (run := run_of(config)) is not None:

@@ -61,6 +61,27 @@ class Saim(nn.Module):
         return hidden + self.to_out(seen)
 
 
+class Meeting(nn.Module):
+    """Self-attention interaction after another layer: of tokens [B x d x C], or of images [B x C x h x w].
+
+    Attributes:
+        branches: whose rows there are; backgrounds, the last of three, see nobody.
+    """
+
+    def __init__(self, saim: Saim, branches: int) -> None:
+        super().__init__()
+        self.saim, self.branches = saim, branches
+
+    def forward(self, states: Tensor) -> Tensor:
+        """The states, those of pairs with what they see of each other."""
+        pairs = 2 * (len(states) // self.branches)
+        if states.dim() == 4:
+            met = self.saim(states[:pairs].flatten(2).mT).mT.reshape(states[:pairs].shape)
+        else:
+            met = self.saim(states[:pairs])
+        return torch.cat([met, states[pairs:]])
+
+
 class BackgroundMix(nn.Module):
     """Background compensation: what whole images attend to is mixed with the states of their backgrounds.
 
@@ -87,15 +108,17 @@ class DualProcessor(nn.Module):
 
     Attributes:
         lora: of the layer's projections.
-        saim: None where branches do not see each other.
+        meeting: None where branches do not see each other.
         mix: of the background; None where there is none, and in cross-attention.
         branches: 2, or 3 with a background.
     """
 
-    def __init__(self, attention: Any, rank: int, saim: Saim | None, mix: BackgroundMix | None, branches: int) -> None:
+    def __init__(
+        self, attention: Any, rank: int, meeting: Meeting | None, mix: BackgroundMix | None, branches: int
+    ) -> None:
         super().__init__()
         self.lora = nn.ModuleDict({name: BranchLora(_layer(attention, name), rank) for name in PROJECTIONS})
-        self.saim, self.mix, self.branches = saim, mix, branches
+        self.meeting, self.mix, self.branches = meeting, mix, branches
 
     def forward(
         self,
@@ -112,10 +135,7 @@ class DualProcessor(nn.Module):
         key, value = (_by_head(self._project(attn, name, source), attn.heads) for name in ("to_k", "to_v"))
         seen = functional.scaled_dot_product_attention(query, key, value, scale=attn.scale)
         states = self._project(attn, "to_out", seen.transpose(1, 2).flatten(2))
-        if self.saim is None:
-            return states
-        pairs = 2 * (len(states) // self.branches)
-        return torch.cat([self.saim(states[:pairs]), states[pairs:]])
+        return states if self.meeting is None else self.meeting(states)
 
     def _project(self, attention: Any, name: str, tokens: Tensor) -> Tensor:
         added: Tensor = self.lora[name](tokens, self.branches)

@@ -51,6 +51,8 @@ class DualTuningConfig(Frozen):
         text_rank: of the LoRA on the text encoder; None leaves it alone.
         saim: how the output of the layers in which branches see each other starts: at `random` as published, at `zero`,
             so that training starts from the pretrained model; `off` has no such layers.
+        saim_blocks: such layers are after residual blocks, too, for a UNet as the miniature's, which attends at its
+            coarsest levels alone.
         background: None paints without compensation.
         learning_rate: at the start.
         schedule: of the learning rate: `constant`, or falling to 0 by a `cosine`.
@@ -69,6 +71,7 @@ class DualTuningConfig(Frozen):
     shared_rank: int | None = Field(16, ge=1)
     text_rank: int | None = Field(8, ge=1)
     saim: Literal["zero", "random", "off"] = "zero"
+    saim_blocks: bool = True
     background: BackgroundConfig | None = None
     learning_rate: float = Field(1e-3, gt=0)
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -89,8 +92,10 @@ class DualTuningConfig(Frozen):
         return self
 
     def aside(self) -> Iterator[str]:
-        """What does not change what is learnt."""
+        """What does not change what is learnt, and what is not used."""
         yield "gradient_checkpointing"
+        if self.saim == "off":
+            yield "saim_blocks"
 
 
 class PairMaskConfig(Frozen):
@@ -133,7 +138,7 @@ class DualConfig(DiffusionConfig):
     preset: Literal["best", "paper", "released"] = "best"
     kinds: tuple[str, ...] | None = Field(None, min_length=1)
     window: Size | None = (64, 64)
-    box: tuple[float, float] | None = (0.4, 0.9)
+    box: tuple[float, float] | None = (0.3, 0.7)
     guidance: float = Field(1.0, ge=0)
     tuning: DualTuningConfig | None = DualTuningConfig()
     adapter: Path | None = None
@@ -166,9 +171,9 @@ class DualConfig(DiffusionConfig):
         return self
 
     def aside(self) -> Iterator[str]:
-        """The adapter's file is known by its content, and a sample is of one kind."""
+        """The adapter's file is known by its content."""
         yield from super().aside()
-        yield from ("adapter", "kinds")
+        yield "adapter"
 
 
 _PUBLISHED: dict[str, Any] = {
@@ -184,6 +189,7 @@ _PUBLISHED: dict[str, Any] = {
         "shared_rank": None,
         "text_rank": 32,
         "saim": "random",
+        "saim_blocks": False,
         "learning_rate": 2e-5,
         "schedule": "constant",
         "steps": 5000,

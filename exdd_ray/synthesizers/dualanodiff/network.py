@@ -1,13 +1,14 @@
 """The trained part of a pipeline for pairs: processors of its UNet's attention, and a LoRA on its text encoder."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from exdd_ray.errors import ConfigError
-from exdd_ray.synthesizers.dualanodiff.attention import BackgroundMix, DualProcessor, Saim
+from exdd_ray.synthesizers.dualanodiff.attention import BackgroundMix, DualProcessor, Meeting, Saim
 from exdd_ray.synthesizers.dualanodiff.config import BackgroundConfig, DualTuningConfig
 from exdd_ray.synthesizers.painting.denoiser import CONVOLUTIONAL, TRANSFORMER, encoders, layers_in
 
@@ -23,9 +24,16 @@ class DualLayers(nn.Module):
         branches: that are denoised together, in this order of rows: whole images, their parts, and backgrounds.
     """
 
-    def __init__(self, processors: dict[str, DualProcessor], others: dict[str, nn.Parameter], branches: int) -> None:
+    def __init__(
+        self,
+        processors: dict[str, DualProcessor],
+        meetings: dict[str, Meeting],
+        others: dict[str, nn.Parameter],
+        branches: int,
+    ) -> None:
         super().__init__()
         self.processors = nn.ModuleDict({_flat(name): one for name, one in processors.items()})
+        self.meetings = nn.ModuleDict({_flat(name): one for name, one in meetings.items()})
         self.others = nn.ParameterDict({_flat(name): one for name, one in others.items()})
         self.branches = branches
 
@@ -42,24 +50,48 @@ def add_branches(pipeline: Any, tuning: DualTuningConfig, seed: int) -> DualLaye
     for part in ("vae", "unet", *encoders(pipeline)):
         getattr(pipeline, part).requires_grad_(False)
     branches = 2 if tuning.background is None else 3
-    processors, others = {}, dict[str, nn.Parameter]()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        for name, attention in _attention_of(pipeline.unet):
-            processors[name] = _processor(attention, tuning, branches, within=name.endswith(_SELF))
-        if tuning.shared_rank is not None:
-            others |= _lora(pipeline, "unet", _outside_attention(pipeline.unet), tuning.shared_rank)
-        for part in encoders(pipeline) if tuning.text_rank is not None else ():
-            others |= _lora(pipeline, part, _TEXT_LAYERS, tuning.text_rank or 0)
+        processors = {name: _processor(one, tuning, branches, name) for name, one in _attention_of(pipeline.unet)}
+        blocks = _blocks_of(pipeline.unet) if tuning.saim_blocks else {}
+        meetings = {name: _meeting(block.out_channels, tuning, branches) for name, block in blocks.items()}
+        others = dict(_loras(pipeline, tuning))
     pipeline.unet.set_attn_processor({f"{name}.processor": one for name, one in processors.items()})
-    return DualLayers(processors, others, branches)
+    met = {name: meeting for name, meeting in meetings.items() if meeting is not None}
+    for name, meeting in met.items():
+        blocks[name].register_forward_hook(partial(_after, meeting))
+    return DualLayers(processors, met, others, branches)
 
 
-def _processor(attention: Any, tuning: DualTuningConfig, branches: int, *, within: bool) -> DualProcessor:
+def _after(meeting: Meeting, _: nn.Module, given: object, states: Tensor) -> Tensor:
+    """A hook of a block."""
+    del given
+    met: Tensor = meeting(states)
+    return met
+
+
+def _processor(attention: Any, tuning: DualTuningConfig, branches: int, name: str) -> DualProcessor:
     width, how = attention.to_q.in_features, tuning.background
-    saim = None if tuning.saim == "off" else Saim(width, zero=tuning.saim == "zero")
-    mix = _mix(width, how) if within and how is not None else None
-    return DualProcessor(attention, tuning.rank, saim, mix, branches)
+    mix = _mix(width, how) if name.endswith(_SELF) and how is not None else None
+    return DualProcessor(attention, tuning.rank, _meeting(width, tuning, branches), mix, branches)
+
+
+def _meeting(width: int, tuning: DualTuningConfig, branches: int) -> Meeting | None:
+    return None if tuning.saim == "off" else Meeting(Saim(width, zero=tuning.saim == "zero"), branches)
+
+
+def _blocks_of(unet: nn.Module) -> dict[str, Any]:
+    """Residual blocks of a UNet by name."""
+    return {name: block for name, block in unet.named_modules() if type(block).__name__ == "ResnetBlock2D"}
+
+
+def _loras(pipeline: Any, tuning: DualTuningConfig) -> Iterator[tuple[str, nn.Parameter]]:
+    """The LoRA that both branches share, on the UNet and on the text encoders."""
+    if tuning.shared_rank is not None:
+        yield from _lora(pipeline, "unet", _outside_attention(pipeline.unet), tuning.shared_rank)
+    if tuning.text_rank is not None:
+        for part in encoders(pipeline):
+            yield from _lora(pipeline, part, _TEXT_LAYERS, tuning.text_rank)
 
 
 def _mix(width: int, how: BackgroundConfig) -> BackgroundMix:
@@ -86,17 +118,15 @@ def _outside_attention(unet: nn.Module) -> list[str]:
     ]
 
 
-def _lora(pipeline: Any, part: str, layers: Sequence[str], rank: int) -> dict[str, nn.Parameter]:
+def _lora(pipeline: Any, part: str, layers: Sequence[str], rank: int) -> Iterator[tuple[str, nn.Parameter]]:
     """The parameters of a LoRA that is added to layers of a network of the pipeline, by name."""
     from peft import LoraConfig, inject_adapter_in_model
 
     network = getattr(pipeline, part)
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(layers)), network)
-    return {
-        f"{part}.{name.replace('.default', '')}": parameter
-        for name, parameter in network.named_parameters()
-        if ".lora_" in name
-    }
+    for name, parameter in network.named_parameters():
+        if ".lora_" in name:
+            yield f"{part}.{name.replace('.default', '')}", parameter
 
 
 def _flat(name: str) -> str:

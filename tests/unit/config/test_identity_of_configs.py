@@ -55,6 +55,7 @@ EXPERIMENTS: list[dict[str, Any]] = [
     {"detector": CLASSIFIER, "synthesizer": MIXTURE},
     {"detector": {**DIFFUSION, "anomalies": {"foreground": GROUND}}},
     {"detector": CLASSIFIER, "synthesizer": {"kind": "lora", "tuning": {"prior_weight": 1.0}}},
+    {"detector": CLASSIFIER, "synthesizer": {"kind": "dualanodiff", "tuning": {"background": {"closing": 1}}}},
     {"detector": {"kind": "diffusionad", "inference": {"mode": "ddim"}, "steps": 10}},
     {"detector": {"kind": "localiser"}, "dataset": {"split": {"draw": "first_third"}}},
 ]

@@ -32,7 +32,7 @@ def shaken(module: torch.nn.Module) -> torch.nn.Module:
     return module
 
 
-def rows(pipeline, branches: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def rows(branches: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Latents, times and texts of so many branches."""
     texts = torch.randn(branches, 1, 5, 128).expand(-1, N, -1, -1).flatten(0, 1)
     return torch.randn(branches * N, 9, 16, 16), torch.tensor([100, 700]).repeat(branches), texts
@@ -86,21 +86,22 @@ def test_each_branch_has_a_lora_of_its_own_and_backgrounds_that_of_whole_images(
 def test_training_starts_from_the_pretrained_model(pipeline, background):
     torch.manual_seed(0)
     branches = 2 if background is None else 3
-    given = rows(pipeline, branches)
+    given = rows(branches)
     before = predicted(pipeline, given)
     add_branches(pipeline, tuning(shared_rank=2, background=background), 0)
     torch.testing.assert_close(predicted(pipeline, given), before, rtol=1e-4, atol=1e-5)
-    add_branches(pipeline, tuning(saim="random", background=background), 0)
+    add_branches(pipeline, tuning(saim="random", background=background, saim_blocks=False), 0)
     assert not torch.allclose(predicted(pipeline, given), before, atol=1e-2)
 
 
-def test_branches_see_each_other_by_saim_alone(pipeline):
+def test_branches_see_each_other_by_saim_alone():
     torch.manual_seed(0)
-    latents, times, texts = rows(pipeline, 2)
+    latents, times, texts = rows(2)
     others = latents.clone()
     others[N:] += 1
-    for saim, alike in (("off", True), ("random", False)):
-        shaken(add_branches(pipeline, tuning(saim=saim), 0))
+    for saim, blocks, alike in (("off", True, True), ("random", False, False), ("random", True, False)):
+        pipeline = load_model()
+        shaken(add_branches(pipeline, tuning(saim=saim, saim_blocks=blocks), 0))
         one, other = (predicted(pipeline, (given, times, texts))[:N] for given in (latents, others))
         assert torch.allclose(one, other, atol=1e-5) == alike
 
@@ -127,19 +128,19 @@ class TwoPasses:
         query, key, value = project("to_q", hidden_states), project("to_k", source), project("to_v", source)
         heads = (each.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for each in (query, key, value))
         seen = torch.nn.functional.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
-        return processor.saim(project("to_out", seen))
+        return processor.meeting.saim(project("to_out", seen))
 
 
 @pytest.mark.parametrize("rule", ["add", "mix"])
 def test_one_pass_over_backgrounds_and_pairs_is_bcms_two_passes(pipeline, rule):
     torch.manual_seed(0)
-    layers = add_branches(pipeline, tuning(background={"rule": rule, "width": 7}), 0)
+    layers = add_branches(pipeline, tuning(background={"rule": rule, "width": 7}, saim_blocks=False), 0)
     shaken(layers)
     with torch.no_grad():
         for mix in (module for module in layers.modules() if isinstance(module, BackgroundMix)):
             mix.gamma.fill_(0.7)
             mix.enter.weight *= 10
-    latents, times, texts = rows(pipeline, 3)
+    latents, times, texts = rows(3)
     texts[2 * N :] = texts[:N]
     together = predicted(pipeline, (latents, times, texts))[: 2 * N]
     processors = dict(pipeline.unet.attn_processors)
