@@ -3,13 +3,15 @@
 Quality: 10 tiles with one kind of defect are learnt, for an inpainting base and for text to image; samples before (the
 untuned model, asked for the kind in plain words) and after are held against the other tiles of the kind by FID and KID
 of an ImageNet ResNet-18, on crops around the defects where there are masks. Every seed draws other tiles and other
-samples; intervals are Student's t. `--grid` writes before, after and real tiles as a picture.
+samples; intervals are Student's t, of the changes seed by seed, too. `--grid` writes before, after and real tiles as a
+picture.
 
 Speed: images a second of training, of the loop here (images and prompts encoded once) and of a plain loop in the manner
 of diffusers' DreamBooth script (encoded at each step), with the same LoRA layers, batch and threads; medians of three.
 """
 
 import argparse
+import itertools
 import resource
 import sys
 import time
@@ -28,7 +30,7 @@ from exdd_ray.data.catalog import CatalogRow, build_catalog, catalog_rows
 from exdd_ray.data.masks import read_pair
 from exdd_ray.metrics.quality.config import QualityConfig
 from exdd_ray.metrics.quality.evaluate import measure_quality
-from exdd_ray.metrics.seeds import mean_of
+from exdd_ray.metrics.seeds import Mean, mean_of
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesizers.lora.config import LoraConfig, TuningConfig
 from exdd_ray.synthesizers.lora.instances import Instance, instances
@@ -43,6 +45,7 @@ from exdd_ray.synthesizers.synthesize import synthesize
 PLAIN = {"blowhole": "hole", "break": "crack"}  # the kind in words that the miniature was taught
 WEIGHTS = SHARED / "weights" / "resnet18_in1k_conv1-layer3.safetensors"
 SHOTS = 10
+METRICS = ("fid", "kid")
 
 
 def configs(base: str, kind: str, options: argparse.Namespace) -> dict[str, LoraConfig]:
@@ -75,7 +78,7 @@ def quality(
     ).samples
     how = QualityConfig(network="resnet18", weights=WEIGHTS, crops=not config.whole)
     figures = measure_quality(held_out, [sample.row for sample in made], how).figures
-    found = {figure.name[:3].lower(): figure.value for figure in figures if figure.name[:3] in ("FID", "KID")}
+    found = {figure.name[:3].lower(): figure.value for figure in figures if figure.name[:3].lower() in METRICS}
     samples = [shown(one.row, config.whole) for one in made[:10]]
     return found, samples, [shown(row, config.whole) for row in held_out[:10]]
 
@@ -91,30 +94,47 @@ def shown(row: CatalogRow, whole: bool) -> np.ndarray:
     return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize((96, 96)))
 
 
+def measured(
+    base: str, kind: str, options: argparse.Namespace, store: Store
+) -> tuple[dict[str, dict[str, np.ndarray]], list[np.ndarray]]:
+    """FID and KID of every seed before, after, and their difference; and rows of pictures of the first seed."""
+    values: dict[str, dict[str, np.ndarray]] = {}
+    pictures = []
+    for when, config in configs(base, kind, options).items():
+        each = [quality(config, seed, kind, store) for seed in options.seeds]
+        pictures += [np.concatenate(each[0][1], axis=1)] + [np.concatenate(each[0][2], axis=1)] * (when == "after")
+        values[when] = {metric: np.array([found[metric] for found, _, _ in each]) for metric in METRICS}
+    values["change"] = {metric: values["after"][metric] - values["before"][metric] for metric in METRICS}
+    return values, pictures
+
+
 def measure_all(options: argparse.Namespace, store: Store) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
     """Every base, kind and seed."""
     keys: dict[str, Any] = {}
     table, grid = [], []
-    for base in options.bases:
-        for kind in options.kinds:
-            for when, config in configs(base, kind, options).items():
-                each = [quality(config, seed, kind, store) for seed in options.seeds]
-                grid += [np.concatenate(each[0][1], axis=1)] + [np.concatenate(each[0][2], axis=1)] * (when == "after")
-                cells = []
-                for metric in ("fid", "kid"):
-                    mean = mean_of(np.array([found[metric] for found, _, _ in each]))
-                    keys[f"{metric}_{when}_{base}_{kind}"] = [round(mean.value, 5), mean.half]
-                    cells.append(f"{mean.value:.4f}" + ("" if mean.half is None else f" ± {mean.half:.4f}"))
-                table.append((base, kind, when, *cells))
-                print(*table[-1], file=sys.stderr, sep="  ", flush=True)
-    for metric in ("fid", "kid"):
-        for when in ("before", "after"):
-            of_all = [value[0] for key, value in keys.items() if key.startswith(f"{metric}_{when}_")]
-            if of_all:
-                keys[f"{metric}_{when}"] = round(float(np.mean(of_all)), 5)
+    for base, kind in itertools.product(options.bases, options.kinds):
+        values, pictures = measured(base, kind, options, store)
+        grid += pictures
+        for when, found in values.items():
+            means = {metric: mean_of(found[metric]) for metric in METRICS}
+            keys |= {f"{metric}_{when}_{base}_{kind}": _rounded(mean) for metric, mean in means.items()}
+            table.append((base, kind, when, *(_cell(mean) for mean in means.values())))
+            print(*table[-1], file=sys.stderr, sep="  ", flush=True)
+    for metric, when in itertools.product(METRICS, ("before", "after")):
+        of_all = [value[0] for key, value in keys.items() if key.startswith(f"{metric}_{when}_")]
+        if of_all:
+            keys[f"{metric}_{when}"] = round(float(np.mean(of_all)), 5)
     if options.grid is not None:
         Image.fromarray(np.concatenate(grid, axis=0)).save(options.grid)
     return keys, table
+
+
+def _rounded(mean: Mean) -> list[float | None]:
+    return [round(mean.value, 5), None if mean.half is None else round(mean.half, 5)]
+
+
+def _cell(mean: Mean) -> str:
+    return f"{mean.value:.5f}" + ("" if mean.half is None else f" ± {mean.half:.5f}")
 
 
 def speed(options: argparse.Namespace) -> dict[str, float]:
