@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from exdd_ray.errors import ConfigError
 
@@ -70,12 +71,19 @@ def _type_name(annotation: Any) -> str:
     return re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Z])", "", str(annotation))
 
 
-def _default(field: FieldInfo) -> str:
-    """As it would be given; nothing where it must be."""
-    if field.is_required():
+def _default(name: str, field: FieldInfo, group: BaseModel | None) -> Any:
+    """The value where none is given: that of the group that is there by default, else the field's own."""
+    return field.get_default(call_default_factory=True) if group is None else getattr(group, name)
+
+
+def _text(value: Any) -> str:
+    """As it would be given; nothing where it must be, and of a group, as its keys have theirs."""
+    if value is PydanticUndefined or isinstance(value, BaseModel):
         return ""
-    value = str(field.get_default(call_default_factory=True))
-    return {"None": "null", "True": "true", "False": "false"}.get(value, value)
+    if isinstance(value, tuple) and value and all(isinstance(one, BaseModel) for one in value):
+        items = ("{" + ", ".join(f"{name}: {_text(own)}" for name, own in one) + "}" for one in value)
+        return f"[{', '.join(items)}]"
+    return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
 
 
 def _kind(model: type[BaseModel]) -> str:
@@ -92,16 +100,23 @@ def _meanings(model: type[BaseModel]) -> dict[str, str]:
     return found
 
 
-def list_keys(model: type[BaseModel], prefix: str = "", kind: str = "") -> Iterator[Key]:
-    """Every dotted key of a config model, nested models included (and themselves where they may be null)."""
+def list_keys(
+    model: type[BaseModel], prefix: str = "", kind: str = "", group: BaseModel | None = None
+) -> Iterator[Key]:
+    """Every dotted key of a config model, nested models included (and themselves where they may be null).
+
+    Args:
+        group: the model as it is by default where it is nested; its values are the defaults.
+    """
     meanings = _meanings(model)
     for name, field in model.model_fields.items():
-        path, nested = f"{prefix}{name}", _models(field.annotation)
+        path, nested, default = f"{prefix}{name}", _models(field.annotation), _default(name, field, group)
         if not nested or len(get_args(field.annotation)) > len(nested):
             meaning, items = meanings.get(name, "") or _summary(nested), tuple(_items(field.annotation))
-            yield Key(path, _type_name(field.annotation), _default(field), kind, meaning, items)
+            yield Key(path, _type_name(field.annotation), _text(default), kind, meaning, items)
         for inner in nested:
-            yield from list_keys(inner, f"{path}.", _kind(inner) if len(nested) > 1 else kind)
+            below = default if type(default) is inner else None
+            yield from list_keys(inner, f"{path}.", _kind(inner) if len(nested) > 1 else kind, below)
 
 
 def list_groups(model: type[BaseModel], prefix: str = "", kind: str = "") -> Iterator[Key]:

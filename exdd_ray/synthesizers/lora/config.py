@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from exdd_ray.config.base import Frozen, merge
 from exdd_ray.synthesizers.painting.config import MaskConfig, PaintConfig
@@ -19,7 +19,7 @@ class TokenConfig(Frozen):
         kind: of defect, as the dataset calls it; None is every kind.
     """
 
-    word: str = Field("skt", min_length=1)
+    word: str = Field("skt", pattern=r"\S")
     kind: str | None = None
 
 
@@ -151,7 +151,10 @@ class LoraConfig(PaintConfig):
             filled["tuning"] = None
         tuning = filled.get("tuning", {})
         if isinstance(tuning, Mapping):
-            tuning = TuningConfig(**tuning)
+            try:
+                tuning = TuningConfig(**tuning)
+            except ValidationError:  # told of with its place where the fields are read
+                return filled
         if filled.get("base") == "text_to_image":
             filled = {"crop_padding": None, "composite": False, **filled}
         elif tuning is not None and tuning.images == "defects" and not isinstance(filled.get("masks"), MaskConfig):

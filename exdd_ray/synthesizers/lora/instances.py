@@ -12,7 +12,7 @@ from torch import Tensor
 from exdd_ray.config.base import Size
 from exdd_ray.data.catalog import CatalogRow
 from exdd_ray.data.masks import grown, read_pair
-from exdd_ray.errors import DataError
+from exdd_ray.errors import ConfigError, DataError
 from exdd_ray.synthesizers.foreground import foreground
 from exdd_ray.synthesizers.job import ChunkJob
 from exdd_ray.synthesizers.lora.config import LoraConfig, TuningConfig
@@ -42,7 +42,7 @@ class Instance:
 def training_rows(job: ChunkJob[LoraConfig], tuning: TuningConfig, seed: int) -> list[CatalogRow]:
     """The images that are learnt from.
 
-    Raises DataError where no defect is of a kind that has a word.
+    Raises DataError where no defect, or none of the `shots`, is of a kind that has a word.
     """
     given = job.backgrounds if tuning.images == "normal" else job.defects
     kinds = {token.kind for token in tuning.tokens}
@@ -55,7 +55,12 @@ def training_rows(job: ChunkJob[LoraConfig], tuning: TuningConfig, seed: int) ->
     if tuning.shots is None or tuning.shots >= len(rows):
         return rows
     chosen = np.random.default_rng([seed, _DRAW]).permutation(len(rows))[: tuning.shots]
-    return [rows[at] for at in sorted(chosen)]
+    drawn = [rows[at] for at in sorted(chosen)]
+    if missing := kinds - {None} - {row.defect for row in drawn}:
+        raise DataError(
+            f"synthesizer.tuning.shots={tuning.shots} leaves no defect of kind {min(map(str, missing))!r} to learn"
+        )
+    return drawn
 
 
 def instances(
@@ -125,9 +130,16 @@ def whole_instance(
 
 def bucket_of(image: Size, size: Size, step: int) -> Size:
     """Of all (height, width) in multiples of `step` with at most the area of `size`, the largest of those whose aspect
-    is nearest to the image's (NovelAI's aspect-ratio buckets)."""
+    is nearest to the image's (NovelAI's aspect-ratio buckets); sides are between half and twice those of `size`.
+
+    Raises ConfigError for a size that is smaller than a step.
+    """
     area, aspect = size[0] * size[1], image[0] / image[1]
-    sides = [(h, w) for h in range(step, area // step + 1, step) for w in (area // h // step * step,) if w >= step]
+    least, most = max(step, min(size) // 2), 2 * max(size)
+    sides = [(h, w) for h in range(step, most + 1, step) for w in (area // h // step * step,) if least <= min(h, w)]
+    sides = [side for side in sides if max(side) <= most]
+    if not sides:
+        raise ConfigError(f"synthesizer.tuning.aspect=bucket needs a synthesizer.size of at least {step} x {step}")
     return min(sides, key=lambda side: (abs(np.log(side[0] / side[1] / aspect)), -side[0] * side[1]))
 
 

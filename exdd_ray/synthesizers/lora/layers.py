@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from exdd_ray.errors import ConfigError
 from exdd_ray.synthesizers.lora.config import TuningConfig
-from exdd_ray.synthesizers.painting.adapter import BASE, BASE_NAME, LORA, PEFT_METADATA, word_file
+from exdd_ray.synthesizers.painting.adapter import BASE, BASE_NAME, LORA, PEFT_METADATA, WORDS, add_words, word_file
 from exdd_ray.synthesizers.painting.denoiser import CONVOLUTIONAL, TRANSFORMER, encoders, layers_in
 from exdd_ray.synthesizers.synthesizer import Model
 
@@ -70,12 +70,14 @@ def write_adapter(layers: TrainedLayers, tuning: TuningConfig, model: Model, fol
     folder.mkdir(parents=True, exist_ok=True)
     tensors = layers.tensors()
     lora = {name: value.cpu().contiguous() for name, value in tensors.items() if ".lora_" in name}
-    how = {PEFT_METADATA: _peft_metadata(lora, tuning), BASE: model.digest, BASE_NAME: model.name}
-    save_file(lora, folder / LORA, {"format": "pt", **how})
+    words = []
     for name, value in tensors.items():
         if ".lora_" not in name:
             encoder, number, word = name.split("/", 2)
-            save_file({word: value.cpu().contiguous()[None]}, word_file(folder, int(number), encoder))
+            words.append(word_file(folder, int(number), encoder))
+            save_file({word: value.cpu().contiguous()[None]}, words[-1])
+    how = {BASE: model.digest, BASE_NAME: model.name, WORDS: json.dumps([file.name for file in words])}
+    save_file(lora, folder / LORA, {"format": "pt", PEFT_METADATA: _peft_metadata(lora, tuning), **how})
 
 
 def split_words(tokenizer: Any, tuning: TuningConfig) -> list[str]:
@@ -101,6 +103,9 @@ def _add(pipeline: Any, part: str, tuning: TuningConfig, names: Sequence[str], s
         alpha_pattern=dict.fromkeys(exactly, tuning.conv_alpha),
     )
     inject_adapter_in_model(config, network)
+    for name, parameter in network.named_parameters():
+        if ".lora_" in name:
+            parameter.data = parameter.data.float()  # small steps are lost in the half precision of frozen weights
     return {
         f"{part}.{name.replace('.default', '')}": parameter
         for name, parameter in network.named_parameters()
@@ -148,7 +153,7 @@ def _learnt_words(pipeline: Any, tuning: TuningConfig) -> Named:
             )
         begun = [_mean_of_parts(tokenizer, network, word) for word in words]
         if words:
-            tokenizer.add_tokens(words)
+            add_words(tokenizer, words)
             network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
             network.get_input_embeddings().requires_grad_(False)
         for number, (word, vector) in enumerate(zip(words, begun, strict=True)):

@@ -38,13 +38,18 @@ def denoising_loss(
 
 
 def snr_weights(schedule: Any, times: Tensor, gamma: float | None) -> Tensor:
-    """min(SNR, gamma) / SNR [N], and over SNR + 1 where v is predicted (Hang et al., 2023); ones without gamma."""
+    """What the min-SNR weighting makes of the error of what is predicted [N] (Hang et al., 2023); ones without gamma.
+
+    min(SNR, gamma) of the image's own error: over SNR where noise is predicted, over SNR + 1 where v is.
+    """
     if gamma is None:
         return torch.ones(len(times))
     signal = schedule.alphas_cumprod[times]
     ratio = signal / (1 - signal)
-    denominator = ratio + 1 if schedule.config.prediction_type == "v_prediction" else ratio
-    return ratio.clamp(max=gamma) / denominator
+    if schedule.config.prediction_type == "epsilon":
+        return torch.where(ratio > gamma, gamma / ratio, 1.0)  # of no signal at all, too
+    kept = ratio.clamp(max=gamma)
+    return kept / (ratio + 1) if schedule.config.prediction_type == "v_prediction" else kept
 
 
 def _losses(

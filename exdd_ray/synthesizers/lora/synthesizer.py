@@ -22,17 +22,16 @@ def _make(jobs: "Sequence[ChunkJob[LoraConfig]]") -> "Iterator[Painted]":
 
 
 def _adapter(job: "ChunkJob[LoraConfig]") -> "Adapter | None":
-    from exdd_ray.store.contents import content_digest
     from exdd_ray.synthesizers.lora.config import kept_epochs
     from exdd_ray.synthesizers.lora.tune import epoch_folder
-    from exdd_ray.synthesizers.painting.adapter import LORA, Adapter
+    from exdd_ray.synthesizers.painting.adapter import LORA, Adapter, adapter_digest
     from exdd_ray.synthesizers.painting.model import model_digest
 
     config = job.config
     base = model_digest(config)
     if config.adapter is not None:
         file = config.adapter.expanduser()
-        return Adapter(file, config.merge, f"{content_digest(file)} {config.merge}", base)
+        return Adapter(file, config.merge, f"{adapter_digest(file)} {config.merge}", base)
     if config.tuning is None or job.trained is None:
         return None
     epoch = config.epoch or kept_epochs(config.tuning)[-1]
@@ -56,15 +55,13 @@ def _files(config: LoraConfig) -> tuple[str, ...]:
 
 
 def _model(config: LoraConfig) -> Model:
-    from exdd_ray.store.contents import content_digest
-    from exdd_ray.synthesizers.painting.adapter import read_metadata
+    from exdd_ray.synthesizers.painting.adapter import adapter_digest
     from exdd_ray.synthesizers.painting.model import model_digest, revision_of
 
     name, digest = config.model, model_digest(config)
     if config.adapter is not None:
         file = config.adapter.expanduser()
-        read_metadata(file)
-        name, digest = f"{name} + {file.name}", f"{digest} {content_digest(file)}"
+        name, digest = f"{name} + {file.name}", f"{digest} {adapter_digest(file)}"
     return Model(name, revision_of(config), digest)
 
 

@@ -27,7 +27,15 @@ from exdd_ray.synthesizers.lora.instances import (
 from exdd_ray.synthesizers.lora.latents import LatentInstance, encoded
 from exdd_ray.synthesizers.lora.layers import TrainedLayers, add_layers, split_words, write_adapter
 from exdd_ray.synthesizers.lora.loss import Drawn, denoising_loss
-from exdd_ray.synthesizers.painting.denoiser import Condition, encode_prompts, encoders, noise_seed, pipeline_to_train
+from exdd_ray.synthesizers.painting.denoiser import (
+    Condition,
+    encode_nothing,
+    encode_prompts,
+    encoders,
+    noise_seed,
+    pipeline_to_train,
+)
+from exdd_ray.synthesizers.painting.model import check_prompts
 from exdd_ray.synthesizers.plan import plan_chunks
 from exdd_ray.synthesizers.synthesize import synthesize
 from exdd_ray.synthesizers.synthesizer import NeededDefects, Resources
@@ -64,8 +72,9 @@ def tuning_recipe(job: Job) -> Recipe | None:
         NeededDefects("", pixels=True),
         job.files,
     )
+    places = contents((), job.defects, None, ()) if tuning.images == "normal" else ()  # masks, where some are taken
     kinds = [row.defect for row in rows] if any(token.kind for token in tuning.tokens) else []
-    return Recipe("adapters", VERSION, {**what, "kinds": kinds}, (*learnt, *_prior_keys(job, tuning)))
+    return Recipe("adapters", VERSION, {**what, "kinds": kinds}, (*learnt, *places, *_prior_keys(job, tuning)))
 
 
 def _painting(config: LoraConfig, tuning: TuningConfig) -> dict[str, Any]:
@@ -94,7 +103,7 @@ def paint_prior(job: Job, resources: Resources) -> None:
 def fine_tune(job: Job, store: Store, progress: Progress) -> None:
     """Put the adapters of a config's fine-tuning into the store, which has its regularisation images.
 
-    Raises DataError for too few images, UserError for a model that cannot be had or tuned, TrainingError as `train`.
+    Raises DataError for too few images, ConfigError for a prompt that is too long, UserError for a model that cannot be had or tuned, TrainingError as `train`.
     """
     tuning, recipe = job.config.tuning, job.training
     assert tuning is not None
@@ -102,6 +111,7 @@ def fine_tune(job: Job, store: Store, progress: Progress) -> None:
     seed, pipeline = _seed(job, tuning), _tuned_pipeline(job.config, tuning)
     split = _split_remarks(pipeline, tuning)
     layers = add_layers(pipeline, tuning, seed)
+    check_prompts(pipeline, tuning.prompts())
     images = encoded(_images(job, tuning, pipeline, store), pipeline)
     pipeline.vae.to("cpu")
     order = ShuffledBatches(len(images), tuning.training.batch, seed, drop_last=True)
@@ -162,6 +172,8 @@ def _conditions(
     """Gives the encodings of prompts: anew each time where encoders are trained, else those of before."""
 
     def encode(prompt: str) -> Condition:
+        if not prompt:
+            return encode_nothing(pipeline, config.clip_skip)
         return encode_prompts(pipeline, [prompt], config.clip_skip)[0]
 
     if any(not name.startswith("unet.") for name in layers.names):
@@ -212,7 +224,8 @@ def _tuned_pipeline(config: LoraConfig, tuning: TuningConfig) -> Any:
     if tuning.gradient_checkpointing:
         pipeline.unet.enable_gradient_checkpointing()
         for part in encoders(pipeline) if tuning.text_encoder else ():
-            getattr(pipeline, part).gradient_checkpointing_enable()
+            encoder = getattr(pipeline, part).train()  # transformers keeps all activations in evaluation mode
+            encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return pipeline
 
 

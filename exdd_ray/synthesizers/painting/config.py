@@ -83,6 +83,13 @@ class DiffusionConfig(SynthesizerConfig):
     composite: bool = True
     run: DeviceConfig = DeviceConfig()
 
+    @model_validator(mode="after")
+    def _sizes_are_positive(self) -> "DiffusionConfig":
+        for name in ("working_size", "size", "canvas", "output"):
+            if min(getattr(self, name, None) or (1,)) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: sides are at least one pixel")
+        return self
+
     def aside(self) -> Iterator[str]:
         """The model is known by its content or its commit; a preset has filled the others."""
         yield from ("preset", "model", "revision", "variant")

@@ -68,6 +68,16 @@ def encode_prompts(pipeline: Any, prompts: Sequence[str], clip_skip: int) -> lis
     return [Condition(*both) for both in zip(found[0], pooled, strict=True)]
 
 
+def encode_nothing(pipeline: Any, clip_skip: int) -> Condition:
+    """No prompt, as guidance compares one with it: the empty text, or zeros where the model wants such (SDXL)."""
+    (found,) = encode_prompts(pipeline, [""], clip_skip)
+    if not pipeline.config.get("force_zeros_for_empty_prompt", False):
+        return found
+    return Condition(
+        torch.zeros_like(found.embedding), None if found.pooled is None else torch.zeros_like(found.pooled)
+    )
+
+
 def target_of(schedule: Any, clean: Tensor, noise: Tensor, times: Tensor) -> Tensor:
     """What the denoiser is to predict: the noise, the image, or v (Salimans & Ho, 2022)."""
     kind = schedule.config.prediction_type

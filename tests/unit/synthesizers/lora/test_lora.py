@@ -141,7 +141,9 @@ def test_an_adapter_of_another_base_is_refused_by_name(inputs, artifact, tmp_pat
         synthesize(others, normal, defects, 0, Store(tmp_path / "s"))
     nameless = tmp_path / "nameless" / LORA
     nameless.parent.mkdir()
-    save_file({name: value[..., :-1].contiguous() for name, value in load_file(own).items()}, nameless)
+    tensors = load_file(own)
+    smaller = {name: value[:, :-1].contiguous() for name, value in tensors.items() if ".lora_A." in name}
+    save_file({**tensors, **smaller}, nameless)
     unfit = quick_config(model, adapter=str(nameless), **config)
     with pytest.raises(UserError, match="an adapter of another base than .*model: its layer unet.* is for "):
         synthesize(unfit, normal, defects, 0, Store(tmp_path / "s"))
@@ -197,6 +199,11 @@ def test_each_kind_has_its_own_word_and_kinds_without_are_left_out(inputs, tmp_p
     assert artifact.metadata["images"] == 4
     alone = quick_config(model, {"tokens": [{"word": "skt", "kind": "spot"}]})
     assert tuned(alone, normal, several, Store(tmp_path)).metadata["images"] == 2
+    one = quick_config(
+        model, {"shots": 1, "tokens": [{"word": "skt", "kind": "spot"}, {"word": "sks", "kind": "dent"}]}
+    )
+    with pytest.raises(DataError, match="tuning.shots=1 leaves no defect of kind '(spot|dent)' to learn"):
+        synthesize(one, normal, several, 0, Store(tmp_path))
 
 
 def test_regularisation_images_are_painted_by_the_untuned_model_and_kept(inputs, tmp_path):
@@ -231,6 +238,20 @@ def test_defects_are_learnt_in_their_own_masks_and_painted_into_such_unless_othe
     ]
     assert {config.masks.source for config in normals} == {"procedural"}
     assert len({tuned(config, normal, defects, store).key for config in normals}) == 2
+
+
+def test_masks_in_which_normal_images_are_learnt_are_in_the_key(inputs):
+    model, normal, defects = inputs
+    config = quick_config(model, {"images": "normal"}, masks={"source": "positives"})
+    keys = [first_job(config, normal, some).training.key for some in (defects, defects.slice(0, 1))]
+    assert keys[0] != keys[1]
+
+
+def test_a_prompt_that_would_be_cut_is_refused(inputs, tmp_path):
+    model, normal, defects = inputs
+    config = quick_config(model, {"prompt": "{token}" + " hole" * 100}, prompts=("skt",))
+    with pytest.raises(ConfigError, match="has 10. tokens, the model's encoder takes"):
+        tune_for(first_job(config, normal, defects), Store(tmp_path))
 
 
 def test_whole_images_have_no_masks(inputs, tmp_path):
