@@ -15,8 +15,8 @@ from exdd_ray.synthesizers.painting.adapter import (
     LORA,
     PEFT_METADATA,
     Adapter,
-    add_words,
     adapter_digest,
+    add_words,
     merge_adapter,
 )
 from exdd_ray.synthesizers.painting.model import fresh_pipeline, model_digest
