@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from exdd_ray.config.base import Frozen, merge
-from exdd_ray.synthesizers.painting.config import MaskConfig, PaintConfig
+from exdd_ray.synthesizers.painting.config import PaintConfig
 from exdd_ray.training.config import TrainConfig
 
 
@@ -155,9 +155,11 @@ class LoraConfig(PaintConfig):
                 tuning = TuningConfig(**tuning)
             except ValidationError:  # told of with its place where the fields are read
                 return filled
+        if not isinstance(tuning, TuningConfig | None):
+            return filled
         if filled.get("base") == "text_to_image":
             filled = {"crop_padding": None, "composite": False, **filled}
-        elif tuning is not None and tuning.images == "defects" and not isinstance(filled.get("masks"), MaskConfig):
+        elif tuning is not None and tuning.images == "defects" and isinstance(filled.get("masks", {}), Mapping):
             filled["masks"] = merge({"source": "positives", "placed": "moved"}, filled.get("masks", {}))
         if "prompts" not in filled:
             if tuning is None:

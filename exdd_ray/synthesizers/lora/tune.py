@@ -103,7 +103,8 @@ def paint_prior(job: Job, resources: Resources) -> None:
 def fine_tune(job: Job, store: Store, progress: Progress) -> None:
     """Put the adapters of a config's fine-tuning into the store, which has its regularisation images.
 
-    Raises DataError for too few images, ConfigError for a prompt that is too long, UserError for a model that cannot be had or tuned, TrainingError as `train`.
+    Raises DataError for too few images, ConfigError for a prompt that is too long, UserError for a model that cannot be
+    had or tuned, TrainingError as `train`.
     """
     tuning, recipe = job.config.tuning, job.training
     assert tuning is not None

@@ -19,6 +19,7 @@ from exdd_ray.store.artifact import Store
 from exdd_ray.synthesizers.lora.tune import epoch_folder
 from exdd_ray.synthesizers.painting.adapter import BASE, LORA
 from exdd_ray.synthesizers.synthesize import synthesize
+from exdd_ray.synthesizers.table import any_synthesizer
 from exdd_ray.training.learner import TrainingError
 
 
@@ -280,6 +281,13 @@ def test_settings_that_contradict_each_other_are_refused():
         quick_config("miniature", {"keep_every": 3}, epoch=2)
     with pytest.raises(ValueError, match="has no place for a word"):
         quick_config("miniature", {"prompt": "a defect"})
+    with pytest.raises(ValueError, match=r"lora\.tuning\.epochs\n"):
+        any_synthesizer().validate_python({"kind": "lora", "tuning": {"epochs": 0}})
+    for key in ("tuning", "masks"):
+        with pytest.raises(ValueError, match=rf"lora\.{key}\n.*should be"):
+            any_synthesizer().validate_python({"kind": "lora", key: 5})
+    with pytest.raises(ValueError, match=r"size=\(0, 64\): sides are at least one pixel"):
+        quick_config("miniature", size=(0, 64))
     with pytest.raises(ValueError, match="base=text_to_image paints whole images"):
         quick_config("miniature", base="text_to_image", crop_padding=4)
 
