@@ -24,7 +24,7 @@ SCALES: Mapping[Scale, Mapping[str, Any]] = {
         "size": 64,
         "network": {"base": 8, "multipliers": (1, 2, 4, 8)},
         "pool": 5,
-        "learning_rate": 1e-3,
+        "learning_rate": 3e-3,
         "epochs": 20,
     },
 }
