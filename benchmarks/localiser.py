@@ -83,7 +83,7 @@ def synthetic(given: Mapping[str, Any], count: int, images: pa.Table, seed: int,
 
 def pixel_ap(defects: Sequence[CatalogRow], images: pa.Table, seed: int, session: Session, epochs: int) -> float:
     """Pixel AP on the test images of a localiser that is trained on the normal ones and on these defects."""
-    config = LocaliserConfig.model_validate({"scale": "small", "preset": "paper", "epochs": epochs})
+    config = LocaliserConfig.model_validate({"scale": "small", "preset": "paper", "defects": "all", "epochs": epochs})
     normal = catalog_rows(select_rows(images, split="train", label=0))
     fitted = fit_localiser(config, build_catalog([*normal, *defects]), session.store, seed, progress=session.progress)
     found = fitted.predict(select_rows(images, split="test"))

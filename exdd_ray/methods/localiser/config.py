@@ -13,8 +13,8 @@ from exdd_ray.training.config import TrainConfig
 Scale = Literal["full", "small"]
 
 PRESETS: Mapping[Preset, Mapping[str, Any]] = {
-    "paper": {"checkpoint": "last"},
-    "released": {"checkpoint": "test", "validate_epochs": 1, "antialias": False},
+    "paper": {"defects": "synthetic", "checkpoint": "last"},
+    "released": {"defects": "synthetic", "checkpoint": "test", "validate_epochs": 1, "antialias": False},
     "best": {"checkpoint": "validation"},
 }
 
@@ -43,6 +43,8 @@ class LocaliserConfig(DetectorConfig):
         antialias: images that are tested are smoothed as they are resized, as those trained on always are; else
             bilinear, as OpenCV does.
         network: the U-Net's channels.
+        defects: that are trained on: `all`, or the `synthetic` ones alone, as published: the real ones are left to the
+            synthesizer.
         normal_share: probability that a training sample is a normal image; else it is a defect of a kind at random.
         learning_rate: of Adam; a fifth of it after 80 % of the epochs, and a fifth of that after 90 %.
         epochs: of the training.
@@ -60,6 +62,7 @@ class LocaliserConfig(DetectorConfig):
     size: int = Field(256, ge=16)
     antialias: bool = True
     network: SegmentationConfig = SegmentationConfig()
+    defects: Literal["all", "synthetic"] = "all"
     normal_share: float = Field(0.5, gt=0, lt=1)
     learning_rate: float = Field(1e-4, gt=0)
     epochs: int = Field(200, ge=1)

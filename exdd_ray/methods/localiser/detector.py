@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import MultiStepLR
 
 from exdd_ray.banks.scoring.maps import MapMaker
 from exdd_ray.config.base import identity, without
-from exdd_ray.data.catalog import build_catalog, catalog_rows
+from exdd_ray.data.catalog import REAL, CatalogRow, build_catalog, catalog_rows
 from exdd_ray.errors import ConfigError, DataError
 from exdd_ray.methods.images import full_mask, read_images
 from exdd_ray.methods.localiser.config import LocaliserConfig
@@ -37,7 +37,7 @@ LEAK = (
     "(detector.checkpoint=test)"
 )
 _NAME = "localiser"
-_NOT_TRAINED_BY = ("preset", "antialias", "training", "holdout")
+_NOT_TRAINED_BY = ("preset", "antialias", "defects", "training", "holdout")
 _DROPS, _FACTOR = (0.8, 0.9), 0.2  # of the learning rate: after which shares of the epochs, and to what of it
 
 
@@ -103,8 +103,7 @@ def fit_localiser(
         ConfigError: `checkpoint: test` without test images.
         TrainingError: see exdd_ray.training.loop.train.
     """
-    rows = catalog_rows(train)
-    _require_both([row.label for row in rows])
+    rows = _trained_on(catalog_rows(train), config)
     kept, held = np.arange(len(rows)), np.zeros(0, dtype=np.int64)
     if config.checkpoint == "validation":
         kept, held = hold_out(rows, config.holdout, seed, sources)
@@ -201,14 +200,21 @@ def _tested(test: pa.Table, config: LocaliserConfig) -> Pairs:
     return pairs
 
 
-def _require_both(labels: list[int]) -> None:
+def _trained_on(rows: list[CatalogRow], config: LocaliserConfig) -> list[CatalogRow]:
+    """The normal images, and the defects that the config asks for. Raises DataError where either is lacking."""
     needs = "a localiser needs normal images and defects with masks to train on"
-    if not labels:
+    if not rows:
         raise DataError(f"{needs}: there is none")
-    if 1 not in labels:
-        raise DataError(f"{needs}: all {len(labels)} are normal: set dataset.split.defects or a synthesizer")
-    if 0 not in labels:
-        raise DataError(f"{needs}: all {len(labels)} are defective")
+    if all(row.label for row in rows):
+        raise DataError(f"{needs}: all {len(rows)} are defective")
+    if not any(row.label for row in rows):
+        raise DataError(f"{needs}: all {len(rows)} are normal: set dataset.split.defects or a synthesizer")
+    if config.defects == "all":
+        return rows
+    chosen = [row for row in rows if not row.label or row.origin != REAL]
+    if not any(row.label for row in chosen):
+        raise DataError("detector.defects=synthetic, and no defect is: set a synthesizer, or detector.defects=all")
+    return chosen
 
 
 def _require_pixels(pairs: Pairs, what: str, config: LocaliserConfig) -> None:

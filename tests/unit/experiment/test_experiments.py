@@ -20,8 +20,9 @@ from exdd_ray.experiment.space import LoadedSweep, load_run
 from exdd_ray.experiment.synthesis import synthesis_keys
 from exdd_ray.methods.diffusionad.detector import fit_diffusionad
 from exdd_ray.store.artifact import Store
-from exdd_ray.synthesizers.inpaint.config import InpaintConfig
+from exdd_ray.synthesizers.dualanodiff.config import DualConfig
 from exdd_ray.synthesizers.mixture.config import MixtureConfig
+from exdd_ray.synthesizers.painting.config import DiffusionConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -39,13 +40,14 @@ def put(path: Path, *, defect: bool | None = None) -> None:
     Image.fromarray(pixels).save(path)
 
 
-def mvtec_like(root: Path, categories: tuple[str, ...]) -> None:
+def mvtec_like(root: Path, categories: tuple[str, ...], defects: int = 1) -> None:
     for name in categories:
         for number in range(3):
             put(root / name / "train" / "good" / f"{number}.png")
         put(root / name / "test" / "good" / "0.png")
-        put(root / name / "test" / "crack" / "0.png")
-        put(root / name / "ground_truth" / "crack" / "0_mask.png", defect=True)
+        for number in range(defects):
+            put(root / name / "test" / "crack" / f"{number}.png")
+            put(root / name / "ground_truth" / "crack" / f"{number}_mask.png", defect=True)
 
 
 def mvtec_ad(root: Path) -> None:
@@ -131,14 +133,17 @@ TREES = {
 
 def loaded(name: str, root: Path) -> LoadedSweep:
     path = configs_folder() / "experiments" / f"{name}.yaml"
-    first = load_run(path).trials[0].config
-    overrides = []
-    if first.dataset.name in TREES:
+    trials = load_run(path).trials
+    first, overrides = trials[0].config, []
+    if isinstance(first.synthesizer, DualConfig):  # a variant is a category, with kinds of defects of its own
+        mvtec_like(root, tuple(str(trial.config.dataset.category) for trial in trials), defects=6)
+        overrides += [f"dataset.root={root}", "synthesizer.kinds=[crack]"]
+    elif first.dataset.name in TREES:
         TREES[first.dataset.name](root)
         overrides.append(f"dataset.root={root}")
     else:
         overrides += ["procedural.normal_train=4", "procedural.normal_test=2"]
-    if isinstance(first.synthesizer, InpaintConfig):
+    if isinstance(first.synthesizer, DiffusionConfig):
         overrides += [f"synthesizer.revision={COMMIT}", "synthesizer.run.device=cuda"]
     if isinstance(first.synthesizer, MixtureConfig):
         painter = "synthesizer.parts.0.synthesizer"
@@ -182,6 +187,21 @@ def test_exdds_headline_paints_none_to_150_defects_beside_the_real_ones(plan):
     assert chunks == {"count=0": 0, "count=50": 6, "count=100": 10, "count=150": 16}  # 25, 50 and 75 of each prompt
     assert {select_rows(images.train, label=1).num_rows for images, _ in found.values()} == {DEFECTS["ksdd2"]}
     assert any("masks of training defects" in remark for remark in found["count=100", 0, "ksdd2"][0].remarks)
+
+
+def test_dualanodiff_trains_on_the_first_third_of_each_kind_and_paints_500_pairs_of_it(plan):
+    found = plan("dualanodiff_mvtec_ad")
+    assert len(found) == 15
+    for images, chunks in found.values():
+        ids = [set(select_rows(part, label=1)["id"].to_pylist()) for part in (images.train, images.test)]
+        assert [{one.rpartition("/")[2] for one in part} for part in ids] == [
+            {"0.png", "1.png"},
+            {f"{number}.png" for number in range(2, 6)},
+        ]
+        assert chunks % 50 == 0
+    trials = load_run(configs_folder() / "experiments" / "dualanodiff_mvtec_ad.yaml").trials
+    assert all(one.config.synthesizer.count == 500 * len(one.config.synthesizer.kinds) for one in trials)
+    assert sum(len(one.config.synthesizer.kinds) for one in trials) == 73
 
 
 def test_diag_trains_on_the_published_totals_with_and_without_real_defects(plan, tmp_path):

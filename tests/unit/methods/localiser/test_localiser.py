@@ -121,6 +121,22 @@ def test_another_size_of_the_image_is_scored_as_it_is_trained_on(surfaces, fitte
     assert found.draw(found.patch_maps[0]).shape == (48, 48)
 
 
+def test_real_defects_may_be_left_to_the_synthesizer(surfaces, tmp_path):
+    rows = [
+        replace(row, origin="real") if row.label and row.id < "train-1-2" else row
+        for row in catalog_rows(select_rows(surfaces, split="train"))
+    ]
+    real = sum(row.label == 1 and row.origin == "real" for row in rows)
+    assert 0 < real < 12
+    everything, synthetic = (
+        fit_localiser(config(checkpoint="last", defects=which), build_catalog(rows), Store(tmp_path), 0)
+        for which in ("all", "synthetic")
+    )
+    assert (everything.train, synthetic.train) == ((16, real, 12 - real), (16, 0, 12 - real))
+    with pytest.raises(DataError, match="detector.defects=synthetic, and no defect is: set a synthesizer"):
+        fit(changed(surfaces, origin="real"), Store(tmp_path), preset="paper")
+
+
 @pytest.mark.parametrize(
     ("keep", "words"),
     [

@@ -40,6 +40,7 @@ def test_presets_are_the_published_recipe():
         assert (one.network.base, one.network.multipliers) == (64, (1, 2, 4, 8, 8, 8))
         assert LocaliserConfig.model_validate(one.model_dump(mode="json")) == one
     assert (paper.checkpoint, released.checkpoint, best.checkpoint) == ("last", "test", "validation")
+    assert (paper.defects, released.defects, best.defects) == ("synthetic", "synthetic", "all")
     assert released.validate_epochs == 1
     assert (released.geometry.working_size, best.geometry.working_size) == ((256, 256), None)
     small = LocaliserConfig(scale="small", training={"checkpoint_every": 7})
