@@ -17,6 +17,7 @@ from exdd_ray.synthesizers.synthesize import SyntheticSample
 _SIDE = 240
 _ENCODINGS = ((_SIDE, 85), (_SIDE, 60), (160, 50), (110, 40))  # longer side in pixels, WebP quality
 _CONTEXT = 0.6
+_NOTHING = 127  # grey, of the background where there is none
 _EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 
 
@@ -60,11 +61,15 @@ class Row:
 def read_sample(made: SyntheticSample) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int] | None]:
     """Background and result uint8 [H x W x 3], mask bool [H x W]; all of the result's size.
 
+    A whole image has a grey background, and a mask of all of it.
+
     The last value is the (width, height) of the background's file where it was resized.
 
     Raises ImageError for a file that cannot be read, ArtifactError for a sample without a mask.
     """
     result, mask = read_pair(made.row)
+    if made.row.mask is None and not made.background:  # painted from nothing, all of it
+        return np.full_like(result, _NOTHING), result, np.ones(result.shape[:2], dtype=bool), None
     if mask is None or not mask.any():
         raise ArtifactError(f"{made.row.image}: a synthetic defect without a mask")
     background = read_image(made.background, made.bit_depth)

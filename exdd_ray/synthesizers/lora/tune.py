@@ -113,9 +113,11 @@ def fine_tune(job: Job, store: Store, progress: Progress) -> None:
     split = _split_remarks(pipeline, tuning)
     layers = add_layers(pipeline, tuning, seed)
     check_prompts(pipeline, tuning.prompts())
-    images = encoded(_images(job, tuning, pipeline, store), pipeline)
+    seen = _images(job, tuning, pipeline, store)
+    order = ShuffledBatches(len(seen), tuning.training.batch, seed, drop_last=True)
+    images = encoded(seen, pipeline)
+    del seen  # pixels of all images
     pipeline.vae.to("cpu")
-    order = ShuffledBatches(len(images), tuning.training.batch, seed, drop_last=True)
     steps = tuning.epochs * order.per_epoch
     config = tuning.training.model_copy(update={"checkpoint_every": tuning.keep_every * order.per_epoch})
     trained(

@@ -186,6 +186,19 @@ def test_background_of_another_size_is_resized_and_said_to_be(sets: list[Synthes
     assert "large.png, resized from 240 × 192</span>" in render_contact_sheet(NAME, [one])
 
 
+def test_a_whole_image_is_shown_on_nothing(sets: list[SynthesisSet]) -> None:
+    made = sets[0].synthesis.samples[0]
+    whole = replace(made, background="", row=replace(made.row, mask=None))
+    background, result, mask, resized = read_sample(whole)
+    assert (background == 127).all()
+    np.testing.assert_array_equal(result, read_image(whole.row.image))
+    assert mask.all()
+    assert resized is None
+    assert draw_sample(whole).share == 1
+    with pytest.raises(ArtifactError, match="a synthetic defect without a mask"):
+        read_sample(replace(made, row=replace(made.row, mask=None)))
+
+
 def test_large_images_become_thumbnails_of_the_same_shape(tmp_path: Path) -> None:
     normal = make_normal(tmp_path, "wood", (150, 300), 1)
     made = synthesize(PerRegionConfig(count=1), normal, normal.slice(0, 0), 1, Store(tmp_path / "s")).samples[0]
