@@ -111,10 +111,10 @@ class PairMaskConfig(Frozen):
         covers: the least share of the changed pixels that the mask must hold; less drops the pair.
     """
 
-    level: float = Field(40.0, gt=0)
+    level: float = Field(25.0, gt=0)
     opening: int = Field(0, ge=0)
     closing: int = Field(1, ge=0)
-    changed_level: float = Field(30.0, gt=0)
+    changed_level: float = Field(20.0, gt=0)
     covers: float = Field(0.5, ge=0, le=1)
 
 
