@@ -61,7 +61,7 @@ def test_presets_take_the_same_path_with_any_base(preset, inputs, text_to_image,
             "steps": 2,
             "count": 2,
             "mask": {"level": 40, "closing": 0},
-            "tuning": {**small, "background": {"foreground": {"level": 200}}},
+            "tuning": {**small, "background": {"foreground": {"level": 90}}},
         }
     )
     assert config.tuning is not None
