@@ -91,6 +91,9 @@ class TuningConfig(Frozen):
         kinds = [token.kind for token in self.tokens]
         if len(set(kinds)) < len(kinds) or (None in kinds and len(kinds) > 1):
             raise ValueError("tuning.tokens: give each kind of defect one word, or one word to all of them")
+        words = {token.word for token in self.tokens}
+        if len({word.lower() for word in words}) < len(words):
+            raise ValueError("tuning.tokens: words that differ in case alone are the same to the tokenizer")
         if self.images == "normal" and kinds != [None]:
             raise ValueError("tuning.images=normal shows no kinds of defects: give tuning.tokens one word without kind")
         for name in ("checkpoint_every", "validate_every", "ema"):

@@ -288,6 +288,8 @@ def test_settings_that_contradict_each_other_are_refused():
             any_synthesizer().validate_python({"kind": "lora", key: 5})
     with pytest.raises(ValueError, match=r"size=\(0, 64\): sides are at least one pixel"):
         quick_config("miniature", size=(0, 64))
+    with pytest.raises(ValueError, match="words that differ in case alone"):
+        quick_config("miniature", {"tokens": [{"word": "skt", "kind": "a"}, {"word": "SKT", "kind": "b"}]})
     with pytest.raises(ValueError, match="base=text_to_image paints whole images"):
         quick_config("miniature", base="text_to_image", crop_padding=4)
 
