@@ -1,4 +1,4 @@
-"""From feature maps to patch vectors: the four published ways."""
+"""From feature maps to patch vectors: the published ways."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from exdd_ray.errors import ConfigError
 
-Aggregator = Literal["avg", "exdd", "pc1024", "nearest"]
+Aggregator = Literal["avg", "exdd", "pc1024", "nearest", "upscaled"]
 _PC_DIM = 1024
 
 
@@ -28,21 +28,23 @@ class Patches:
 
 
 def aggregate(maps: Sequence[Tensor], how: Aggregator) -> Patches:
-    """Patch vectors on the grid of the first (finest) map.
+    """Patch vectors on the grid of the first (finest) map, or on a finer one.
 
     Args:
         maps: feature maps, each [B x C x H' x W'], finest first.
         how: `avg` 3x3 mean with zero padding, bilinear to the finest grid, channels concatenated (as anomalib); `exdd`
             unpadded 3x3 mean, adaptive average pooling to the finest grid, concatenated (ExDD's released code);
             `pc1024` 3x3 neighbourhoods pooled to 1024 values per layer and again over layers (PatchCore's own code);
-            `nearest` no mean, coarser maps repeated on the finest grid, concatenated (PaDiM).
+            `nearest` no mean, coarser maps repeated on the finest grid, concatenated (PaDiM); `upscaled` bilinear to
+            twice the finest grid, concatenated, 3x3 mean with zero padding (SuperSimpleNet).
 
     Raises ConfigError where the first map is not the finest.
     """
     height, width = maps[0].shape[-2:]
     if any(m.shape[-2] > height or m.shape[-1] > width for m in maps):
         raise ConfigError("features.layers go shallow first: the first layer's map must be the finest")
-    return Patches(_WAYS[how](maps, (height, width)), (height, width))
+    grid = (2 * height, 2 * width) if how == "upscaled" else (height, width)
+    return Patches(_WAYS[how](maps, grid), grid)
 
 
 def _average(maps: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
@@ -71,6 +73,11 @@ def _nearest(maps: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
     return _concatenate([F.interpolate(m, size=grid, mode="nearest") for m in maps])
 
 
+def _upscaled(maps: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
+    enlarged = torch.cat([_bilinear(m, grid) for m in maps], dim=1)
+    return _concatenate([F.avg_pool2d(enlarged, 3, stride=1, padding=1)])
+
+
 def _bilinear(features: Tensor, grid: tuple[int, int]) -> Tensor:
     if features.shape[-2:] == grid:
         return features
@@ -86,4 +93,5 @@ _WAYS: dict[str, Callable[[Sequence[Tensor], tuple[int, int]], Tensor]] = {
     "exdd": _exdd,
     "pc1024": _pc1024,
     "nearest": _nearest,
+    "upscaled": _upscaled,
 }

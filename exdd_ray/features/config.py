@@ -17,7 +17,8 @@ class FeaturesConfig(Frozen):
         weights: a weights file (safetensors or pth); None looks in EXDD_WEIGHTS, then downloads torchvision's.
         layers: modules whose outputs are taken, shallow first; the forward pass stops after the last.
         aggregator: `avg` 3x3 mean, bilinear, concatenated; `exdd` as released with ExDD; `pc1024` as in PatchCore;
-            `nearest` no mean, coarser maps repeated, concatenated (PaDiM).
+            `nearest` no mean, coarser maps repeated, concatenated (PaDiM); `upscaled` on twice the finest grid,
+            concatenated, 3x3 mean (SuperSimpleNet).
         channels: values of a vector that are kept, chosen at random once and for all (PaDiM); None keeps all.
         working_size: (height, width) to which images and masks are resized before anything else (bilinear, as OpenCV
             does), as when a dataset is stored so; None keeps theirs.
@@ -32,7 +33,7 @@ class FeaturesConfig(Frozen):
     backbone: str = "surface_resnet18"
     weights: Path | None = None
     layers: tuple[str, ...] = Field(("layer2", "layer3"), min_length=1)
-    aggregator: Literal["avg", "exdd", "pc1024", "nearest"] = "avg"
+    aggregator: Literal["avg", "exdd", "pc1024", "nearest", "upscaled"] = "avg"
     channels: int | None = Field(None, ge=1)
     working_size: Size | None = None
     resize: int | Size = (224, 224)

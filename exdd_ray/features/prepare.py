@@ -45,11 +45,16 @@ def full_pixels(levels: np.ndarray, config: FeaturesConfig) -> np.ndarray:
 
 def cover_mask(mask: np.ndarray, config: FeaturesConfig, grid: Size) -> np.ndarray:
     """Patches that a mask touches: bool [H x W] -> bool [grid height x grid width]."""
+    return covered_shares(mask, config, grid) > 1e-6
+
+
+def covered_shares(mask: np.ndarray, config: FeaturesConfig, grid: Size) -> np.ndarray:
+    """How much of each patch a mask covers, 0 to 1: bool [H x W] -> float32 [grid height x grid width]."""
     mask = _cut(mask, config)
     height, width = _resized(mask.shape, config.resize)
     area = Image.fromarray(mask.astype(np.float32)).resize((width, height), Image.Resampling.BOX)
     cropped = Image.fromarray(_central(np.asarray(area), config.crop))
-    return np.asarray(cropped.resize((grid[1], grid[0]), Image.Resampling.BOX)) > 1e-6
+    return np.asarray(cropped.resize((grid[1], grid[0]), Image.Resampling.BOX))
 
 
 def cut_size(size: Size, config: FeaturesConfig) -> Size:

@@ -12,7 +12,7 @@ from exdd_ray.methods.config import DetectorConfig
 from exdd_ray.methods.method import Method
 
 # the first is what a config without a kind is
-BUILT_IN = ("patch_bank", "padim", "classifier", "diffusionad", "localiser")
+BUILT_IN = ("patch_bank", "padim", "classifier", "diffusionad", "localiser", "supersimplenet")
 
 
 @cache

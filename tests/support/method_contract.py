@@ -38,6 +38,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "draws": 16,
         "validate_epochs": 1,
     },
+    "supersimplenet": {"hidden": 16, "score_channels": 8, "epochs": 2},
 }
 
 

@@ -122,7 +122,8 @@ def test_seeds_repeat_every_trial_and_a_seed_override_wins(tmp_path):
         ("detector: {features: {resize: [0, 64]}}\n", "at least 16"),
         (
             "detector: {kind: bnak}\n",
-            "detector.kind: one of 'patch_bank', 'padim', 'classifier', 'diffusionad', 'localiser', not 'bnak'",
+            "detector.kind: one of 'patch_bank', 'padim', 'classifier', 'diffusionad', 'localiser', 'supersimplenet', "
+            "not 'bnak'",
         ),
         ("detector: {kind: classifier, epochs: 0}\n", "detector.epochs: Input should be greater than or equal to 1"),
         ("detector: {kind: classifier, lerning_rate: 1}\n", "did you mean 'detector.learning_rate'"),

@@ -58,6 +58,7 @@ EXPERIMENTS: list[dict[str, Any]] = [
     {"detector": CLASSIFIER, "synthesizer": {"kind": "dualanodiff", "tuning": {"background": {"closing": 1}}}},
     {"detector": {"kind": "diffusionad", "inference": {"mode": "ddim"}, "steps": 10}},
     {"detector": {"kind": "localiser"}, "dataset": {"split": {"draw": "first_third"}}},
+    {"detector": {"kind": "supersimplenet"}},
 ]
 
 # Keys that are in no trial's key, and why.

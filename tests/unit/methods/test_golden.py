@@ -85,6 +85,18 @@ CASES = {
         "methods/localiser/detector.py, training",
         (0.340036, 0.001145, 0.290439),
     ),
+    "supersimplenet": (
+        {
+            "kind": "supersimplenet",
+            "hidden": 16,
+            "score_channels": 8,
+            "epochs": 2,
+            "training": {"batch": 8, "device": "cpu"},
+            **SMALL,
+        },
+        "methods/supersimplenet/detector.py, training",
+        (0.021333, 0.657879, -0.595093),
+    ),
 }
 
 

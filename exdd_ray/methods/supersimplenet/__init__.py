@@ -1,0 +1,1 @@
+"""SuperSimpleNet: two small heads on frozen features, trained on normal images alone or on defects, too."""
