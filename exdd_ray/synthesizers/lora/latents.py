@@ -1,8 +1,8 @@
 """Images to learn as the denoiser sees them: encoded once, as their networks are not trained."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -39,17 +39,29 @@ class LatentInstance:
 
 
 @torch.no_grad()
-def encoded(images: Sequence[Instance], pipeline: Any) -> list[LatentInstance]:
-    """All images in their order, encoded a few at a time, on the CPU; what is in the list many times, once."""
-    sizes: dict[torch.Size, dict[int, Instance]] = {}
-    for one in images:
-        sizes.setdefault(one.image.shape, {})[id(one)] = one
+def encoded(images: Iterable[Instance], pipeline: Any) -> list[LatentInstance]:
+    """All images in order, encoded a few of a size at a time, on the CPU; one given again and again in a row, once.
+
+    The pixels of a few are held, not of all.
+    """
     found: dict[int, LatentInstance] = {}
-    for alike in sizes.values():
-        waiting = iter(alike.values())
-        while group := list(islice(waiting, _TOGETHER)):
-            found |= zip(map(id, group), _encoded(group, pipeline), strict=True)
-    return [found[id(one)] for one in images]
+    waiting: dict[torch.Size, dict[int, Instance]] = {}
+    times = []
+
+    def encode(size: torch.Size) -> None:
+        group = waiting.pop(size)
+        found.update(zip(group, _encoded(list(group.values()), pipeline), strict=True))
+
+    for place, (_, alike) in enumerate(groupby(images, key=id)):
+        one = next(alike)
+        times.append(1 + sum(1 for _ in alike))
+        size = one.image.shape
+        waiting.setdefault(size, {})[place] = one
+        if len(waiting[size]) == _TOGETHER:
+            encode(size)
+    for size in list(waiting):
+        encode(size)
+    return [found[place] for place, count in enumerate(times) for _ in range(count)]
 
 
 def _encoded(alike: Sequence[Instance], pipeline: Any) -> Iterator[LatentInstance]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from exdd_ray.config.base import identity, without
-from exdd_ray.data.catalog import build_catalog
+from exdd_ray.data.catalog import CatalogRow, build_catalog
 from exdd_ray.data.masks import read_pair
 from exdd_ray.progress import Progress
 from exdd_ray.store.artifact import Recipe, Store
@@ -37,7 +37,7 @@ from exdd_ray.synthesizers.painting.denoiser import (
 )
 from exdd_ray.synthesizers.painting.model import check_prompts
 from exdd_ray.synthesizers.plan import plan_chunks
-from exdd_ray.synthesizers.synthesize import synthesize
+from exdd_ray.synthesizers.synthesize import SyntheticSample, synthesize
 from exdd_ray.synthesizers.synthesizer import NeededDefects, Resources
 from exdd_ray.training.checkpoint import WEIGHTS, checkpoint_folder, read_modules
 from exdd_ray.training.learner import Learner, ShuffledBatches
@@ -113,10 +113,10 @@ def fine_tune(job: Job, store: Store, progress: Progress) -> None:
     split = _split_remarks(pipeline, tuning)
     layers = add_layers(pipeline, tuning, seed)
     check_prompts(pipeline, tuning.prompts())
-    seen = _images(job, tuning, pipeline, store)
-    order = ShuffledBatches(len(seen), tuning.training.batch, seed, drop_last=True)
-    images = encoded(seen, pipeline)
-    del seen  # pixels of all images
+    rows = training_rows(job, tuning, seed)
+    count = len(rows) * tuning.repeats * (2 if tuning.prior_weight else 1)
+    order = ShuffledBatches(count, tuning.training.batch, seed, drop_last=True)
+    images = _images(job, rows, tuning, pipeline, store)
     pipeline.vae.to("cpu")
     steps = tuning.epochs * order.per_epoch
     config = tuning.training.model_copy(update={"checkpoint_every": tuning.keep_every * order.per_epoch})
@@ -186,22 +186,25 @@ def _conditions(
     return lambda _: known
 
 
-def _images(job: Job, tuning: TuningConfig, pipeline: Any, store: Store) -> list[Instance]:
+def _images(
+    job: Job, rows: Sequence[CatalogRow], tuning: TuningConfig, pipeline: Any, store: Store
+) -> list[LatentInstance]:
     """Images to learn, and as many regularisation images, which take turns."""
     seed = _seed(job, tuning)
-    learnt = list(instances(job, training_rows(job, tuning, seed), tuning, pipeline, seed))
+    learnt = encoded(instances(job, rows, tuning, pipeline, seed), pipeline)
     if not tuning.prior_weight:
         return learnt
     base, normal, defects = _prior(job, tuning)
-    made = synthesize(base, normal, defects, seed, store).samples
-    prior = []
-    for sample in made[: len(learnt)]:
-        image, mask = read_pair(sample.row)
-        if mask is None:
-            prior.append(whole_instance(image, sample.prompt, job.config, "stretch", pipeline, tuning.prior_weight))
-        else:
-            prior.append(masked_instance(image, mask, sample.prompt, job.config, pipeline, tuning.prior_weight))
+    made = synthesize(base, normal, defects, seed, store).samples[: len(learnt)]
+    prior = encoded((_regularisation(sample, job.config, tuning, pipeline) for sample in made), pipeline)
     return learnt + [prior[at % len(prior)] for at in range(len(learnt))]
+
+
+def _regularisation(sample: SyntheticSample, config: LoraConfig, tuning: TuningConfig, pipeline: Any) -> Instance:
+    image, mask = read_pair(sample.row)
+    if mask is None:
+        return whole_instance(image, sample.prompt, config, "stretch", pipeline, tuning.prior_weight)
+    return masked_instance(image, mask, sample.prompt, config, pipeline, tuning.prior_weight)
 
 
 def _prior(job: Job, tuning: TuningConfig) -> tuple[LoraConfig, Any, Any]:

@@ -1,5 +1,6 @@
 """The same path for every base: SDXL's two encoders, a denoiser that takes no mask; and the loss's arithmetic."""
 
+import weakref
 from collections import Counter
 
 import pytest
@@ -137,8 +138,21 @@ def test_images_are_encoded_once_each_and_stay_in_order(inputs):
         Instance(torch.full((1, 3, *size), level), torch.ones(1, 1, *size), str(level), 1.0)
         for size, level in zip(sizes, (-0.5, 0.0, 0.5), strict=True)
     )
-    images = [one, wide, other, one, wide]
-    found = encoded(images, pipeline)
+    images = [one, wide, wide, wide, other, one, one]
+    found = encoded(iter(images), pipeline)
     assert [latent.prompt for latent in found] == [image.prompt for image in images]
-    assert found[0] is found[3]
-    assert len({id(latent) for latent in found}) == 3
+    assert found[1] is found[3]
+    assert len({id(latent) for latent in found}) == 4
+
+
+def test_pixels_of_a_few_images_are_held_while_they_are_encoded(inputs):
+    pipeline, given = load_model(inputs[0]), []
+
+    def made():
+        for _ in range(40):
+            one = Instance(torch.zeros(1, 3, 32, 32), torch.ones(1, 1, 32, 32), "", 1.0)
+            given.append(weakref.ref(one.image))
+            assert sum(image() is not None for image in given) <= 12
+            yield one
+
+    assert len(encoded(made(), pipeline)) == 40
