@@ -19,7 +19,13 @@ from exdd_ray.synthesizers.dualanodiff.loss import DrawnPair, pair_loss
 from exdd_ray.synthesizers.dualanodiff.network import DualLayers, add_branches
 from exdd_ray.synthesizers.dualanodiff.pairs import LatentPair, check_box, latent_pairs, rows_of
 from exdd_ray.synthesizers.job import ChunkJob
-from exdd_ray.synthesizers.painting.denoiser import Condition, encode_prompts, encoders, noise_seed, pipeline_to_train
+from exdd_ray.synthesizers.painting.denoiser import (
+    Condition,
+    compute_activations_anew,
+    encode_prompts,
+    noise_seed,
+    pipeline_to_train,
+)
 from exdd_ray.synthesizers.synthesizer import NeededDefects
 from exdd_ray.training.learner import Learner, ShuffledBatches
 from exdd_ray.training.stored import memory_remark, trained, training_recipe
@@ -122,9 +128,7 @@ def branch_prompts(tuning: DualTuningConfig) -> list[str]:
 def _pipeline(config: DualConfig, tuning: DualTuningConfig) -> Any:
     pipeline = pipeline_to_train(config, tuning.training)
     if tuning.gradient_checkpointing:
-        pipeline.unet.enable_gradient_checkpointing()
-        for part in encoders(pipeline) if tuning.text_rank is not None else ():
-            getattr(pipeline, part).gradient_checkpointing_enable()
+        compute_activations_anew(pipeline, encoders_too=tuning.text_rank is not None)
     return pipeline
 
 

@@ -29,9 +29,9 @@ from exdd_ray.synthesizers.lora.layers import TrainedLayers, add_layers, split_w
 from exdd_ray.synthesizers.lora.loss import Drawn, denoising_loss
 from exdd_ray.synthesizers.painting.denoiser import (
     Condition,
+    compute_activations_anew,
     encode_nothing,
     encode_prompts,
-    encoders,
     noise_seed,
     pipeline_to_train,
 )
@@ -228,10 +228,7 @@ def _seed(job: Job, tuning: TuningConfig) -> int:
 def _tuned_pipeline(config: LoraConfig, tuning: TuningConfig) -> Any:
     pipeline = pipeline_to_train(config, tuning.training)
     if tuning.gradient_checkpointing:
-        pipeline.unet.enable_gradient_checkpointing()
-        for part in encoders(pipeline) if tuning.text_encoder else ():
-            encoder = getattr(pipeline, part).train()  # transformers keeps all activations in evaluation mode
-            encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        compute_activations_anew(pipeline, encoders_too=tuning.text_encoder)
     return pipeline
 
 

@@ -121,3 +121,11 @@ def pipeline_to_train(config: DiffusionConfig, training: TrainConfig) -> Any:
         )
     pipeline.scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)  # samplers' own may add noise their way
     return pipeline
+
+
+def compute_activations_anew(pipeline: Any, *, encoders_too: bool) -> None:
+    """Have the backward pass compute the activations of the UNet, and of the text encoders, again: less memory."""
+    pipeline.unet.enable_gradient_checkpointing()
+    for part in encoders(pipeline) if encoders_too else ():
+        encoder = getattr(pipeline, part).train()  # transformers keeps all activations in evaluation mode
+        encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
