@@ -18,6 +18,13 @@ def universe(tmp_path_factory):
     return made_images(tmp_path_factory.mktemp("images"))
 
 
+def validations(caplog):
+    """What a training has told of them since."""
+    told = [line for line in caplog.messages if line.startswith("after ")]
+    caplog.clear()
+    return told
+
+
 def weights(store):
     (file,) = store.glob(f"train-*/*/*/{WEIGHTS}")
     return file.read_bytes()
@@ -27,9 +34,9 @@ def weights(store):
 def test_a_detector_fitted_on_ray_is_the_one_fitted_here(kind, universe, tmp_path, caplog):
     config = small(kind)
     images = training_images(config, universe)
-    here, store = fit(config, images, Store(tmp_path / "here")), Store(tmp_path / "ray")
+    store = Store(tmp_path / "ray")
     with caplog.at_level("INFO", "exdd_ray.training"):
-        caplog.clear()
+        here, told = fit(config, images, Store(tmp_path / "here")), validations(caplog)
         there = methods()[kind].fit(config, images, Session(store, backend=ray_stages()), 0)
     wanted, found = here.predict(images.test), there.predict(images.test)
     np.testing.assert_array_equal(found.scores, wanted.scores)
@@ -37,7 +44,7 @@ def test_a_detector_fitted_on_ray_is_the_one_fitted_here(kind, universe, tmp_pat
     assert (there.train, there.threshold, there.bank_sizes) == (here.train, here.threshold, here.bank_sizes)
     if methods()[kind].training(config):
         assert store.made == []  # by the worker
-        assert any(line.startswith("after ") for line in caplog.messages)  # in the worker
+        assert validations(caplog) == told  # in the worker
         mine, theirs = (weights(tmp_path / place) for place in ("here", "ray"))
         assert mine == theirs
         assert not [path for path in (tmp_path / "ray/unfinished").iterdir() if path.is_dir()]
