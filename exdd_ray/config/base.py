@@ -23,8 +23,13 @@ class Frozen(BaseModel):
             return given
         return {
             name: merge(cls._default_group(name), value) if isinstance(value, Mapping) else value
-            for name, value in given.items()
+            for name, value in cls.filled(given).items()
         }
+
+    @classmethod
+    def filled(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What is given, and what a preset of the class sets beside it."""
+        return given
 
     @classmethod
     def _default_group(cls, name: str) -> dict[str, Any]:

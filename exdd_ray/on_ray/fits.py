@@ -18,7 +18,7 @@ from exdd_ray.progress import Advance, Progress
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesizers.fits import Fit
 from exdd_ray.training.config import TrainConfig
-from exdd_ray.training.loop import device_of
+from exdd_ray.training.device import device_of
 
 
 def fine_tune_on_ray(fits: Sequence[Fit], store: Store, progress: Progress) -> list[Exception]:

@@ -17,7 +17,7 @@ from exdd_ray.on_ray.cluster import one_thread_workers, require_gpu
 from exdd_ray.on_ray.log import told_to, workers_log
 from exdd_ray.store.artifact import Store
 from exdd_ray.training.config import TrainConfig
-from exdd_ray.training.loop import device_of
+from exdd_ray.training.device import device_of
 
 
 def train_on_ray(fit: Callable[[], object], config: TrainConfig, store: Store) -> None:

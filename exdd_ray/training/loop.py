@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from exdd_ray.device import CPU, CUDA, compute_device
+from exdd_ray.device import CPU
 from exdd_ray.errors import ConfigError
 from exdd_ray.progress import Progress, silent
 from exdd_ray.training.checkpoint import (
@@ -25,6 +25,7 @@ from exdd_ray.training.checkpoint import (
     save_checkpoint,
 )
 from exdd_ray.training.config import TrainConfig
+from exdd_ray.training.device import training_device
 from exdd_ray.training.gradients import accumulate, no_memory_for, parameters_of
 from exdd_ray.training.learner import Learner, Sample, TrainingError, Value
 
@@ -259,19 +260,6 @@ def _evaluating(learner: Learner[Sample], averages: dict[str, AveragedModel]) ->
 
 def _copy(module: nn.Module) -> dict[str, torch.Tensor]:
     return {key: value.clone() for key, value in module.state_dict().items()}
-
-
-def device_of(config: TrainConfig) -> str:
-    """`cpu` or `cuda`, which may be another machine's."""
-    return compute_device() if config.device == "auto" else config.device
-
-
-def training_device(config: TrainConfig) -> str:
-    """`cpu` or `cuda`. Raises ConfigError for a CUDA device that is not there."""
-    device = device_of(config)
-    if device == CUDA and compute_device() != CUDA:
-        raise ConfigError("training.device=cuda, but torch has no CUDA device here")
-    return device
 
 
 def _accelerator(config: TrainConfig) -> "Accelerator":

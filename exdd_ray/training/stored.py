@@ -17,8 +17,9 @@ from exdd_ray.progress import Progress, silent
 from exdd_ray.store.artifact import Artifact, Recipe, Store
 from exdd_ray.training.checkpoint import WEIGHTS, read_modules, write_modules
 from exdd_ray.training.config import TrainConfig
+from exdd_ray.training.device import device_of
 from exdd_ray.training.learner import Learner, Sample, Value
-from exdd_ray.training.loop import TrainResult, device_of, train
+from exdd_ray.training.loop import TrainResult, train
 from exdd_ray.training.processes import from_first, is_first, wait_for_all
 
 LOSSES = "losses.json"

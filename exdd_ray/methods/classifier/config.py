@@ -83,11 +83,9 @@ class ClassifierConfig(DetectorConfig):
     threshold: Literal["score", "midpoint"] = "midpoint"
     training: TrainConfig = TrainConfig(batch=16)
 
-    @model_validator(mode="before")
     @classmethod
-    def _fill_from_preset(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
+    def filled(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """With the preset's values."""
         return merge(CLASSIFIER_PRESETS.get(given.get("preset", "best"), {}), given)
 
     @model_validator(mode="after")

@@ -15,8 +15,8 @@ from exdd_ray.config.base import Size
 from exdd_ray.errors import ConfigError
 from exdd_ray.features.backbone import Backbone, load_backbone
 from exdd_ray.methods.classifier.config import ClassifierConfig
+from exdd_ray.training.device import training_device
 from exdd_ray.training.gradients import no_memory_for
-from exdd_ray.training.loop import training_device
 from exdd_ray.training.pictures import Pictures
 
 _FORWARD = 16

@@ -214,11 +214,9 @@ class DiffusionADConfig(DetectorConfig):
     training: TrainConfig = TrainConfig()
     inference: InferenceConfig = InferenceConfig()
 
-    @model_validator(mode="before")
     @classmethod
-    def _fill_from_preset(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
+    def filled(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """With the preset's values."""
         preset = PRESETS.get(given.get("preset", "best"), {})
         scale = SCALES.get(given.get("scale", "full"), {})
         filled = merge(merge(preset, _fitted(scale, preset)), given)

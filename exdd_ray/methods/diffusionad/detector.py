@@ -25,8 +25,8 @@ from exdd_ray.store.contents import content_digests
 from exdd_ray.synthesizers.per_region.sources import texture_files
 from exdd_ray.synthesizers.per_region.synthesizer import SYNTHESIZER as PER_REGION
 from exdd_ray.training.config import TrainConfig
+from exdd_ray.training.device import training_device
 from exdd_ray.training.learner import ShuffledBatches, Value
-from exdd_ray.training.loop import training_device
 from exdd_ray.training.stored import memory_remark, trained, training_recipe
 
 VERSION = 3

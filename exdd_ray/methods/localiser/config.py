@@ -73,14 +73,11 @@ class LocaliserConfig(DetectorConfig):
     holdout: float = Field(0.2, gt=0, lt=1)
     training: TrainConfig = TrainConfig(batch=16)
 
-    @model_validator(mode="before")
     @classmethod
-    def _fill_from_preset(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
+    def filled(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """With the preset's values."""
         preset = PRESETS.get(given.get("preset", "best"), {})
-        filled = merge(merge(preset, SCALES.get(given.get("scale", "full"), {})), given)
-        return {**filled, "training": {"batch": 16, **filled.get("training", {})}}
+        return merge(merge(preset, SCALES.get(given.get("scale", "full"), {})), given)
 
     @model_validator(mode="after")
     def _consistent(self) -> "LocaliserConfig":

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from exdd_ray.config.base import merge
 from exdd_ray.features.config import FeaturesConfig
@@ -15,7 +15,7 @@ PRESETS: Mapping[PadimPreset, Mapping[str, Any]] = {
     "paper": {"features": {"backbone": "resnet18", "resize": 256, "crop": (224, 224)}},
     "best": {},
 }
-_FEATURES: Mapping[str, Any] = {"layers": ("layer1", "layer2", "layer3"), "aggregator": "nearest", "channels": 100}
+_FEATURES = FeaturesConfig(layers=("layer1", "layer2", "layer3"), aggregator="nearest", channels=100)
 
 
 class PadimConfig(DetectorConfig):
@@ -30,17 +30,14 @@ class PadimConfig(DetectorConfig):
 
     kind: Literal["padim"] = "padim"
     preset: PadimPreset = "best"
-    features: FeaturesConfig = FeaturesConfig(**_FEATURES)
+    features: FeaturesConfig = _FEATURES
     regularisation: float = Field(0.01, gt=0)
     blur_radius: float = Field(4.0, ge=0)
 
-    @model_validator(mode="before")
     @classmethod
-    def _fill_from_preset(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
-        preset = PRESETS.get(given.get("preset", "best"), {})
-        return merge(merge({"features": _FEATURES}, preset), given)
+    def filled(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """With the preset's values."""
+        return merge(PRESETS.get(given.get("preset", "best"), {}), given)
 
     @property
     def geometry(self) -> FeaturesConfig:

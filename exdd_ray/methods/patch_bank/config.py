@@ -113,11 +113,9 @@ class PatchBankConfig(DetectorConfig):
     positives: PositivesConfig = PositivesConfig()
     scoring: ScoringConfig = ScoringConfig()
 
-    @model_validator(mode="before")
     @classmethod
-    def _fill_from_preset(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
+    def filled(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """With the preset's values."""
         chosen = (given.get("system", "exdd"), given.get("preset", "best"))
         return merge(PRESETS.get(chosen, {}), given)
 

@@ -75,13 +75,10 @@ class SuperSimpleNetConfig(DetectorConfig):
     blur_radius: float = Field(4.0, ge=0)
     training: TrainConfig = TrainConfig(batch=16)
 
-    @model_validator(mode="before")
     @classmethod
-    def _fill_from_preset(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
-        filled = merge(PRESETS.get(given.get("preset", "best"), {}), given)
-        return {**filled, "training": {"batch": 16, **filled.get("training", {})}}
+    def filled(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """With the preset's values."""
+        return merge(PRESETS.get(given.get("preset", "best"), {}), given)
 
     @model_validator(mode="after")
     def _consistent(self) -> "SuperSimpleNetConfig":

@@ -24,9 +24,9 @@ from exdd_ray.methods.supersimplenet.samples import Drawn, Draws, LearntImages, 
 from exdd_ray.progress import Progress, silent
 from exdd_ray.store.artifact import Recipe, Store
 from exdd_ray.store.hashes import digest
+from exdd_ray.training.device import training_device
 from exdd_ray.training.gradients import no_memory_for
 from exdd_ray.training.learner import Learner, ShuffledBatches
-from exdd_ray.training.loop import training_device
 from exdd_ray.training.stored import memory_remark, trained, training_recipe
 
 VERSION = 1

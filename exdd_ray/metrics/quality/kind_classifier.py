@@ -22,8 +22,8 @@ from exdd_ray.metrics.quality.networks import pretrained
 from exdd_ray.metrics.quality.pictures import PictureSet
 from exdd_ray.progress import Progress, silent
 from exdd_ray.store.artifact import Recipe, Store
+from exdd_ray.training.device import training_device
 from exdd_ray.training.learner import Learner, ShuffledBatches
-from exdd_ray.training.loop import training_device
 from exdd_ray.training.stored import trained, training_recipe
 
 VERSION = 1

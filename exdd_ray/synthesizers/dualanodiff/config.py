@@ -144,11 +144,9 @@ class DualConfig(DiffusionConfig):
     adapter: Path | None = None
     mask: PairMaskConfig = PairMaskConfig()
 
-    @model_validator(mode="before")
     @classmethod
-    def _start_from_preset(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
+    def filled(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """With the preset's values."""
         filled = dict(merge(DUAL_PRESETS.get(given.get("preset", "best"), {}), given))
         if given.get("adapter") is not None and "tuning" not in given:
             filled["tuning"] = None

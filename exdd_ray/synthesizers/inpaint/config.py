@@ -1,8 +1,9 @@
 """Config of inpainting by latent diffusion, and DIAG's presets."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from exdd_ray.config.base import merge
 from exdd_ray.synthesizers.painting.config import PaintConfig
@@ -21,12 +22,10 @@ class InpaintConfig(PaintConfig):
     preset: Literal["best", "paper"] = "best"
     strength: float = Field(0.99, gt=0, lt=1)
 
-    @model_validator(mode="before")
     @classmethod
-    def _start_from_preset(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("preset") == "paper":
-            return merge(DIAG_PAPER, given)
-        return given
+    def filled(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """With the preset's values."""
+        return merge(DIAG_PAPER, given) if given.get("preset") == "paper" else given
 
 
 DIAG_PAPER: dict[str, Any] = {

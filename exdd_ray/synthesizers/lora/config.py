@@ -144,11 +144,9 @@ class LoraConfig(PaintConfig):
     colours: Literal["model", "canvas"] = "canvas"
     merge: float = Field(1.0, ge=0)
 
-    @model_validator(mode="before")
     @classmethod
-    def _start_from_preset(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
+    def filled(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """With the preset's values."""
         filled = dict(merge(LORA_PRESETS.get(given.get("preset", "best"), {}), given))
         if given.get("adapter") is not None and "tuning" not in given:
             filled["tuning"] = None

@@ -1,16 +1,15 @@
 """DualAnoDiff from images to pairs: presets, adapters, kinds, resuming; and what is refused."""
 
 import re
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from dual_inputs import adapter_of, dual_config, first_job, make_inputs, make_text_to_image
-from lora_inputs import tune_for
+from dual_inputs import dual_config, make_text_to_image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from tuning_inputs import cut_off, first_job, make_inputs, tune_for, tuned
 
 from exdd_ray.data.catalog import build_catalog, catalog_rows
 from exdd_ray.data.images import read_image
@@ -42,7 +41,7 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def artifact(inputs, store):
     model, normal, defects = inputs
-    return adapter_of(dual_config(model), normal, defects, store)
+    return tuned(dual_config(model), normal, defects, store)
 
 
 def pairs_of(config, normal, defects, store):
@@ -69,7 +68,7 @@ def test_presets_take_the_same_path_with_any_base(preset, inputs, text_to_image,
     assert config.tuning.background.scaled == (preset == "paper")
     pairs = pairs_of(config, normal, defects, Store(tmp_path))
     assert [image.shape for image, _ in pairs] == [(72, 96, 3)] * 2  # whole images, as large as real ones
-    layers = load_file(adapter_of(config, normal, defects, Store(tmp_path)).file(FILE))
+    layers = load_file(tuned(config, normal, defects, Store(tmp_path)).file(FILE))
     gammas = [value for name, value in layers.items() if name.endswith("mix.gamma")]
     assert gammas
     assert all(value != (0.1 if preset == "paper" else 0) for value in gammas)  # learnt from where they begin
@@ -99,7 +98,7 @@ def test_a_sample_depends_on_its_seed_and_number_whatever_the_batch(inputs, stor
     one = pairs_of(dual_config(model), normal, defects, store)
     (tmp_path / "store").mkdir()
     other = Store(tmp_path / "store")
-    adapter_of(dual_config(model), normal, defects, other)
+    tuned(dual_config(model), normal, defects, other)
     alone = pairs_of(dual_config(model, run={"batch": 1}), normal, defects, other)
     for (image, mask), (its, its_mask) in zip(one, alone, strict=True):
         assert np.abs(image.astype(int) - its)[mask & its_mask].max() <= 2
@@ -125,24 +124,12 @@ def test_a_killed_run_goes_on_to_the_bits_of_an_uninterrupted_one(inputs, tmp_pa
     model, normal, defects = inputs
     config = dual_config(model, {"training": {"batch": 2, "checkpoint_every": 2}})
     store = Store(tmp_path / "killed")
-    whole = adapter_of(config, normal, defects, Store(tmp_path / "whole"))
-
-    @contextmanager
-    def cut_off(label, total):
-        done = 0
-
-        def advance(steps):
-            nonlocal done
-            done += steps
-            if done == 3:
-                raise KeyboardInterrupt
-
-        yield advance
+    whole = tuned(config, normal, defects, Store(tmp_path / "whole"))
 
     with pytest.raises(KeyboardInterrupt):
-        tune_for(first_job(config, normal, defects), store, cut_off)
+        tune_for(first_job(config, normal, defects), store, cut_off(3))
     assert [folder.name for folder in (store.root / "unfinished").glob("pairs-*/step-*")] == ["step-00000002"]
-    resumed = adapter_of(config, normal, defects, store)
+    resumed = tuned(config, normal, defects, store)
     one, other = (load_file(made.file(FILE)) for made in (resumed, whole))
     assert one.keys() == other.keys()
     assert all(torch.equal(value, other[name]) for name, value in one.items())

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from dual_inputs import dual_config, make_inputs, make_text_to_image
+from dual_inputs import dual_config, make_text_to_image
+from tuning_inputs import make_inputs
 
 from exdd_ray.data.catalog import catalog_rows
 from exdd_ray.data.masks import read_pair

@@ -6,9 +6,10 @@ from collections import Counter
 import pytest
 import torch
 from dual_inputs import make_text_to_image
-from lora_inputs import make_inputs, quick_config, tuned
+from lora_inputs import quick_config
 from safetensors.torch import load_file
 from sdxl_inputs import make_sdxl
+from tuning_inputs import make_inputs, tuned
 
 from exdd_ray.data.images import read_image
 from exdd_ray.errors import ConfigError

@@ -1,15 +1,15 @@
 """DreamBooth-LoRA: what is learnt is merged, kept, gone on with, and read by diffusers."""
 
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from lora_inputs import first_job, make_inputs, quick_config, tune_for, tuned
+from lora_inputs import quick_config
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from tuning_inputs import cut_off, first_job, make_inputs, tune_for, tuned
 
 from exdd_ray.data.catalog import build_catalog, catalog_rows
 from exdd_ray.data.images import read_image
@@ -74,20 +74,8 @@ def test_a_killed_run_goes_on_from_any_checkpoint_to_the_bits_of_an_uninterrupte
     config, store = quick_config(model), Store(tmp_path)
     job = first_job(config, normal, defects)
 
-    @contextmanager
-    def cut_off(label, total):
-        done = 0
-
-        def advance(steps):
-            nonlocal done
-            done += steps
-            if done == 5:  # of 6: two epochs are saved, the third is under way
-                raise KeyboardInterrupt
-
-        yield advance
-
     with pytest.raises(KeyboardInterrupt):
-        tune_for(job, store, cut_off)
+        tune_for(job, store, cut_off(5))  # of 6: two epochs are saved, the third is under way
     saved = sorted((store.root / "unfinished").glob("adapters-*/step-*"))
     assert [folder.name for folder in saved] == ["step-00000002", "step-00000004"]
     for file in saved[1].iterdir():

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from lora_inputs import make_inputs, quick_config, tuned
+from lora_inputs import quick_config
 from safetensors.torch import load_file, save_file
+from tuning_inputs import make_inputs, tuned
 
 from exdd_ray.errors import UserError
 from exdd_ray.store.artifact import Store
