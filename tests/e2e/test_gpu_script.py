@@ -45,14 +45,6 @@ def test_all_figures_without_ray_or_pyarrow(tmp_path):
     assert all(figures[f"{name}_seconds"] > 0 for name in measured)
 
 
-def test_diffusionad_without_ray(tmp_path):
-    lines, code = run_without(tmp_path, ("ray",), "--parts", "diffusionad")
-    figures = json.loads(lines[-1])
-    assert code == 0, lines
-    assert figures["diffusionad_step_seconds"] > 0
-    assert figures["diffusionad_infer_seconds"] > 0
-
-
 def test_a_part_that_is_not_done_in_time_ends_alone(tmp_path):
     lines, code = run_without(tmp_path, ("ray",), "--parts", "search,coreset", "--seconds", "0.05")
     figures = json.loads(lines[-1])
