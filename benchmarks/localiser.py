@@ -1,12 +1,14 @@
 """What synthetic pairs are worth to a localiser: pixel AP on magnetic tiles, blowhole and break, 8 to train on of each.
 
 Windows of 128 pixels of the tiles, around their defects or anywhere on a normal tile, are the images: 200 normal ones
-and 16 defects to train on, 60 normal ones and all other defects to test. The localiser (`small`, its last checkpoint)
-is trained on normal windows and on synthetic defects alone, on the 16 real ones, or on all of them. The real images are
-the same for every seed; the synthetic ones, the network and its samples are the seed's. Intervals are Student's t.
+and 16 defects to train on, 60 normal ones and all other defects to test. The 16 are of the tiles that the painters have
+learnt. The localiser (`small`, its last checkpoint) is trained on normal windows and on synthetic defects alone, on the
+real ones, or on all of them. Painters and real images are the same for every seed; the synthetic ones, the network and
+its samples are the seed's. Intervals are Student's t.
+
+Variety: Inception Score and IC-LPIPS of the first seed's synthetic defects, cut out with a margin, by SqueezeNet.
 """
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +17,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from common import CACHE, report, tiles
+from common import CACHE, SHARED, tiles
+from dual_painters import KINDS, drawn_tiles
 from PIL import Image
 
 from exdd_ray.cli.progress import terminal_progress
@@ -26,32 +29,39 @@ from exdd_ray.methods.localiser.config import LocaliserConfig
 from exdd_ray.methods.localiser.detector import fit_localiser
 from exdd_ray.metrics.config import STANDARD
 from exdd_ray.metrics.evaluate import pixel_metrics
+from exdd_ray.metrics.quality.config import QualityConfig
+from exdd_ray.metrics.quality.evaluate import measure_quality
 from exdd_ray.metrics.seeds import mean_of
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesizers.synthesize import synthesize
 from exdd_ray.synthesizers.table import any_synthesizer
 
-KINDS, SHOTS = ("blowhole", "break"), 8
 NORMAL = {"train": 200, "test": 60}
 SIDE = 128
-PER_REGION = {"kind": "per_region"}
-DUAL = {"kind": "dualanodiff", "kinds": KINDS, "tuning": {"seed": 0}}
-INPAINT = {"kind": "inpaint", "prompts": ("hole", "crack")}
-SYNTHESIZERS: Mapping[str, dict[str, Any]] = {"pairs": DUAL, "per_region": PER_REGION, "inpainted": INPAINT}
+PER_REGION = [{"kind": "per_region"}]
+INPAINT = [{"kind": "inpaint", "prompts": ("hole", "crack")}]
+SHOWN_ONLY = "inpainted"  # its variety is measured, no localiser is trained on it
+QUALITY = QualityConfig(
+    network="squeezenet", weights=SHARED / "weights" / "squeezenet1_1_in1k.safetensors", perceptual="squeeze"
+)
+
+Sources = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 def windows(folder: Path) -> pa.Table:
     """The images of the experiment, each in `train` or `test`; they are written into a folder."""
     rows, rng = catalog_rows(tiles()), np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
-    chosen = []
-    for kind in ("good", *KINDS):
-        members = [row for row in rows if row.defect == kind]
-        order = [members[at] for at in rng.permutation(len(members))]
-        trained = NORMAL["train"] if kind == "good" else SHOTS
-        tested = NORMAL["test"] if kind == "good" else len(order) - SHOTS
-        chosen += [replace(row, split="train") for row in order[:trained]]
-        chosen += [replace(row, split="test") for row in order[trained : trained + tested]]
+    normal = [row for row in rows if row.label == 0]
+    order = [normal[at] for at in rng.permutation(len(normal))]
+    trained = order[: NORMAL["train"]]
+    tested = order[NORMAL["train"] : sum(NORMAL.values())]
+    for kind in KINDS:
+        learnt, _ = drawn_tiles(kind, 0)
+        known = {row.id for row in learnt}
+        trained += learnt
+        tested += [row for row in rows if row.defect == kind and row.id not in known]
+    chosen = [replace(row, split=split) for split, part in (("train", trained), ("test", tested)) for row in part]
     return build_catalog([_window(row, number, folder) for number, row in enumerate(chosen)])
 
 
@@ -71,14 +81,24 @@ def _window(row: CatalogRow, number: int, folder: Path) -> CatalogRow:
     return replace(row, image=str(file), mask=None if mask is None else str(mask_file))
 
 
-def synthetic(given: Mapping[str, Any], count: int, images: pa.Table, seed: int, session: Session) -> list[CatalogRow]:
-    """So many synthetic defects with masks, made of the training images."""
-    train = select_rows(images, split="train")
-    config = any_synthesizer().validate_python({**given, "count": count})
+def sources_of(adapters: Mapping[str, Path]) -> Sources:
+    """Configs of what makes synthetic defects, adapters being those of the kinds."""
+    pairs = [{"kind": "dualanodiff", "kinds": (kind,), "adapter": str(file)} for kind, file in adapters.items()]
+    return {"pairs": pairs, "per_region": PER_REGION, SHOWN_ONLY: INPAINT}
+
+
+def synthetic(
+    given: Sequence[Mapping[str, Any]], count: int, images: pa.Table, seed: int, session: Session
+) -> list[CatalogRow]:
+    """So many synthetic defects with masks, made of the training images; of each config as many."""
+    train, made = select_rows(images, split="train"), []
     normal, defects = select_rows(train, label=0), select_rows(train, label=1)
-    made = synthesize(config, normal, defects, seed, session.store, progress=session.progress)
-    print(f"{config.kind}, seed {seed}: {len(made.samples)} samples; {'; '.join(made.remark)}", file=sys.stderr)
-    return [sample.row for sample in made.samples]
+    for number, one in enumerate(given):
+        config = any_synthesizer().validate_python({**one, "count": count // len(given)})
+        found = synthesize(config, normal, defects, seed, session.store, progress=session.progress)
+        print(f"{config.kind}, seed {seed}: {len(found.samples)} samples; {'; '.join(found.remark)}", file=sys.stderr)
+        made += [replace(sample.row, id=f"{number} {sample.row.id}") for sample in found.samples]
+    return made
 
 
 def pixel_ap(defects: Sequence[CatalogRow], images: pa.Table, seed: int, session: Session, epochs: int) -> float:
@@ -91,24 +111,40 @@ def pixel_ap(defects: Sequence[CatalogRow], images: pa.Table, seed: int, session
     return pixel_metrics(zip(map(found.draw, found.patch_maps), masks, strict=True)).detection.ap
 
 
-def pixel_aps(
-    synthesizers: Mapping[str, Mapping[str, Any]],
-    images: pa.Table,
-    seeds: Sequence[int],
-    session: Session,
-    count: int,
-    epochs: int,
-) -> dict[str, list[float]]:
-    """Pixel AP by seed of a localiser trained on each synthesizer's defects, on the real ones, and on all of them."""
+def varieties(made: Mapping[str, Sequence[CatalogRow]], images: pa.Table) -> dict[str, float]:
+    """Inception Score and IC-LPIPS of synthetic defects by source, the latter around the real ones that were learnt."""
     real = catalog_rows(select_rows(images, split="train", label=1))
+    keys = {}
+    for name, rows in made.items():
+        for figure in measure_quality(real, rows, QUALITY).figures:
+            for metric, key in (("IS-", "is"), ("IC-LPIPS-", "ic_lpips")):
+                if figure.name.startswith(metric):
+                    keys[f"{key}_{name}"] = round(figure.value, 4)
+                    keys[f"{key}_{name}_images"] = figure.n_synthetic
+    return keys
+
+
+def measure_worth(
+    adapters: Mapping[str, Path], seeds: Sequence[int], count: int, epochs: int, store: Store
+) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
+    """Pixel AP of a localiser by what it is trained on: each source, the real defects, and all; and varieties."""
+    images, session = windows(CACHE / "windows"), Session(store, terminal_progress)
+    real, sources = catalog_rows(select_rows(images, split="train", label=1)), sources_of(adapters)
     found: dict[str, list[float]] = {}
+    variety: dict[str, float] = {}
     for seed in seeds:
-        made = {name: synthetic(how, count, images, seed, session) for name, how in synthesizers.items()}
+        made = {name: synthetic(how, count, images, seed, session) for name, how in sources.items()}
+        variety = variety or varieties(made, images)
+        del made[SHOWN_ONLY]
         everything = [*real, *(row for rows in made.values() for row in rows)]
         for name, defects in {**made, "real": real, "all": everything}.items():
             found.setdefault(name, []).append(pixel_ap(defects, images, seed, session, epochs))
             print(f"trained on {name}, seed {seed}: pixel AP {found[name][-1]:.4f}", file=sys.stderr, flush=True)
-    return found
+    keys = figures(found)
+    shown = {name: f"{keys[f'pixel_ap_{name}']} ± {keys[f'pixel_ap_{name}_half']}" for name in found}
+    rows: list[tuple[str, ...]] = [("pixel AP", name, value, "") for name, value in shown.items()]
+    rows += [("variety", name, f"{value}", "") for name, value in variety.items()]
+    return {**keys, **variety}, rows
 
 
 def figures(found: Mapping[str, Sequence[float]]) -> dict[str, Any]:
@@ -117,28 +153,6 @@ def figures(found: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     for name, values in found.items():
         mean = mean_of(np.array(values))
         keys[f"pixel_ap_{name}"] = round(mean.value, 4)
-        keys[f"pixel_ap_{name}_half_interval"] = None if mean.half is None else round(mean.half, 4)
+        keys[f"pixel_ap_{name}_half"] = None if mean.half is None else round(mean.half, 4)
         keys[f"pixel_ap_{name}_by_seed"] = [round(value, 4) for value in values]
     return keys
-
-
-def main() -> int:
-    """Every source of defects with every seed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--count", type=int, default=100, help="synthetic defects of each synthesizer")
-    parser.add_argument("--epochs", type=int, default=20, help="of the localiser")
-    parser.add_argument("--synthesis", nargs="+", choices=SYNTHESIZERS, default=["pairs", "per_region"])
-    options = parser.parse_args()
-    session, chosen = Session(Store(CACHE / "store"), terminal_progress), options.synthesis
-    images = windows(CACHE / "windows")
-    how = {name: SYNTHESIZERS[name] for name in chosen}
-    found = pixel_aps(how, images, options.seeds, session, options.count, options.epochs)
-    keys = figures(found)
-    rows = [(name, f"{keys[f'pixel_ap_{name}']} ± {keys[f'pixel_ap_{name}_half_interval']}") for name in found]
-    report("A localiser trained on", ("defects", "pixel AP"), rows, {**vars(options), **keys})
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -98,23 +98,45 @@ class DualTuningConfig(Frozen):
             yield "saim_blocks"
 
 
+class BlendConfig(Frozen):
+    """Around the part, whole images are kept as their backgrounds are (blended latent diffusion).
+
+    Attributes:
+        start: share of the denoising steps before it begins: what part there will be must have shown.
+        share: of the largest difference of a part's latents from the backdrop's, above which they are of the part.
+        least: difference below which they never are.
+        margin: latents around them that are painted, too.
+    """
+
+    start: float = Field(0.4, ge=0, le=1)
+    share: float = Field(0.3, gt=0, lt=1)
+    least: float = Field(0.5, gt=0)
+    margin: int = Field(2, ge=0)
+
+
 class PairMaskConfig(Frozen):
     """The mask of a pair: where its part differs from the backdrop; and which pairs are of no use.
 
+    Differences are of 0..255, and blurred: texture that the model paints anew is none. Faint defects are as large as
+    strong ones, so a pixel is told by its share of a pair's largest difference.
+
     Attributes:
-        level: difference of 0..255 from the backdrop, of the channel that differs most, above which a pixel is of the
-            part.
+        blur: standard deviation in pixels of the model's size.
+        share: of the largest difference in a pair, above which a pixel is of the part, or counts as changed.
+        level: difference from the backdrop, of the channel that differs most, up to which a pixel never is of the part.
         opening: radius in pixels of what is taken for noise.
         closing: radius in pixels within which gaps are closed; holes are filled.
-        changed_level: difference of 0..255 between image and background, averaged over channels, above which a pixel
-            counts as changed; known where a background is painted on (strength below 1).
+        changed_level: difference between image and background, averaged over channels, up to which a pixel never
+            counts as changed; known where a background is painted on.
         covers: the least share of the changed pixels that the mask must hold; less drops the pair.
     """
 
-    level: float = Field(25.0, gt=0)
+    blur: float = Field(2.0, ge=0)
+    share: float = Field(0.4, ge=0, lt=1)
+    level: float = Field(8.0, gt=0)
     opening: int = Field(0, ge=0)
     closing: int = Field(1, ge=0)
-    changed_level: float = Field(20.0, gt=0)
+    changed_level: float = Field(8.0, gt=0)
     covers: float = Field(0.5, ge=0, le=1)
 
 
@@ -128,9 +150,11 @@ class DualConfig(DiffusionConfig):
         window: (height, width) in pixels of what is learnt and painted of an image, somewhere around the defect; None
             is all of it.
         box: with an inpainting base, the least and the largest side of the box in which it paints, as shares of the
-            window's; the rest of the window is shown to it. None paints all of the window.
+            window's, or more for a defect that is larger; the rest of the window is shown to it. It paints in boxes
+            as it has learnt. None paints all of the window.
         tuning: what is learnt; None paints with `adapter`.
         adapter: a file (safetensors) that was trained before.
+        blend: keeps what is around the part as it is in the background, while painting; None paints all anew.
         mask: how a pair's mask is found, and which pairs are dropped.
     """
 
@@ -142,6 +166,7 @@ class DualConfig(DiffusionConfig):
     guidance: float = Field(1.0, ge=0)
     tuning: DualTuningConfig | None = DualTuningConfig()
     adapter: Path | None = None
+    blend: BlendConfig | None = BlendConfig()
     mask: PairMaskConfig = PairMaskConfig()
 
     @classmethod
@@ -173,6 +198,11 @@ class DualConfig(DiffusionConfig):
         yield from super().aside()
         yield "adapter"
 
+    @property
+    def shows_change(self) -> bool:
+        """Whether what is painted can be compared with what was there: it is not made of noise alone."""
+        return self.strength < 1 or self.blend is not None
+
 
 _PUBLISHED: dict[str, Any] = {
     "model": "stable-diffusion-v1-5/stable-diffusion-v1-5",
@@ -180,6 +210,8 @@ _PUBLISHED: dict[str, Any] = {
     "window": None,
     "box": None,
     "strength": 1.0,
+    "blend": None,
+    "mask": {"blur": 0, "share": 0, "level": 25},
     "composite": False,
     "filters": None,
     "tuning": {

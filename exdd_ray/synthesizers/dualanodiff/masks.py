@@ -8,16 +8,15 @@ from exdd_ray.synthesizers.dualanodiff.config import Colour, PairMaskConfig
 EMPTY = "the mask is empty: no anomalous part was painted"
 FULL = "the mask covers all of the image"
 ELSEWHERE = "the mask does not cover what changed"
-_BLUR = 1.0  # standard deviation in pixels of what is compared
 
 
 def part_mask(part: np.ndarray, backdrop: Colour, config: PairMaskConfig) -> np.ndarray:
     """The mask bool [H x W] of an anomalous part uint8 [H x W x 3] on a backdrop (of -1..1).
 
-    It is where any channel differs from the backdrop by more than the level, opened, closed, and with holes filled.
+    It is where the channel that differs most from the backdrop does so clearly, opened, closed, and with holes filled.
     """
     levels = (np.array(backdrop) + 1) * 127.5
-    mask = np.abs(part.astype(np.float64) - levels).max(axis=2) > config.level
+    mask = _clear(_apart(part, levels, config).max(axis=2), config.level, config)
     if config.opening:
         mask = binary_opening(mask, iterations=config.opening)
     if config.closing:
@@ -28,12 +27,21 @@ def part_mask(part: np.ndarray, backdrop: Colour, config: PairMaskConfig) -> np.
 
 
 def changed_region(background: np.ndarray, image: np.ndarray, config: PairMaskConfig) -> np.ndarray:
-    """Where an image differs from its background, both uint8 [H x W x 3]: bool [H x W].
+    """Where an image differs clearly from its background, both uint8 [H x W x 3]: bool [H x W].
 
-    Their difference, blurred, its size averaged over channels, is above the level.
+    The size of their difference is averaged over channels.
     """
-    apart = gaussian_filter(image.astype(np.float64) - background, (_BLUR, _BLUR, 0))
-    return np.asarray(np.abs(apart).mean(axis=2) > config.changed_level)
+    return _clear(_apart(image, background, config).mean(axis=2), config.changed_level, config)
+
+
+def _apart(image: np.ndarray, other: np.ndarray, config: PairMaskConfig) -> np.ndarray:
+    """The size of the blurred difference of images [H x W x 3]."""
+    return np.abs(gaussian_filter(image.astype(np.float64) - other, (config.blur, config.blur, 0)))
+
+
+def _clear(apart: np.ndarray, level: float, config: PairMaskConfig) -> np.ndarray:
+    """Where a difference [H x W] is above a share of its largest, and above the level."""
+    return np.asarray(apart > max(config.share * float(apart.max()), level))
 
 
 def fault_of(mask: np.ndarray, changed: np.ndarray | None, config: PairMaskConfig) -> str:

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from exdd_ray.errors import ConfigError
 from exdd_ray.synthesizers.dualanodiff.adapter import load_adapter
+from exdd_ray.synthesizers.dualanodiff.blend import blended
+from exdd_ray.synthesizers.dualanodiff.boxes import Box
 from exdd_ray.synthesizers.dualanodiff.config import DualConfig, DualTuningConfig
 from exdd_ray.synthesizers.dualanodiff.loss import by_branch, denoised, seen_around
 from exdd_ray.synthesizers.dualanodiff.pairs import (
@@ -23,7 +25,7 @@ from exdd_ray.synthesizers.dualanodiff.pairs import (
     check_box,
     encoded_views,
 )
-from exdd_ray.synthesizers.painting.denoiser import Condition, encode_prompts
+from exdd_ray.synthesizers.painting.denoiser import Condition, clean_of, encode_prompts
 from exdd_ray.synthesizers.painting.model import check_prompts, fresh_pipeline, model_digest
 from exdd_ray.synthesizers.painting.paint import in_batches
 
@@ -52,11 +54,13 @@ class PairPainter:
 
     Attributes:
         tuning: what the adapter was trained with.
+        boxes: that it has learnt to paint in; none of a base that paints all.
         conditions: of a branch each, and of the empty prompt, of which guidance leads away.
     """
 
     config: DualConfig
     tuning: DualTuningConfig
+    boxes: Sequence[Box]
     pipeline: Any
     conditions: Sequence[Condition]
     nothing: Condition
@@ -87,7 +91,7 @@ class PairPainter:
     def _denoise(self, scenes: Sequence[LatentPair], seeds: Sequence[int]) -> Tensor:
         """Latents [2N x C x h x w] of pairs, first of whole images, then of their parts."""
         schedule, device, pairs = copy.deepcopy(self.pipeline.scheduler), self.pipeline.unet.device, 2 * len(scenes)
-        times, around = self._times(schedule), seen_around(scenes)
+        times, around, blend = self._times(schedule), seen_around(scenes), self.config.blend
         clean = [one.moments.chunk(2, dim=1)[0] for one in scenes]
         sources = [torch.Generator().manual_seed(seed) for seed in seeds]
         noises = [torch.randn(one.shape, generator=source) for one, source in zip(clean, sources, strict=True)]
@@ -95,14 +99,17 @@ class PairPainter:
         latents = noise[:pairs] * schedule.init_noise_sigma
         if self.config.strength < 1:
             latents = schedule.add_noise(there[:pairs], noise[:pairs], times[:1].repeat(pairs))
-        for time in times:
+        for number, time in enumerate(times):
             seen = [
                 schedule.add_noise(background, noise[pairs:], time.repeat(len(background)))
                 for background in (torch.zeros_like(there[pairs:]), there[pairs:])
                 if len(background)
             ]
             predicted = self._predicted(schedule, latents.chunk(2), seen, around, time)
+            foreseen = clean_of(schedule, schedule.scale_model_input(latents, time), predicted, time)
             latents = schedule.step(predicted, time, latents, return_dict=False)[0]
+            if blend is not None and number >= blend.start * len(times):
+                latents = blended(latents, foreseen, there[:pairs], noise[:pairs], times[number + 1 :], schedule, blend)
         return latents
 
     def _predicted(
@@ -164,9 +171,9 @@ def _load(config: DualConfig, file: Path) -> PairPainter:
         height, width = config.size
         raise ConfigError(f"synthesizer.size {height} x {width} is not divisible by {multiple}")
     check_box(config, pipeline)
-    tuning = load_adapter(pipeline, file, model_digest(config), config.model)
+    tuning, boxes = load_adapter(pipeline, file, model_digest(config), config.model)
     prompts = [tuning.whole_prompt, tuning.part_prompt]
     check_prompts(pipeline, tuple(prompts))
     whole, part, nothing = encode_prompts(pipeline, [*prompts, ""], config.clip_skip)
     conditions = [whole, part] if tuning.background is None else [whole, part, whole]
-    return PairPainter(config, tuning, pipeline, conditions, nothing)
+    return PairPainter(config, tuning, boxes, pipeline, conditions, nothing)

@@ -15,6 +15,7 @@ from exdd_ray.config.base import Size
 from exdd_ray.data.catalog import CatalogRow
 from exdd_ray.data.masks import read_pair
 from exdd_ray.errors import ConfigError, DataError
+from exdd_ray.synthesizers.dualanodiff.boxes import box_around, placed
 from exdd_ray.synthesizers.dualanodiff.config import ASKED_BY, BackgroundConfig, Colour, DualConfig, DualTuningConfig
 from exdd_ray.synthesizers.foreground import foreground
 from exdd_ray.synthesizers.painting.denoiser import moments_of, takes_mask
@@ -77,12 +78,19 @@ def latent_pairs(
             raise DataError(f"{row.image}: its mask is empty: there is no anomalous part to learn")
         for repeat in range(tuning.repeats):
             rng = np.random.default_rng([seed, number, repeat])
-            turned, where = _turned(image, mask, rng) if tuning.flips else (image, mask)
-            window = window_around(where, config.window, rng)
-            small, inside = resized(turned[window], config.size), mask_at(where[window], config.size)
-            box = box_around(inside, config.box, rng)
+            small, inside, box = _view(image, mask, config, tuning, rng)
             found.append(encoded_views(views_of(small, inside, tuning), box, tuning.background, pipeline))
     return found
+
+
+def _view(
+    image: np.ndarray, mask: np.ndarray, config: DualConfig, tuning: DualTuningConfig, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """An image mirrored, in a window of its own and at the model's size, with its mask and the box to paint in."""
+    turned, where = _turned(image, mask, rng) if tuning.flips else (image, mask)
+    window = window_around(where, config.window, rng)
+    inside = mask_at(where[window], config.size)
+    return resized(turned[window], config.size), inside, box_around(inside, config.box, rng)
 
 
 def mask_at(mask: np.ndarray, size: Size) -> np.ndarray:
@@ -137,25 +145,6 @@ def check_box(config: DualConfig, pipeline: Any) -> None:
         raise ConfigError(f"{config.model} paints whole images, and no boxes in them: set synthesizer.box=null")
 
 
-def box_around(mask: np.ndarray, shares: tuple[float, float] | None, rng: np.random.Generator) -> np.ndarray:
-    """A random box bool [H x W] around all of a mask bool [H x W], wherever it is where the mask is empty.
-
-    Args:
-        shares: least and largest side, of the mask's size; None is all of it.
-    """
-    box = np.ones_like(mask)
-    if shares is None:
-        return box
-    for axis in (0, 1):
-        length, at = mask.shape[axis], np.flatnonzero(mask.any(axis=1 - axis))
-        low, high = (int(at.min()), int(at.max())) if len(at) else (length, -1)
-        side = max(round(length * rng.uniform(*shares)), high - low + 1)
-        line = np.zeros(length, dtype=bool)
-        line[_placed(low, high, length, side, rng)] = True
-        box &= line[:, None] if axis == 0 else line
-    return box
-
-
 def window_around(mask: np.ndarray, size: Size | None, rng: np.random.Generator) -> Window:
     """A window of a size (height, width), of the image at most, somewhere around a spot of the mask bool [H x W].
 
@@ -168,7 +157,7 @@ def window_around(mask: np.ndarray, size: Size | None, rng: np.random.Generator)
     if (np.ptp(pixels, axis=0) >= size).any():
         pixels = pixels[[rng.integers(len(pixels))]]
     bounds = zip(pixels.min(axis=0), pixels.max(axis=0), mask.shape, size, strict=True)
-    row, column = (_placed(int(low), int(high), length, side, rng) for low, high, length, side in bounds)
+    row, column = (placed(int(low), int(high), length, side, rng) for low, high, length, side in bounds)
     return row, column
 
 
@@ -176,15 +165,8 @@ def window_anywhere(image: Size, size: Size | None, rng: np.random.Generator) ->
     """A window of a size (height, width), of the image (height, width) at most, at a random place."""
     if size is None:
         return slice(None), slice(None)
-    row, column = (_placed(length, -1, length, side, rng) for length, side in zip(image, size, strict=True))
+    row, column = (placed(length, -1, length, side, rng) for length, side in zip(image, size, strict=True))
     return row, column
-
-
-def _placed(low: int, high: int, length: int, side: int, rng: np.random.Generator) -> slice:
-    """So many pixels of a line, those from low to high among them."""
-    side = min(side, length)
-    first = int(rng.integers(max(high - side + 1, 0), min(low, length - side) + 1))
-    return slice(first, first + side)
 
 
 def resized(image: np.ndarray, size: Size) -> np.ndarray:

@@ -10,10 +10,11 @@ from exdd_ray.config.base import Size
 from exdd_ray.store.contents import content_digest
 from exdd_ray.synthesizers.draw import on_a_background
 from exdd_ray.synthesizers.dualanodiff.adapter import FILE
+from exdd_ray.synthesizers.dualanodiff.boxes import drawn_box
 from exdd_ray.synthesizers.dualanodiff.config import DualConfig
 from exdd_ray.synthesizers.dualanodiff.masks import changed_region, fault_of, part_mask
 from exdd_ray.synthesizers.dualanodiff.paint import PairPainter, PairScene, pair_painter
-from exdd_ray.synthesizers.dualanodiff.pairs import Window, box_around, resized, window_anywhere
+from exdd_ray.synthesizers.dualanodiff.pairs import Window, resized, window_anywhere
 from exdd_ray.synthesizers.filters import measure_change
 from exdd_ray.synthesizers.job import ChunkJob, Painted, Sample
 
@@ -32,8 +33,8 @@ class _Place:
 def pair_samples(jobs: Sequence[ChunkJob[DualConfig]]) -> Iterator[Painted]:
     """The samples of chunks of one config, chunk by chunk: each kind of defect has an adapter of its own."""
     for job in jobs:
-        begun = [_begin(job, number) for number in job.numbers]
         painter = _painter(job)
+        begun = [_begin(job, number, painter) for number in job.numbers]
         scenes = [_scene(job, sample.number, place) for sample, place in begun if place is not None]
         batches = list(painter.paint(scenes))
         painted = zip(scenes, (pair for pairs, _ in batches for pair in pairs), strict=True)
@@ -51,13 +52,13 @@ def _painter(job: ChunkJob[DualConfig]) -> PairPainter:
     return pair_painter(job.config, job.trained.file(FILE), job.trained.key)
 
 
-def _begin(job: ChunkJob[DualConfig], number: int) -> tuple[Sample, _Place | None]:
+def _begin(job: ChunkJob[DualConfig], number: int, painter: PairPainter) -> tuple[Sample, _Place | None]:
     """A sample with its place, or with the fault for which it has none."""
 
     def draw(background: np.ndarray, rng: np.random.Generator) -> _Place:
         size = (background.shape[0], background.shape[1])
         window = window_anywhere(size, job.config.window, rng)
-        return _Place(background, window, box_around(np.zeros(job.config.size, dtype=bool), job.config.box, rng))
+        return _Place(background, window, drawn_box(painter.boxes, job.config.size, rng))
 
     return on_a_background(job, number, draw, job.config.working_size)
 
@@ -73,7 +74,7 @@ def _finish(sample: Sample, place: _Place, scene: PairScene, pair: np.ndarray, p
         return replace(sample, fault="the model made NaN values")
     whole, part = pair.astype(np.uint8)
     small = part_mask(part, painter.tuning.backdrop, config.mask)
-    changed = changed_region(scene.background, whole, config.mask) if config.strength < 1 else None
+    changed = changed_region(scene.background, whole, config.mask) if config.shows_change else None
     if fault := fault_of(small, changed, config.mask):
         return replace(sample, fault=fault)
     there = place.image[place.window].shape[:2]

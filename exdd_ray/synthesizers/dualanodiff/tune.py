@@ -14,6 +14,7 @@ from exdd_ray.progress import Progress
 from exdd_ray.store.artifact import Recipe, Store
 from exdd_ray.synthesizers.chunk import contents
 from exdd_ray.synthesizers.dualanodiff.adapter import FILE, write_adapter
+from exdd_ray.synthesizers.dualanodiff.boxes import Box, learnt_boxes
 from exdd_ray.synthesizers.dualanodiff.config import DualConfig, DualTuningConfig
 from exdd_ray.synthesizers.dualanodiff.loss import DrawnPair, pair_loss
 from exdd_ray.synthesizers.dualanodiff.network import DualLayers, add_branches
@@ -30,7 +31,7 @@ from exdd_ray.synthesizers.synthesizer import NeededDefects
 from exdd_ray.training.learner import Learner, ShuffledBatches
 from exdd_ray.training.stored import memory_remark, trained, training_recipe
 
-VERSION = 1
+VERSION = 2
 _NAME = "layers"
 _PAINTING = ("size", "window", "box", "working_size", "clip_skip")  # what of it training depends on
 
@@ -70,6 +71,7 @@ def tune(job: Job, store: Store, progress: Progress) -> None:
     layers = add_branches(pipeline, tuning, seed)
     rows = rows_of(job.defects, job.prompt)
     pairs = latent_pairs(rows, job.config, tuning, pipeline, seed)
+    boxes = learnt_boxes([pair.surroundings for pair in pairs])
     learner = _learner(layers, pairs, pipeline, job.config, tuning, seed)
     pipeline.vae.to("cpu")
     trained(
@@ -79,7 +81,7 @@ def tune(job: Job, store: Store, progress: Progress) -> None:
         recipe=recipe,
         store=store,
         describe=lambda: {"images": len(rows), "kind": job.prompt},
-        collect=partial(_collect, layers, tuning, job),
+        collect=partial(_collect, layers, tuning, boxes, job),
         progress=progress,
     )
 
@@ -136,6 +138,8 @@ def _seed(job: Job, tuning: DualTuningConfig) -> int:
     return job.seed if tuning.seed is None else tuning.seed
 
 
-def _collect(layers: DualLayers, tuning: DualTuningConfig, job: Job, folder: Path, _: Path) -> None:
+def _collect(
+    layers: DualLayers, tuning: DualTuningConfig, boxes: Sequence[Box], job: Job, folder: Path, _: Path
+) -> None:
     assert job.model is not None
-    write_adapter(layers, tuning, job.model, folder / FILE)
+    write_adapter(layers, tuning, boxes, job.model, folder / FILE)

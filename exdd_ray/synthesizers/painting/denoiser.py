@@ -87,6 +87,16 @@ def target_of(schedule: Any, clean: Tensor, noise: Tensor, times: Tensor) -> Ten
     return target
 
 
+def clean_of(schedule: Any, noisy: Tensor, predicted: Tensor, time: Tensor) -> Tensor:
+    """The clean latents that a prediction says are under noisy ones of a time, as the denoiser is given them."""
+    signal = schedule.alphas_cumprod.to(noisy.device)[time.long()]
+    kind = schedule.config.prediction_type
+    if kind == "epsilon":
+        return (noisy - (1 - signal).sqrt() * predicted) / signal.sqrt()
+    clean: Tensor = predicted if kind == "sample" else signal.sqrt() * noisy - (1 - signal).sqrt() * predicted
+    return clean
+
+
 def conditioning(conditions: Sequence[Condition], given: Tensor, pipeline: Any) -> dict[str, Any]:
     """What the denoiser takes beside its images [N x C x h x w]: a condition of each."""
     unet = pipeline.unet

@@ -17,8 +17,9 @@ from exdd_ray.data.masks import read_pair
 from exdd_ray.errors import ConfigError, DataError, UserError
 from exdd_ray.store.artifact import Store
 from exdd_ray.synthesizers.dualanodiff.adapter import FILE
+from exdd_ray.synthesizers.dualanodiff.boxes import box_around, drawn_box, learnt_boxes
 from exdd_ray.synthesizers.dualanodiff.config import DualConfig
-from exdd_ray.synthesizers.dualanodiff.pairs import box_around, mask_at, window_around
+from exdd_ray.synthesizers.dualanodiff.pairs import mask_at, window_around
 from exdd_ray.synthesizers.painting.adapter import BASE, BASE_NAME
 from exdd_ray.synthesizers.synthesize import synthesize
 
@@ -221,3 +222,17 @@ def test_windows_and_boxes_hold_the_defect():
     thin = np.zeros((64, 64), dtype=bool)
     thin[:, 30] = True
     assert mask_at(thin, (16, 16)).sum() == 16
+
+
+def test_boxes_are_painted_as_they_were_learnt():
+    known = [(slice(2, 6), slice(0, 3)), (slice(5, 8), slice(4, 8))]
+    seen = torch.zeros(2, 2, 5, 8, 8)
+    for one, box in zip(seen, known, strict=True):
+        one[:, 0][(slice(None), *box)] = 1
+    boxes, drawn = learnt_boxes(list(seen)), set()
+    for seed in range(20):
+        box = drawn_box(boxes, (16, 16), np.random.default_rng(seed))
+        drawn |= {number for number, one in enumerate(seen) if (box == np.kron(one[0, 0], np.ones((2, 2)))).all()}
+    assert drawn == {0, 1}
+    assert learnt_boxes([None]) == []
+    assert drawn_box([], (4, 6), np.random.default_rng(0)).all()
