@@ -41,9 +41,8 @@ SIDE = 128
 PER_REGION = [{"kind": "per_region"}]
 INPAINT = [{"kind": "inpaint", "prompts": ("hole", "crack")}]
 SHOWN_ONLY = "inpainted"  # its variety is measured, no localiser is trained on it
-QUALITY = QualityConfig(
-    network="squeezenet", weights=SHARED / "weights" / "squeezenet1_1_in1k.safetensors", perceptual="squeeze"
-)
+SQUEEZENET = SHARED / "weights" / "squeezenet1_1_in1k.safetensors"
+QUALITY = QualityConfig(network="squeezenet", weights=SQUEEZENET, perceptual="squeeze", perceptual_weights=SQUEEZENET)
 
 Sources = Mapping[str, Sequence[Mapping[str, Any]]]
 

@@ -155,6 +155,7 @@ class DualConfig(DiffusionConfig):
         tuning: what is learnt; None paints with `adapter`.
         adapter: a file (safetensors) that was trained before.
         blend: keeps what is around the part as it is in the background, while painting; None paints all anew.
+        colours: of what is painted are those of the `model`, or of the `canvas`: on a grey background it is grey.
         mask: how a pair's mask is found, and which pairs are dropped.
     """
 
@@ -167,6 +168,7 @@ class DualConfig(DiffusionConfig):
     tuning: DualTuningConfig | None = DualTuningConfig()
     adapter: Path | None = None
     blend: BlendConfig | None = BlendConfig()
+    colours: Literal["model", "canvas"] = "canvas"
     mask: PairMaskConfig = PairMaskConfig()
 
     @classmethod
@@ -211,6 +213,7 @@ _PUBLISHED: dict[str, Any] = {
     "box": None,
     "strength": 1.0,
     "blend": None,
+    "colours": "model",
     "mask": {"blur": 0, "share": 0, "level": 25},
     "composite": False,
     "filters": None,

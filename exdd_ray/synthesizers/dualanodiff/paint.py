@@ -27,8 +27,9 @@ from exdd_ray.synthesizers.dualanodiff.pairs import (
 )
 from exdd_ray.synthesizers.painting.denoiser import Condition, clean_of, encode_prompts
 from exdd_ray.synthesizers.painting.model import check_prompts, fresh_pipeline, model_digest
-from exdd_ray.synthesizers.painting.paint import in_batches
+from exdd_ray.synthesizers.painting.paint import in_batches, is_grey
 
+_LUMA = (0.299, 0.587, 0.114)
 _loaded: dict[Any, "PairPainter"] = {}
 _loading = threading.Lock()
 
@@ -78,7 +79,14 @@ class PairPainter:
         vae = self.pipeline.vae
         decoded = vae.decode((latents / vae.config.scaling_factor).to(vae.dtype)).sample
         images = (self.pipeline.image_processor.postprocess(decoded, output_type="np") * 255).round()
-        return list(np.stack(np.split(images, 2), axis=1))
+        pairs = np.stack(np.split(images, 2), axis=1)
+        return [self._coloured(pair, scene.background) for pair, scene in zip(pairs, scenes, strict=True)]
+
+    def _coloured(self, pair: np.ndarray, background: np.ndarray) -> np.ndarray:
+        """A pair float [2 x h x w x 3] whose image is grey (ITU-R 601 luma) where its background is and is to be."""
+        if self.config.colours == "canvas" and is_grey(background):
+            pair[0] = (pair[0] @ _LUMA).round()[..., None]
+        return pair
 
     def _encoded(self, scene: PairScene) -> LatentPair:
         """A normal image, a part that shows nothing, and the background."""

@@ -76,7 +76,7 @@ def _remarks_of_tuning(job: "ChunkJob[DualConfig]") -> tuple[str, ...]:
 
 SYNTHESIZER = Synthesizer(
     config=DualConfig,
-    version=1,
+    version=2,
     make=_make,
     prompts=lambda config: config.kinds or ("",),
     defects=_defects,

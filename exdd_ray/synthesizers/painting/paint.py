@@ -142,7 +142,7 @@ class Painter:
             return NOT_FINITE
         painted = Image.fromarray(np.round(image * 255).astype(np.uint8))
         canvas, mask = part.scene.canvas, part.scene.mask
-        if self._config.colours == "canvas" and not self._config.whole and _is_grey(canvas):
+        if self._config.colours == "canvas" and not self._config.whole and is_grey(canvas):
             painted = painted.convert("L").convert("RGB")
         if part.crop is None:
             whole = np.asarray(painted.resize((canvas.shape[1], canvas.shape[0]), Image.Resampling.LANCZOS))
@@ -179,7 +179,8 @@ def in_batches(
         yield found, batch
 
 
-def _is_grey(image: np.ndarray) -> bool:
+def is_grey(image: np.ndarray) -> bool:
+    """Whether the channels of an image [H x W x 3] are alike."""
     return bool((image == image[..., :1]).all())
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
 from dual_inputs import dual_config
+from PIL import Image
 from tuning_inputs import make_inputs, tuned
 
 from exdd_ray.store.artifact import Store
@@ -12,6 +13,7 @@ from exdd_ray.synthesizers.dualanodiff.adapter import FILE
 from exdd_ray.synthesizers.dualanodiff.blend import blended, part_region
 from exdd_ray.synthesizers.dualanodiff.config import BlendConfig
 from exdd_ray.synthesizers.dualanodiff.paint import PairScene, pair_painter
+from exdd_ray.synthesizers.dualanodiff.pairs import centred
 from exdd_ray.synthesizers.painting.denoiser import clean_of, target_of
 
 CONFIG = BlendConfig(share=0.5, least=0.5, margin=1)
@@ -65,17 +67,37 @@ def test_where_nothing_is_foreseen_the_background_stays(scheduler, tmp_path):
     model, normal, defects = make_inputs(tmp_path / "inputs")
     config = dual_config(model, scheduler=scheduler)
     adapter = tuned(config, normal, defects, Store(tmp_path / "store")).file(FILE)
-    scene = PairScene(np.full((*config.size, 3), 90, np.uint8), np.ones(config.size, dtype=bool), 3)
+    scene = PairScene(np.full((*config.size, 3), (110, 90, 90), np.uint8), np.ones(config.size, dtype=bool), 3)
 
     def whole_of(blend: BlendConfig | None) -> np.ndarray:
         painter = pair_painter(config.model_copy(update={"blend": blend}), adapter, "key")
         return next(painter.paint([scene]))[0][0][0]
 
     kept = whole_of(BlendConfig(start=0, least=1e6))
-    painter = pair_painter(config, adapter, "key")
-    vae, mean = painter.pipeline.vae, painter._encoded(scene).moments[:1].chunk(2, dim=1)[0]
+    pipeline = pair_painter(config, adapter, "key").pipeline
     with torch.no_grad():
-        decoded = vae.decode(mean / vae.config.scaling_factor).sample
-    expected = painter.pipeline.image_processor.postprocess(decoded, output_type="np")[0] * 255
+        mean = pipeline.vae.encode(torch.from_numpy(centred(scene.background)).permute(2, 0, 1)[None]).latent_dist.mean
+        decoded = pipeline.vae.decode(mean).sample
+    expected = pipeline.image_processor.postprocess(decoded, output_type="np")[0] * 255
     assert np.abs(kept - expected).max() <= 1
     assert np.abs(whole_of(None) - expected).max() > 5
+
+
+def test_what_is_painted_on_a_grey_background_is_grey(tmp_path):
+    model, normal, defects = make_inputs(tmp_path / "inputs")
+    config = dual_config(model)
+    adapter = tuned(config, normal, defects, Store(tmp_path / "store")).file(FILE)
+    box = np.ones(config.size, dtype=bool)
+    grey = PairScene(np.full((*config.size, 3), 90, np.uint8), box, 3)
+    warm = PairScene(np.full((*config.size, 3), (110, 90, 90), np.uint8), box, 3)
+
+    def painted(colours: str, scene: PairScene) -> np.ndarray:
+        painter = pair_painter(config.model_copy(update={"colours": colours}), adapter, "key")
+        return next(painter.paint([scene]))[0][0]
+
+    coloured, found = painted("model", grey), painted("canvas", grey)
+    luma = np.asarray(Image.fromarray(coloured[0].astype(np.uint8)).convert("L"))
+    assert np.ptp(coloured[0], axis=2).max() > 0
+    assert np.abs(found[0] - luma[..., None]).max() <= 1
+    np.testing.assert_array_equal(found[1], coloured[1])
+    np.testing.assert_array_equal(painted("canvas", warm), painted("model", warm))
