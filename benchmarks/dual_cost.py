@@ -17,7 +17,7 @@ from dual_painters import scenes_of
 from exdd_ray.synthesizers.dualanodiff.adapter import FILE, write_adapter
 from exdd_ray.synthesizers.dualanodiff.config import DualConfig, DualTuningConfig
 from exdd_ray.synthesizers.dualanodiff.loss import denoised, seen_around
-from exdd_ray.synthesizers.dualanodiff.network import add_branches
+from exdd_ray.synthesizers.dualanodiff.network import add_branches, ready_to_paint
 from exdd_ray.synthesizers.dualanodiff.paint import PairScene, pair_painter
 from exdd_ray.synthesizers.dualanodiff.pairs import centred, encoded_views
 from exdd_ray.synthesizers.painting.denoiser import encode_prompts
@@ -36,6 +36,8 @@ def cost(count: int, batch: int, guidance: float, folder: Path) -> tuple[float, 
     if count == 2:
         write_adapter(layers, tuning, [], Model(config.model, "", model_digest(config)), folder / FILE)
         painter = pair_painter(config, folder / FILE, "cost")
+    else:
+        ready_to_paint(pipeline, layers)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds = []
     for _ in range(3):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from exdd_ray.errors import UserError
 from exdd_ray.synthesizers.dualanodiff.boxes import Box
 from exdd_ray.synthesizers.dualanodiff.config import DualTuningConfig
-from exdd_ray.synthesizers.dualanodiff.network import DualLayers, add_branches
+from exdd_ray.synthesizers.dualanodiff.network import DualLayers, add_branches, ready_to_paint
 from exdd_ray.synthesizers.painting.adapter import BASE, BASE_NAME, read_metadata
 from exdd_ray.synthesizers.synthesizer import Model
 
@@ -65,5 +65,5 @@ def load_adapter(pipeline: Any, file: Path, base: str, model: str) -> tuple[Dual
     if _BOXES not in metadata:
         raise UserError(f"{file}: an adapter that does not say in which boxes it has learnt to paint: train it again")
     layers.load_state_dict(given)
-    layers.to(pipeline.unet.device, pipeline.unet.dtype).eval().requires_grad_(False)
+    ready_to_paint(pipeline, layers)
     return tuning, [(top, bottom, left, right) for top, bottom, left, right in json.loads(metadata[_BOXES])]

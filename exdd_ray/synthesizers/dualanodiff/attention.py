@@ -61,6 +61,42 @@ class Saim(nn.Module):
         return hidden + self.to_out(seen)
 
 
+class FoldedSaim(nn.Module):
+    """What a trained SAIM computes, its five matrices multiplied out to two: for painting.
+
+    Of n = LayerNorm(h) and n' of the other at a place, q (k - k')^T = (P n + p)(n - n')^T and W_out v = R n + r.
+
+    Attributes:
+        weight: P and R [2C x C].
+        bias: p and r [2C].
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, saim: Saim) -> None:
+        super().__init__()
+        self.norm = saim.norm
+        keys = (saim.to_k.weight @ saim.to_in.weight).mT
+        query, value = (_product(layer, saim.to_in.weight, saim.to_in.bias) for layer in (saim.to_q, saim.to_v))
+        towards, shown = (keys @ query[0], keys @ query[1]), _product(saim.to_out, *value)
+        self.register_buffer("weight", torch.cat([towards[0], shown[0]]))
+        self.register_buffer("bias", torch.cat([towards[1], shown[1]]))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """As SAIM's."""
+        given = self.norm(hidden)
+        towards, shown = functional.linear(given, self.weight, self.bias).chunk(2, dim=-1)
+        half = len(hidden) // 2
+        apart = (towards * (given - given.roll(half, dims=0))).sum(dim=-1, keepdim=True) / given.shape[-1] ** 0.5
+        return hidden + torch.lerp(shown.roll(half, dims=0), shown, torch.sigmoid(apart))
+
+
+def _product(layer: nn.Linear, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a layer after another."""
+    return layer.weight @ weight, layer.weight @ bias + layer.bias
+
+
 class Meeting(nn.Module):
     """Self-attention interaction after another layer: of tokens [B x d x C], or of images [B x C x h x w].
 
@@ -70,7 +106,13 @@ class Meeting(nn.Module):
 
     def __init__(self, saim: Saim, branches: int) -> None:
         super().__init__()
-        self.saim, self.branches = saim, branches
+        self.saim: Saim | FoldedSaim = saim
+        self.branches = branches
+
+    def fold(self) -> None:
+        """Compute in fewer steps from now on; there is nothing to train any more."""
+        if isinstance(self.saim, Saim):
+            self.saim = FoldedSaim(self.saim)
 
     def forward(self, states: Tensor) -> Tensor:
         """The states, those of pairs with what they see of each other."""

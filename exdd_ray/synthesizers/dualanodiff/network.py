@@ -63,6 +63,24 @@ def add_branches(pipeline: Any, tuning: DualTuningConfig, seed: int) -> DualLaye
     return DualLayers(processors, met, others, branches)
 
 
+def ready_to_paint(pipeline: Any, layers: DualLayers) -> None:
+    """Compute what is trained in fewer steps from now on; it cannot be trained any more.
+
+    SAIM's matrices are multiplied out, and the LoRA that both branches share is added to the weights.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers.requires_grad_(False)
+    for layer in layers.modules():
+        if isinstance(layer, Meeting):
+            layer.fold()
+    layers.to(pipeline.unet.device, pipeline.unet.dtype).eval()
+    for part in ("unet", *encoders(pipeline)):
+        for layer in getattr(pipeline, part).modules():
+            if isinstance(layer, BaseTunerLayer):
+                layer.merge()
+
+
 def _after(meeting: Meeting, _: nn.Module, given: object, states: Tensor) -> Tensor:
     """A hook of a block."""
     del given

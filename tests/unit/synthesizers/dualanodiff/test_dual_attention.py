@@ -7,9 +7,10 @@ import torch
 from diffusers.models.attention_processor import Attention
 
 from exdd_ray.errors import ConfigError
-from exdd_ray.synthesizers.dualanodiff.attention import PROJECTIONS, BackgroundMix, BranchLora, Saim
+from exdd_ray.synthesizers.dualanodiff.attention import PROJECTIONS, BackgroundMix, BranchLora, FoldedSaim, Saim
 from exdd_ray.synthesizers.dualanodiff.config import DualTuningConfig
-from exdd_ray.synthesizers.dualanodiff.network import add_branches
+from exdd_ray.synthesizers.dualanodiff.network import add_branches, ready_to_paint
+from exdd_ray.synthesizers.painting.denoiser import encode_prompts
 from exdd_ray.weights.miniature.networks import load_model
 
 N = 2  # pairs
@@ -68,6 +69,19 @@ def test_saim_that_starts_at_zero_changes_nothing_and_one_as_published_does():
     hidden = torch.randn(2 * N, 4, 6)
     assert torch.equal(Saim(6, zero=True)(hidden), hidden)
     assert not torch.allclose(Saim(6, zero=False)(hidden), hidden, atol=1e-2)
+
+
+def test_fewer_steps_paint_the_same(pipeline):
+    torch.manual_seed(0)
+    saim, hidden = shaken(Saim(6, zero=False)), 3 * torch.randn(2 * N, 4, 6)
+    torch.testing.assert_close(FoldedSaim(saim)(hidden), saim(hidden), rtol=1e-4, atol=1e-5)
+    given = rows(2)
+    layers = shaken(add_branches(pipeline, tuning(shared_rank=2, text_rank=2), 0))
+    before, text = predicted(pipeline, given), encode_prompts(pipeline, ["sks"], 0)[0].embedding
+    ready_to_paint(pipeline, layers)
+    assert any(isinstance(layer, FoldedSaim) for layer in pipeline.unet.modules())
+    torch.testing.assert_close(predicted(pipeline, given), before, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(encode_prompts(pipeline, ["sks"], 0)[0].embedding, text, rtol=1e-3, atol=1e-3)
 
 
 def test_each_branch_has_a_lora_of_its_own_and_backgrounds_that_of_whole_images():
