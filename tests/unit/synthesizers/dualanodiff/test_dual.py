@@ -173,13 +173,18 @@ def test_adapters_of_another_base_pickles_and_boxes_for_whole_images_are_refused
         assert "\n" not in str(caught.value)
 
     refused(own, f"an adapter of {re.escape(model)}, not of miniature")
-    pickled, strange, small = (tmp_path / f"{name}.safetensors" for name in ("pickled", "strange", "small"))
+    pickled, strange, small, early = (
+        tmp_path / f"{name}.safetensors" for name in ("pickled", "strange", "small", "early")
+    )
     torch.save(load_file(own), pickled)
     refused(pickled, "pickled.safetensors: not a safetensors file; .*pickles, are refused")
     save_file({"weight": torch.zeros(2)}, strange)
     refused(strange, "strange.safetensors: not an adapter of synthesizer.kind=dualanodiff")
     with safe_open(own, "pt") as opened:
-        metadata = {**opened.metadata(), BASE: "another", BASE_NAME: "another"}
+        known = opened.metadata()
+    save_file(load_file(own), early, {name: value for name, value in known.items() if name != "exdd_boxes"})
+    refused(early, "does not say in which boxes it has learnt to paint: train it again", base=model)
+    metadata = {**known, BASE: "another", BASE_NAME: "another"}
     narrow = {name: value[..., :1].contiguous() for name, value in load_file(own).items() if value.dim()}
     save_file(narrow, small, metadata)
     refused(small, "small.safetensors: an adapter of a base of another size than .*: its .* is ", base=model)
