@@ -19,7 +19,7 @@ from exdd_ray.synthesizers.plan import plan_chunks
 
 KINDS = ("blowhole", "break")
 SHOTS = 8
-SAIM = {"saim": "zero", "plain": "off"}
+SAIM = {"saim": "zero", "random": "random", "plain": "off"}  # how its output starts
 
 
 def drawn_tiles(kind: str, seed: int) -> tuple[list[CatalogRow], list[CatalogRow]]:

@@ -54,9 +54,9 @@ def measure_fit(options: argparse.Namespace, store: Store) -> tuple[dict[str, An
     keys: dict[str, Any] = {}
     table: Rows = []
     grid: list[np.ndarray] = []
-    for saim in SAIM:
+    for saim in options.saim:
         means: dict[int, list[float]] = {seed: [] for seed in options.seeds}
-        for kind in KINDS:
+        for kind in options.kinds:
             overlaps, faults = [], []
             for seed in options.seeds:
                 config, artifact = trained_painter(saim, kind, seed, options.steps, store)
@@ -75,7 +75,7 @@ def measure_fit(options: argparse.Namespace, store: Store) -> tuple[dict[str, An
         of_all = mean_of(np.array([np.mean(each) for each in means.values()]))
         keys |= {f"iou_{saim}": round(of_all.value, 4), f"iou_{saim}_half": of_all.half}
         table.append((saim, "all", _shown(of_all.value, of_all.half), ""))
-    if options.grid is not None:
+    if options.grid is not None and grid:
         Image.fromarray(np.concatenate(grid)).save(options.grid)
     return keys, table
 
@@ -101,6 +101,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=["fit", "worth", "cost"], default=["fit", "worth", "cost"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of painters")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="of defects, whose fit is measured")
+    parser.add_argument("--saim", nargs="+", choices=SAIM, default=["saim", "plain"], help="that painters have")
     parser.add_argument("--count", type=int, default=40, help="pairs of each painter whose fit is measured")
     parser.add_argument("--steps", type=int, default=DualTuningConfig().steps, help="of a painter's training")
     parser.add_argument("--grid", type=Path, help="picture to write")
