@@ -71,7 +71,7 @@ class Embedder:
         order: makes the greedy orders of whole images' vectors; None is this process.
         search: searches banks exactly; None is this process.
         device: where slices are computed; None is this process's device.
-        covers: the patches bool [P] that masks touch, by the mask's contents, its row and the grid: masks that were
+        covers: how much of each patch masks cover [P], by the mask's contents, its row and the grid: masks that were
             read before.
     """
 

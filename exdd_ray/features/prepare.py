@@ -7,6 +7,8 @@ from exdd_ray.config.base import Size
 from exdd_ray.features.backbone import normalisation
 from exdd_ray.features.config import FeaturesConfig
 
+TOUCHED = 1e-6  # share of a patch from which on a mask touches it: less is rounding
+
 
 def prepare_image(image: np.ndarray, config: FeaturesConfig) -> np.ndarray:
     """Cut to the proportions of `resize` or not, resized (bilinear, antialiased), cropped, and normalised.
@@ -45,7 +47,7 @@ def full_pixels(levels: np.ndarray, config: FeaturesConfig) -> np.ndarray:
 
 def cover_mask(mask: np.ndarray, config: FeaturesConfig, grid: Size) -> np.ndarray:
     """Patches that a mask touches: bool [H x W] -> bool [grid height x grid width]."""
-    return covered_shares(mask, config, grid) > 1e-6
+    return covered_shares(mask, config, grid) > TOUCHED
 
 
 def covered_shares(mask: np.ndarray, config: FeaturesConfig, grid: Size) -> np.ndarray:

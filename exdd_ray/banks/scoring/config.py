@@ -8,11 +8,26 @@ from pydantic import Field, model_validator
 from exdd_ray.config.base import Frozen
 
 
+class Rise(Frozen):
+    """How evidence of defects raises a score.
+
+    Attributes:
+        hinge: evidence below adds nothing; 0 is the mean of normal images' maxima, in their standard deviations.
+        slope: what a standard deviation above the hinge adds at first.
+        ceiling: the most that is added.
+    """
+
+    hinge: float = 2.0
+    slope: float = Field(2.0, gt=0)
+    ceiling: float = Field(4.0, gt=0)
+
+
 class ScoringConfig(Frozen):
     """How distances become an image score and an anomaly map.
 
     Attributes:
-        fusion: `single` negative bank only; `ratio` s_N / (s_P + epsilon); `bonus` z_N + weight * softplus(z_NP).
+        fusion: `single` negative bank only; `ratio` s_N / (s_P + epsilon); `bonus` z_N + weight * softplus(z_NP);
+            `evidence` z_N and what is learnt of defects (`evidence`).
         pairing: where s_P is read: `independent` at the patch with the largest positive distance, `colocated` at the
             patch of s_N, `min` at the patch with the smallest positive distance.
         neighbours: b of PatchCore's Eq. 7; 0 turns the re-weighting off.
@@ -28,7 +43,7 @@ class ScoringConfig(Frozen):
         calibration: number of normal images, held out of the bank one at a time, on which scores are standardised.
     """
 
-    fusion: Literal["single", "ratio", "bonus"] = "single"
+    fusion: Literal["single", "ratio", "bonus", "evidence"] = "single"
     pairing: Literal["independent", "colocated", "min"] = "independent"
     neighbours: int = Field(9, ge=0)
     scale: Literal["sqrt_dim", "none"] = "none"
@@ -49,15 +64,22 @@ class ScoringConfig(Frozen):
             raise ValueError(
                 "one neighbour is the nearest vector itself: every score would be 0; give 0, or 2 and more"
             )
-        if self.blur == "pillow8" and self.fusion == "bonus":
-            raise ValueError("blur=pillow8 cuts the negative values of fusion=bonus off: use gaussian")
+        if self.blur == "pillow8" and self.standardises:
+            raise ValueError(f"blur=pillow8 cuts the negative values of fusion={self.fusion} off: use gaussian")
         return self
 
     def aside(self) -> Iterator[str]:
         """What the fusion does not use."""
-        used = {"single": {"squared"}, "ratio": {"epsilon", "pairing"}, "bonus": {"bonus"}}[self.fusion]
+        used = {"single": {"squared"}, "ratio": {"epsilon", "pairing"}, "bonus": {"bonus"}, "evidence": set()}[
+            self.fusion
+        ]
         yield from {"squared", "epsilon", "pairing", "bonus"} - used
-        if self.fusion == "bonus":
+        if self.standardises:
             yield "neighbours"
-        if self.fusion == "bonus" or not self.neighbours:
+        if self.standardises or not self.neighbours:
             yield from ("scale", "own_term")
+
+    @property
+    def standardises(self) -> bool:
+        """Whether scores are in standard deviations of held-out normal images."""
+        return self.fusion in ("bonus", "evidence")

@@ -1,4 +1,4 @@
-"""Image scores and patch maps: single bank, ratio of two banks, calibrated bonus."""
+"""Image scores and patch maps: single bank, ratio of two banks, calibrated bonus, learnt evidence."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,8 @@ class Evidence:
         positive_neighbours: the same at the patch of s_P*.
         grid: (height, width) of the patches.
         dim: D, length of a vector.
-        calibration: for the bonus.
+        calibration: for the bonus, and with evidence.
+        added: [2 x n x P] what evidence adds to the standardised distances, for image scores and for maps.
     """
 
     negative: BankDistances
@@ -40,6 +41,7 @@ class Evidence:
     grid: Size
     dim: int
     calibration: Calibration | None = None
+    added: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ def score(config: ScoringConfig, evidence: Evidence) -> Scores:
     """
     if config.fusion == "single":
         return _single(config, evidence)
+    if config.fusion == "evidence":
+        return _with_evidence(config, evidence)
     if evidence.positive is None:
         raise DataError(f"fusion {config.fusion} needs distances to a positive bank")
     return _ratio(config, evidence) if config.fusion == "ratio" else _bonus(config, evidence)
@@ -82,10 +86,11 @@ def calibrate(config: ScoringConfig, negative: np.ndarray, positive: np.ndarray 
     """Statistics of normal images' distances [n x P], each measured with its own vectors left out of the bank."""
     smoothed = smooth(negative, grid, config.smoothing)
     contrast = None if positive is None else smoothed - smooth(positive, grid, config.smoothing)
-    return Calibration(_location_scale(smoothed), None if contrast is None else _location_scale(contrast))
+    return Calibration(location_scale(smoothed), None if contrast is None else location_scale(contrast))
 
 
-def _location_scale(values: np.ndarray) -> tuple[float, float]:
+def location_scale(values: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation of images' maxima, of values [n x P]. Raises DataError where all are one."""
     maxima = values.max(axis=1)
     spread = float(maxima.std())
     if not spread > 0:
@@ -126,16 +131,28 @@ def _bonus(config: ScoringConfig, evidence: Evidence) -> Scores:
         raise DataError("fusion bonus needs a calibration on held-out normal images")
     negative = smooth(evidence.negative.nearest, evidence.grid, config.smoothing)
     contrast = negative - smooth(evidence.positive.nearest, evidence.grid, config.smoothing)
-    z_n = _standardised(negative, evidence.calibration.negative)
-    z_np = _standardised(contrast, evidence.calibration.contrast)
+    z_n = standardised(negative, evidence.calibration.negative)
+    z_np = standardised(contrast, evidence.calibration.contrast)
     maps = z_n + config.bonus * np.logaddexp(0, z_np)
     return Scores(maps.max(axis=1), maps)
 
 
-def _standardised(values: np.ndarray, location_scale: tuple[float, float]) -> np.ndarray:
-    location, scale = location_scale
-    standardised: np.ndarray = (values - location) / scale
-    return standardised
+def _with_evidence(config: ScoringConfig, evidence: Evidence) -> Scores:
+    """z_N, raised for image scores where there is evidence of a defect, and for maps by evidence of its extent."""
+    if evidence.calibration is None or evidence.added is None:
+        raise DataError("fusion evidence needs evidence of defects, and a calibration on held-out normal images")
+    z_n = standardised(
+        smooth(evidence.negative.nearest, evidence.grid, config.smoothing), evidence.calibration.negative
+    )
+    of_images, of_maps = z_n + evidence.added
+    return Scores(of_images.max(axis=1), of_maps)
+
+
+def standardised(values: np.ndarray, of: tuple[float, float]) -> np.ndarray:
+    """Values less a location, over a scale."""
+    location, scale = of
+    found: np.ndarray = (values - location) / scale
+    return found
 
 
 def _share(

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from exdd_ray.banks.config import CoresetConfig, SearchConfig
-from exdd_ray.banks.scoring.config import ScoringConfig
+from exdd_ray.banks.scoring.config import Rise, ScoringConfig
 from exdd_ray.config.base import Frozen, Size, merge
 from exdd_ray.features.config import FeaturesConfig
 from exdd_ray.methods.config import DetectorConfig, Preset
@@ -44,6 +44,40 @@ class PositivesConfig(Frozen):
     def aside(self) -> Iterator[str]:
         """What the source does not use."""
         yield from ("purify",) if self.source == "crop" else ("contours", "padding", "min_area", "crop_size")
+
+
+class EvidenceConfig(Frozen):
+    """What is learnt of defects, for `scoring.fusion=evidence`: kernel ridge regression on patch vectors.
+
+    Patches that masks cover are told from the hardest patches of held-out normal images and from random ones. The
+    landmarks are the positive bank and a coreset of those normal patches.
+
+    Attributes:
+        normal_landmarks: of normal patches.
+        hardest: patches of each held-out normal image that are farthest from the bank without it.
+        random: others of each, which stand for all others.
+        covered: patches that a mask covers by this share at least are a defect's extent; it need not be striking.
+        prior: weight of the defects among all patches.
+        image_ridge: of what image scores rest on, which is learnt of purified patches.
+        map_ridge: of what maps rest on, which is learnt of covered patches.
+        folds: images are left out in so many turns, to know what evidence there is of images that were not learnt.
+        image: how evidence raises image scores.
+        maps: how it may raise maps: the first of these that a test allows. In it the training defects are scored
+            without evidence, as a kind that was never seen would be.
+        tolerance: loss of average precision in that test up to which it allows them.
+    """
+
+    normal_landmarks: int = Field(512, ge=1)
+    hardest: int = Field(30, ge=1)
+    random: int = Field(30, ge=1)
+    covered: float = Field(0.5, gt=0, le=1)
+    prior: float = Field(0.1, gt=0, lt=1)
+    image_ridge: float = Field(1e-5, gt=0)
+    map_ridge: float = Field(1e-4, gt=0)
+    folds: int = Field(4, ge=2)
+    image: Rise = Rise()
+    maps: tuple[Rise, ...] = (Rise(hinge=-1.0, ceiling=5.0), Rise(hinge=0.0, ceiling=3.0))
+    tolerance: float = Field(0.06, ge=0, lt=1)
 
 
 _PATCHCORE_INPUT = {"backbone": "wide_resnet50_2", "aggregator": "pc1024", "resize": 256, "crop": (224, 224)}
@@ -88,9 +122,9 @@ PRESETS: Mapping[tuple[System, Preset], Mapping[str, Any]] = {
         },
     },
     ("exdd", "best"): {
-        "bank": {"negative": {"rate": 0.01}, "positive": {"rate": 0.1}},
+        "bank": {"negative": {"rate": 0.01}, "positive": {"rate": 0.1, "minimum": 512}},
         "positives": {"source": "mask", "purify": 0.99},
-        "scoring": {"fusion": "bonus", "neighbours": 0, "smoothing": 3},
+        "scoring": {"fusion": "evidence", "neighbours": 0, "smoothing": 3},
     },
 }
 
@@ -111,6 +145,7 @@ class PatchBankConfig(DetectorConfig):
     bank: BankConfig = BankConfig()
     search: SearchConfig = SearchConfig()
     positives: PositivesConfig = PositivesConfig()
+    evidence: EvidenceConfig = EvidenceConfig()
     scoring: ScoringConfig = ScoringConfig()
 
     @classmethod
@@ -126,6 +161,8 @@ class PatchBankConfig(DetectorConfig):
             raise ValueError("bank.positive is set, but patchcore has one bank: use system=exdd")
         if not dual and self.scoring.fusion != "single":
             raise ValueError(f"scoring.fusion={self.scoring.fusion} needs bank.positive")
+        if self.scoring.fusion == "evidence" and self.positives.source == "crop":
+            raise ValueError("scoring.fusion=evidence learns of patches under masks: set positives.source=mask")
         return self
 
     def aside(self) -> Iterator[str]:
@@ -133,13 +170,15 @@ class PatchBankConfig(DetectorConfig):
         yield "system"
         if self.bank.positive is None:
             yield "positives"
+        if self.scoring.fusion != "evidence":
+            yield "evidence"
         if not self.calibrates:
             yield "scoring.calibration"
 
     @property
     def calibrates(self) -> bool:
         """Whether held-out normal images are searched for."""
-        return self.bank.positive is not None and (self.scoring.fusion == "bonus" or self.purify is not None)
+        return self.bank.positive is not None and (self.scoring.standardises or self.purify is not None)
 
     @property
     def purify(self) -> float | None:

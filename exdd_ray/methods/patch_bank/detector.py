@@ -9,15 +9,26 @@ import numpy as np
 import pyarrow as pa
 
 from exdd_ray.banks.memory_bank import MemoryBank, Points, make_bank
-from exdd_ray.banks.scoring.distances import BankDistances
-from exdd_ray.banks.scoring.fuse import Calibration, Evidence, Scores, calibrate, critical_patches, score
+from exdd_ray.banks.scoring.distances import BankDistances, smooth
+from exdd_ray.banks.scoring.fuse import Calibration, Evidence, Scores, calibrate, critical_patches, score, standardised
 from exdd_ray.banks.scoring.maps import map_maker
-from exdd_ray.data.catalog import select_rows
+from exdd_ray.data.catalog import REAL, select_rows
 from exdd_ray.errors import DataError
 from exdd_ray.features.embedder import Embedder, Samples
+from exdd_ray.features.prepare import TOUCHED
 from exdd_ray.methods.patch_bank.config import PatchBankConfig
+from exdd_ray.methods.patch_bank.evidence import DefectEvidence, fit_evidence
+from exdd_ray.methods.patch_bank.learn import HeldOut
 from exdd_ray.methods.patch_bank.nearest import nearest, neighbour_distances
-from exdd_ray.methods.patch_bank.positives import crop_points, masked_patches, masked_points, purified
+from exdd_ray.methods.patch_bank.positives import (
+    Defects,
+    covered_patches,
+    crop_points,
+    masked_patches,
+    masked_points,
+    masked_shares,
+    purified,
+)
 from exdd_ray.methods.predictions import Predictions
 from exdd_ray.store.artifact import Store
 
@@ -30,7 +41,8 @@ class FittedPatchBank:
         normal: the images that the negative bank was built from.
         negative: bank of normal vectors.
         positive: bank of defect vectors, for a dual bank.
-        calibration: for the bonus fusion.
+        calibration: for the fusions that standardise distances.
+        evidence: of defects, for the fusion that adds it.
     """
 
     config: PatchBankConfig
@@ -38,7 +50,8 @@ class FittedPatchBank:
     normal: Samples
     negative: MemoryBank
     positive: MemoryBank | None
-    calibration: Calibration | None
+    calibration: Calibration | None = None
+    evidence: DefectEvidence | None = None
 
     def predict(self, catalog: pa.Table) -> Predictions:
         """Scores and patch maps of the readable images of a catalog. Raises DataError where none is."""
@@ -56,7 +69,9 @@ class FittedPatchBank:
     def _score(self, samples: Samples) -> Scores:
         scoring, grid = self.config.scoring, samples.embedding.grid
         negative = self.nearest(samples, self.negative, "test images, normal bank")
-        positive = None if self.positive is None else self.nearest(samples, self.positive, "test images, defect bank")
+        positive = None
+        if self.positive is not None and self.evidence is None:
+            positive = self.nearest(samples, self.positive, "test images, defect bank")
         at_n, at_p = critical_patches(scoring, grid, negative.nearest, positive.nearest if positive else None)
         evidence = Evidence(
             negative=negative,
@@ -66,6 +81,7 @@ class FittedPatchBank:
             grid=grid,
             dim=samples.embedding.dim,
             calibration=self.calibration,
+            added=None if self.evidence is None else self.evidence.added(samples, self.embedder.store),
         )
         return score(scoring, evidence)
 
@@ -106,23 +122,64 @@ def fit_patch_bank(config: PatchBankConfig, train: pa.Table, embedder: Embedder,
     store, progress = embedder.store, embedder.progress
     samples = normal_samples(train, embedder)
     negative = make_bank(normal_points(samples, embedder), config.bank.negative, seed, store, progress)
-    single = FittedPatchBank(config, embedder, samples, negative, None, None)
+    single = FittedPatchBank(config, embedder, samples, negative, None)
     if config.bank.positive is None:
         return single
-    bonus, purify = config.scoring.fusion == "bonus", config.purify
     away = _held_out(single) if config.calibrates else None
-    limit = float(np.quantile(away, purify)) if away is not None and purify else None
-    points = _positives(select_rows(train, label=1), single, limit)
-    positive = make_bank(points, config.bank.positive, seed, store, progress)
-    if away is None or not bonus:
-        return replace(single, positive=positive)
-    rows, label = calibration_rows(config, samples), "held-out normal images"
-    near = nearest(samples.embedding, rows, positive, config.search, store, progress, label, remote=embedder.search)
-    return replace(
-        single,
-        positive=positive,
-        calibration=calibrate(config.scoring, away, near.nearest, samples.embedding.grid),
+    limit = float(np.quantile(away, config.purify)) if away is not None and config.purify else None
+    defective = select_rows(train, label=1)
+    if defective.num_rows == 0:
+        raise DataError("a dual bank needs defects to train on: set dataset.split.defects or a synthesizer")
+    if config.scoring.fusion == "evidence":
+        assert away is not None
+        return _with_evidence(single, defective, away, limit, seed)
+    positive = make_bank(_positives(defective, single, limit), config.bank.positive, seed, store, progress)
+    dual = replace(single, positive=positive)
+    return _calibrated(dual, away) if away is not None and config.scoring.fusion == "bonus" else dual
+
+
+def _calibrated(dual: FittedPatchBank, away: np.ndarray) -> FittedPatchBank:
+    """With the statistics of held-out normal images' distances [n x P]."""
+    config, embedder, samples = dual.config, dual.embedder, dual.normal
+    assert dual.positive is not None
+    near = nearest(
+        samples.embedding,
+        calibration_rows(config, samples),
+        dual.positive,
+        config.search,
+        embedder.store,
+        embedder.progress,
+        "held-out normal images",
+        remote=embedder.search,
     )
+    return replace(dual, calibration=calibrate(config.scoring, away, near.nearest, samples.embedding.grid))
+
+
+def _with_evidence(
+    single: FittedPatchBank, defective: pa.Table, away: np.ndarray, limit: float | None, seed: int
+) -> FittedPatchBank:
+    """With a bank of defects, and what is learnt of them beside held-out normal images at distances [n x P]."""
+    config, embedder, grid = single.config, single.embedder, single.normal.embedding.grid
+    assert config.bank.positive is not None
+    calibration = calibrate(config.scoring, away, None, grid)
+
+    def z(distances: np.ndarray) -> np.ndarray:
+        return standardised(smooth(distances, grid, config.scoring.smoothing), calibration.negative)
+
+    parts = [part for part in embedder.samples(defective) if len(part.at)]
+    shares = [masked_shares(part, embedder) for part in parts]
+    distances = [single.nearest(part, single.negative, "training defects").nearest for part in parts]
+    striking = [purified(one > TOUCHED, far, limit) for one, far in zip(shares, distances, strict=True)]
+    covered = [covered_patches(one, config.evidence.covered) for one in shares]
+    points = masked_points(parts, [one | other for one, other in zip(striking, covered, strict=True)])
+    positive = make_bank(points, config.bank.positive, seed, embedder.store, embedder.progress)
+    synthetic = np.concatenate([np.repeat(part.rows[0].origin != REAL, len(part.at)) for part in parts])
+    each = (np.concatenate(one) for one in (distances, striking, covered))
+    defects = Defects(tuple(parts), z(next(each)), next(each), next(each), synthetic)
+    normal = single.normal.subset(np.searchsorted(single.normal.at, calibration_rows(config, single.normal)))
+    held_out = HeldOut(normal, z(away))
+    evidence = fit_evidence(config.evidence, defects, held_out, positive, seed, embedder.store, embedder.progress)
+    return replace(single, positive=positive, calibration=calibration, evidence=evidence)
 
 
 def predict_from_files(fitted: FittedPatchBank, images: pa.Table) -> Predictions:
@@ -164,7 +221,9 @@ def calibration_rows(config: PatchBankConfig, normal: Samples) -> np.ndarray:
     """Positions of the normal images on which scores are calibrated: spread evenly over all."""
     at = normal.at
     if len(at) < 2:
-        raise DataError("fusion=bonus and positives.purify need at least two normal images to calibrate on")
+        raise DataError(
+            "scoring.fusion=bonus or evidence and positives.purify need at least two normal images to calibrate on"
+        )
     count = min(config.scoring.calibration, len(at))
     return at[np.unique(np.linspace(0, len(at) - 1, count).round().astype(np.int64))]
 
@@ -197,8 +256,6 @@ def own_images(bank: MemoryBank, normal: Samples) -> np.ndarray:
 def _positives(defective: pa.Table, fitted: FittedPatchBank, limit: float | None) -> Points:
     """Points of the positive bank; of masked ones, those farther than the limit from the negative bank."""
     config, embedder = fitted.config.positives, fitted.embedder
-    if defective.num_rows == 0:
-        raise DataError("a dual bank needs defects to train on: set dataset.split.defects or a synthesizer")
     if config.source == "crop":
         return crop_points(defective, config, embedder)
     samples = [part for part in embedder.samples(defective) if len(part.at)]

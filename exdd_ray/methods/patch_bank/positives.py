@@ -1,5 +1,7 @@
 """The vectors that show defects: patches under a mask, or crops of defects."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -7,11 +9,12 @@ import pyarrow as pa
 
 from exdd_ray.banks.memory_bank import Points
 from exdd_ray.banks.vectors import VectorBlocks
+from exdd_ray.data.catalog import REAL
 from exdd_ray.data.crops import defect_crops
 from exdd_ray.data.masks import read_row_mask
 from exdd_ray.errors import DataError
 from exdd_ray.features.embedder import Embedder, Samples
-from exdd_ray.features.prepare import cover_mask
+from exdd_ray.features.prepare import TOUCHED, covered_shares
 from exdd_ray.methods.patch_bank.config import PositivesConfig
 from exdd_ray.store.contents import content_digests
 from exdd_ray.store.hashes import digest
@@ -19,8 +22,58 @@ from exdd_ray.store.hashes import digest
 BATCH = "defect"
 
 
-def masked_patches(samples: Samples, embedder: Embedder) -> np.ndarray:
-    """Which patches of n defective images their masks touch: bool [n x P]. Raises DataError where a mask is missing."""
+@dataclass(frozen=True)
+class Defects:
+    """k defective images with masks, of which evidence is learnt.
+
+    Attributes:
+        parts: the images, one entry an origin; k in all.
+        z: smoothed distances to the normal bank [k x P], in standard deviations of normal images' maxima.
+        striking: bool [k x P] the patches under masks that are far from the normal bank (`purified`).
+        covered: bool [k x P] the patches that masks cover.
+        synthetic: bool [k].
+    """
+
+    parts: tuple[Samples, ...]
+    z: np.ndarray
+    striking: np.ndarray
+    covered: np.ndarray
+    synthetic: np.ndarray
+
+    @property
+    def key(self) -> str:
+        """Names the images and what is chosen of them."""
+        return digest(
+            [[part.key for part in self.parts], *(digest(np.flatnonzero(one).tolist()) for one in self.targets)]
+        )
+
+    @property
+    def targets(self) -> tuple[np.ndarray, np.ndarray]:
+        """What is learnt for image scores, and for maps."""
+        return self.striking, self.covered
+
+    @property
+    def real(self) -> "Defects":
+        """Those that are not synthetic; all where all are."""
+        keep = ~self.synthetic
+        if keep.all() or not keep.any():
+            return self
+        parts = tuple(part for part in self.parts if part.rows[0].origin == REAL)
+        return Defects(parts, self.z[keep], self.striking[keep], self.covered[keep], self.synthetic[keep])
+
+
+def image_vectors(parts: Sequence[Samples]) -> Iterator[np.ndarray]:
+    """Patch vectors float32 [P x D] of each image."""
+    for part in parts:
+        for at in part.at:
+            yield np.asarray(part.embedding.image(at), dtype=np.float32)
+
+
+def masked_shares(samples: Samples, embedder: Embedder) -> np.ndarray:
+    """How much of each patch of n defective images their masks cover, 0 to 1: float32 [n x P].
+
+    Raises DataError where a mask is missing.
+    """
     grid, covered = samples.embedding.grid, []
     for row in samples.rows:
         if row.mask is None:
@@ -28,13 +81,32 @@ def masked_patches(samples: Samples, embedder: Embedder) -> np.ndarray:
         key = (content_digests([row.mask])[0], row, grid)
         if key not in embedder.covers:
             mask = read_row_mask(row, embedder.features.working_size)
-            embedder.covers[key] = cover_mask(mask, embedder.features, grid).reshape(-1)
+            embedder.covers[key] = covered_shares(mask, embedder.features, grid).reshape(-1)
         covered.append(embedder.covers[key])
     return np.stack(covered)
 
 
-def purified(masks: np.ndarray, distances: np.ndarray, limit: float) -> np.ndarray:
-    """Of the masked patches bool [n x P] those farther than `limit` from the normal bank, and each image's farthest."""
+def masked_patches(samples: Samples, embedder: Embedder) -> np.ndarray:
+    """Which patches of n defective images their masks touch: bool [n x P]. Raises DataError where a mask is missing."""
+    return masked_shares(samples, embedder) > TOUCHED
+
+
+def covered_patches(shares: np.ndarray, least: float) -> np.ndarray:
+    """Of n images the patches that a mask covers by a share at least, or the most where it covers none so far.
+
+    From shares [n x P] to bool [n x P].
+    """
+    most = shares.max(axis=1, keepdims=True)
+    return (shares >= np.minimum(least, most)) & (shares > TOUCHED)
+
+
+def purified(masks: np.ndarray, distances: np.ndarray, limit: float | None) -> np.ndarray:
+    """Of the masked patches bool [n x P] those farther than `limit` from the normal bank, and each image's farthest.
+
+    None keeps all.
+    """
+    if limit is None:
+        return masks
     masked = np.where(masks, distances, -np.inf)
     return masks & ((masked > limit) | (masked == masked.max(axis=1, keepdims=True)))
 

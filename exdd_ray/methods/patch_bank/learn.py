@@ -1,0 +1,208 @@
+"""Learning evidence of defects: kernel ridge regression with images left out in turns, and the choices that rest on it.
+
+Nothing is chosen on images that were learnt: evidence of a held-out normal image, or of a training defect, is of the
+fit that left its fold out.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from exdd_ray.banks.coreset import greedy_order
+from exdd_ray.banks.kernel import Kernel, Sums, fitted_weights, nothing, sums_of
+from exdd_ray.banks.memory_bank import MemoryBank
+from exdd_ray.banks.scoring.config import Rise
+from exdd_ray.banks.scoring.evidence import bold_enough, raised
+from exdd_ray.banks.scoring.fuse import standardised
+from exdd_ray.banks.search import search
+from exdd_ray.features.embedder import Samples
+from exdd_ray.methods.patch_bank.config import EvidenceConfig
+from exdd_ray.methods.patch_bank.positives import Defects, image_vectors
+
+_COMPARED = 500  # defect patches, whose distances to normal ones set the kernel's width
+_SYNTHETIC = 0.5  # of the defects' weight, where synthetic ones help with real ones
+_EARNS = 0.01  # what they must add to image AUROC and average precision of patches together
+_WHOLE = -1  # the fold of what is never left out, and the fit that leaves nothing out, which is the last
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Normal images, each compared with the bank without its own vectors.
+
+    Attributes:
+        samples: n images.
+        z: smoothed distances [n x P], in standard deviations of their images' maxima.
+    """
+
+    samples: Samples
+    z: np.ndarray
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """Two functions of a patch vector, for image scores and for maps.
+
+    Attributes:
+        weights: float64 [M x 2] of the kernel's landmarks.
+        synthetic: share of the defects' weight that synthetic ones have.
+        normal: location and scale of each over held-out normal images' maxima.
+        rises: how each raises a score; None does not.
+    """
+
+    kernel: Kernel
+    weights: np.ndarray
+    synthetic: float
+    normal: tuple[tuple[float, float], ...] = ()
+    rises: tuple[Rise | None, ...] = ()
+
+
+def learn(config: EvidenceConfig, defects: Defects, held_out: HeldOut, positive: MemoryBank, seed: int) -> Learnt:
+    """Learn of defects' patches beside those of held-out normal images.
+
+    Synthetic defects beside real ones are learnt where evidence of real ones that were left out is better with them.
+
+    Args:
+        positive: bank of the defects' patches: landmarks.
+        seed: of the random normal patches.
+    """
+    folds = np.arange(len(held_out.z)) % config.folds
+    vectors, weights, images = _normal_patches(config, held_out, seed)
+    kernel = _kernel(config, defects, vectors, positive, seed)
+    zeros = _sums(kernel, vectors, weights, folds[images], config.folds)
+    shares = [1.0] if defects.synthetic.all() else [0.0, _SYNTHETIC] if defects.synthetic.any() else [0.0]
+    ones = [_defect_sums(kernel, defects, chosen, config.folds) for chosen in defects.targets]
+    fitted = np.stack([_fits(config, kernel, ones, zeros, share) for share in shares], axis=1)
+    real = defects.real
+    normal = _left_out(kernel, fitted, image_vectors([held_out.samples]), folds)
+    known = _left_out(kernel, fitted, image_vectors(real.parts), _folds_of(real, config.folds))
+    found = [
+        _judged(config, Learnt(kernel, fitted[:, at, :, _WHOLE], share), normal[at], known[at], real, held_out)
+        for at, share in enumerate(shares)
+    ]
+    plain, worth = found[0]
+    return found[1][0] if len(found) > 1 and found[1][1] > worth + _EARNS else plain
+
+
+def _judged(
+    config: EvidenceConfig,
+    learnt: Learnt,
+    normal: np.ndarray,
+    known: np.ndarray,
+    defects: Defects,
+    held_out: HeldOut,
+) -> tuple[Learnt, float]:
+    """How evidence raises scores, and what it is worth: image AUROC and average precision of patches.
+
+    Args:
+        normal: evidence [2 x n x P] of held-out normal images, of fits that left them out.
+        known: that of the defects [2 x k x P].
+    """
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    of = tuple(_location_scale(each) for each in normal)
+    normal, known = (np.stack([standardised(*each) for each in zip(both, of, strict=True)]) for both in (normal, known))
+    extent = bold_enough(defects.z, defects.covered, held_out.z, normal[1], config.maps, config.tolerance)
+    rises = (config.image, extent)
+    z = np.concatenate([defects.z, held_out.z])
+    added = np.concatenate([known, normal], axis=1)
+    labels = np.arange(len(z)) < len(defects.z)
+    images = (z + raised(added[0], config.image)).max(axis=1)
+    maps = z if extent is None else z + raised(added[1], extent)
+    truth = np.concatenate([defects.covered, np.zeros_like(held_out.z, dtype=bool)])
+    worth = roc_auc_score(labels, images) + average_precision_score(truth.ravel(), maps.ravel())
+    return replace(learnt, normal=of, rises=rises), float(worth)
+
+
+def _normal_patches(config: EvidenceConfig, held_out: HeldOut, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The hardest patches of each image and some others [n x D], their weights [n], and their images [n]."""
+    rng, vectors, weights, images = np.random.default_rng(seed), [], [], []
+    for number, (patches, z) in enumerate(zip(image_vectors([held_out.samples]), held_out.z, strict=True)):
+        hardest, others = np.split(np.argsort(-z, kind="stable"), [config.hardest])
+        drawn = rng.permutation(others)[: config.random]
+        vectors.append(patches[np.concatenate([hardest, drawn])])
+        weights.append(np.repeat([1.0, len(others) / max(len(drawn), 1)], [len(hardest), len(drawn)]))
+        images.append(np.full(len(hardest) + len(drawn), number))
+    return np.concatenate(vectors), np.concatenate(weights), np.concatenate(images)
+
+
+def _kernel(config: EvidenceConfig, defects: Defects, normal: np.ndarray, positive: MemoryBank, seed: int) -> Kernel:
+    """As wide as defect patches are apart from normal ones, by the median."""
+    chosen = greedy_order(normal, config.normal_landmarks, first=0).indices
+    either = defects.striking | defects.covered
+    patches = np.concatenate([each[rows] for each, rows in zip(image_vectors(defects.parts), either, strict=True)])
+    rng = np.random.default_rng(seed)
+    compared = patches[rng.permutation(len(patches))[:_COMPARED]]
+    width = float(np.median(search(compared, normal, 1).distances))
+    return Kernel(np.concatenate([positive.vectors, normal[chosen]]), width)
+
+
+def _sums(kernel: Kernel, vectors: np.ndarray, weights: np.ndarray, folds: np.ndarray, count: int) -> list[Sums]:
+    """Of the rows of each fold, and last of those that are never left out."""
+    chosen = [folds == fold for fold in (*range(count), _WHOLE)]
+    return [
+        sums_of(kernel, vectors[rows], weights[rows]) if rows.any() else nothing(len(kernel.landmarks))
+        for rows in chosen
+    ]
+
+
+def _folds_of(defects: Defects, count: int) -> np.ndarray:
+    """The folds [k] of defective images: real ones are left out in turns, where there are several."""
+    real = np.flatnonzero(~defects.synthetic)
+    folds = np.full(len(defects.synthetic), _WHOLE)
+    if len(real) > 1:
+        folds[real] = np.arange(len(real)) % count
+    return folds
+
+
+def _defect_sums(kernel: Kernel, defects: Defects, chosen: np.ndarray, count: int) -> tuple[list[Sums], Sums]:
+    """Of chosen patches [k x P] of real defects by fold, and of synthetic ones.
+
+    An image's weight grows with the root of its patches, so that a large defect does not outweigh all small ones.
+    """
+    patches = [vectors[rows] for vectors, rows in zip(image_vectors(defects.parts), chosen, strict=True)]
+    sizes, folds = chosen.sum(axis=1), _folds_of(defects, count)
+    weights, images = np.repeat(1 / np.sqrt(np.maximum(sizes, 1)), sizes), np.repeat(np.arange(len(sizes)), sizes)
+    vectors, made = np.concatenate(patches), defects.synthetic[images]
+    real = _sums(kernel, vectors[~made], weights[~made], folds[images][~made], count)
+    return real, sums_of(kernel, vectors[made], weights[made]) if made.any() else nothing(len(kernel.landmarks))
+
+
+def _fits(
+    config: EvidenceConfig,
+    kernel: Kernel,
+    ones: Sequence[tuple[list[Sums], Sums]],
+    zeros: Sequence[Sums],
+    share: float,
+) -> np.ndarray:
+    """Weights [M x 2 x folds + 1] of both targets: of fits that leave one fold out each, and last of all of it."""
+    targets = []
+    for (real, synthetic), ridge in zip(ones, (config.image_ridge, config.map_ridge), strict=True):
+        for left in (*range(config.folds), None):
+            defects = _without(real, left).scaled(config.prior * (1 - share)) + synthetic.scaled(config.prior * share)
+            targets.append((defects, _without(zeros, left).scaled(1 - config.prior), ridge))
+    return fitted_weights(kernel, targets).reshape(len(kernel.landmarks), len(ones), -1)
+
+
+def _without(sums: Sequence[Sums], left: int | None) -> Sums:
+    return sum((one for fold, one in enumerate(sums) if fold != left), nothing(len(sums[0].values)))
+
+
+def _left_out(kernel: Kernel, fitted: np.ndarray, images: Iterable[np.ndarray], folds: np.ndarray) -> np.ndarray:
+    """Evidence [S x 2 x n x P] of images' vectors, each of the fit that left its fold out.
+
+    Args:
+        fitted: weights [M x S x 2 x folds + 1].
+    """
+    flat = fitted.reshape(len(fitted), -1)
+    found = [
+        kernel.weighted(vectors, flat).reshape(-1, *fitted.shape[1:])[..., fold]
+        for vectors, fold in zip(images, folds, strict=True)
+    ]
+    return np.stack(found).transpose(2, 3, 0, 1)
+
+
+def _location_scale(evidence: np.ndarray) -> tuple[float, float]:
+    """Of images' maxima, of evidence [n x P]; a scale of 1 where all are alike, as far from all landmarks."""
+    maxima = evidence.max(axis=1)
+    return float(maxima.mean()), float(maxima.std()) or 1.0
