@@ -45,11 +45,6 @@ def full_pixels(levels: np.ndarray, config: FeaturesConfig) -> np.ndarray:
     return _central(resized == 255, config.crop)
 
 
-def cover_mask(mask: np.ndarray, config: FeaturesConfig, grid: Size) -> np.ndarray:
-    """Patches that a mask touches: bool [H x W] -> bool [grid height x grid width]."""
-    return covered_shares(mask, config, grid) > TOUCHED
-
-
 def covered_shares(mask: np.ndarray, config: FeaturesConfig, grid: Size) -> np.ndarray:
     """How much of each patch a mask covers, 0 to 1: bool [H x W] -> float32 [grid height x grid width]."""
     mask = _cut(mask, config)

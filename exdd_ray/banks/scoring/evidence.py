@@ -20,29 +20,36 @@ def raised(evidence: np.ndarray, rise: Rise) -> np.ndarray:
 def bold_enough(
     defects: np.ndarray,
     covered: np.ndarray,
+    known: np.ndarray,
     normal: np.ndarray,
     evidence: np.ndarray,
     rises: Sequence[Rise],
     tolerance: float,
 ) -> Rise | None:
-    """The first of several rises that does not bury defects of which the evidence knows nothing; None if all do.
+    """The first of several rises that finds defects better and does not bury unknown ones; None if none does.
 
-    The training defects stand for them, scored by the normal bank alone. Beside normal images whose scores held-out
-    evidence raises, the average precision of their patches must not fall by more than the tolerance.
+    All evidence is of fits that left the images out. Beside normal images that it raises, the average precision of the
+    training defects' patches must be as high as without evidence; and where they are scored by the normal bank alone,
+    as defects of which the evidence knows nothing would be, it must not fall by more than the tolerance.
 
     Args:
         defects: z_N of defective images [k x P].
         covered: bool [k x P] the patches that are defects.
+        known: standardised evidence of the same patches [k x P].
         normal: z_N of held-out normal images [n x P].
-        evidence: of the same patches [n x P], learnt without their images, standardised.
+        evidence: that of the same patches [n x P].
     """
     from sklearn.metrics import average_precision_score
 
     truth = np.concatenate([covered.ravel(), np.zeros(normal.size, dtype=bool)])
-    alone = average_precision_score(truth, np.concatenate([defects.ravel(), normal.ravel()]))
+
+    def precision(of_defects: np.ndarray, of_normal: np.ndarray) -> float:
+        return float(average_precision_score(truth, np.concatenate([of_defects.ravel(), of_normal.ravel()])))
+
+    alone = precision(defects, normal)
     for rise in rises:
         beside = normal + raised(evidence, rise)
-        kept = average_precision_score(truth, np.concatenate([defects.ravel(), beside.ravel()]))
-        if kept >= (1 - tolerance) * alone:
+        better = precision(defects + raised(known, rise), beside) > alone
+        if better and precision(defects, beside) >= (1 - tolerance) * alone:
             return rise
     return None

@@ -62,9 +62,9 @@ class EvidenceConfig(Frozen):
         map_ridge: of what maps rest on, which is learnt of covered patches.
         folds: images are left out in so many turns, to know what evidence there is of images that were not learnt.
         image: how evidence raises image scores.
-        maps: how it may raise maps: the first of these that a test allows. In it the training defects are scored
-            without evidence, as a kind that was never seen would be.
-        tolerance: loss of average precision in that test up to which it allows them.
+        maps: how it may raise maps: the first of these that finds training defects that were left out better, and does
+            not bury those that are scored without evidence, as a kind that was never seen would be.
+        tolerance: loss of their average precision up to which they are not buried.
     """
 
     normal_landmarks: int = Field(512, ge=1)
@@ -77,7 +77,7 @@ class EvidenceConfig(Frozen):
     folds: int = Field(4, ge=2)
     image: Rise = Rise()
     maps: tuple[Rise, ...] = (Rise(hinge=-1.0, ceiling=5.0), Rise(hinge=0.0, ceiling=3.0))
-    tolerance: float = Field(0.06, ge=0, lt=1)
+    tolerance: float = Field(0.04, ge=0, lt=1)
 
 
 _PATCHCORE_INPUT = {"backbone": "wide_resnet50_2", "aggregator": "pc1024", "resize": 256, "crop": (224, 224)}
@@ -124,7 +124,7 @@ PRESETS: Mapping[tuple[System, Preset], Mapping[str, Any]] = {
     ("exdd", "best"): {
         "bank": {"negative": {"rate": 0.01}, "positive": {"rate": 0.1, "minimum": 512}},
         "positives": {"source": "mask", "purify": 0.99},
-        "scoring": {"fusion": "evidence", "neighbours": 0, "smoothing": 3},
+        "scoring": {"fusion": "evidence", "neighbours": 0, "smoothing": 3, "calibration": 300},
     },
 }
 

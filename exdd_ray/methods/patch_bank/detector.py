@@ -232,6 +232,11 @@ def _held_out(fitted: FittedPatchBank) -> np.ndarray:
     """Distances [n x P] of normal images to the negative bank without their own vectors."""
     embedding, embedder = fitted.normal.embedding, fitted.embedder
     own, label = own_images(fitted.negative, fitted.normal), "held-out normal images"
+    if len(np.unique(own)) < 2:
+        raise DataError(
+            f"all {len(own)} vectors of the normal bank are of one image, which cannot be held out: are the normal "
+            "images copies of each other, or bank.negative.rate too small?"
+        )
     rows = calibration_rows(fitted.config, fitted.normal)
     search, store = fitted.config.search, embedder.store
     found = nearest(

@@ -76,6 +76,8 @@ def learn(config: EvidenceConfig, defects: Defects, held_out: HeldOut, positive:
     real = defects.real
     normal = _left_out(kernel, fitted, image_vectors([held_out.samples]), folds)
     known = _left_out(kernel, fitted, image_vectors(real.parts), _folds_of(real, config.folds))
+    if len(real.z) < 2:  # it cannot be left out: there is no evidence to judge by
+        known = np.full_like(known, -np.inf)
     found = [
         _judged(config, Learnt(kernel, fitted[:, at, :, _WHOLE], share), normal[at], known[at], real, held_out)
         for at, share in enumerate(shares)
@@ -102,7 +104,7 @@ def _judged(
 
     of = tuple(_location_scale(each) for each in normal)
     normal, known = (np.stack([standardised(*each) for each in zip(both, of, strict=True)]) for both in (normal, known))
-    extent = bold_enough(defects.z, defects.covered, held_out.z, normal[1], config.maps, config.tolerance)
+    extent = bold_enough(defects.z, defects.covered, known[1], held_out.z, normal[1], config.maps, config.tolerance)
     rises = (config.image, extent)
     z = np.concatenate([defects.z, held_out.z])
     added = np.concatenate([known, normal], axis=1)

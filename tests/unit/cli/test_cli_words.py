@@ -37,7 +37,10 @@ def test_help_is_short_and_leads_to_the_keys(capsys):
     assert "exdd_ksdd2_released" in text
     assert "detector.scoring (patch_bank)" in text
     code, text = ends(capsys, "run", "folder", "--help", "scoring")
-    assert "detector.scoring.fusion=bonus  (patch_bank; single | ratio | bonus)\n      `single` negative" in text
+    assert (
+        "detector.scoring.fusion=evidence  (patch_bank; single | ratio | bonus | evidence)\n      `single` negative"
+        in text
+    )
     assert "dataset.root" not in text
     assert "tuner.points=null  (int or null)" in ends(capsys, "sweep", "--help", "tuner")[1]
     assert "detector.bank.negative.rate=" in ends(capsys, "synth", "--help", "all")[1]

@@ -158,7 +158,7 @@ def test_the_raw_config_gives_the_same_trials_again(tmp_path):
         "variants: {b: {detector.preset: best}, p: {detector.preset: paper, positives.source: mask}}\n"
         "grid: {split.defects: [1, 2]}\n",
     )
-    loaded = load_run(file, ["positives.source=crop", "bootstrap=7"])
+    loaded = load_run(file, ["positives.source=crop", "fusion=bonus", "bootstrap=7"])
     again = load_run(write(tmp_path, "again.yaml", yaml.safe_dump(loaded.raw)))
     assert again.trials == loaded.trials
     assert {trial.config.detector.preset for trial in loaded.trials} == {"best", "paper"}

@@ -49,6 +49,7 @@ EXPERIMENTS: list[dict[str, Any]] = [
     {"detector": {**MERGED, "preset": "best"}, "synthesizer": {"kind": "per_region", "foreground": GROUND}},
     {"detector": {**MERGED, "preset": "paper"}, "synthesizer": {"kind": "cutpaste", "foreground": GROUND}},
     {"detector": {"kind": "patch_bank", "system": "patchcore", "preset": "paper"}},
+    {"detector": {"kind": "patch_bank", "scoring": {"fusion": "bonus"}}},
     {"detector": CLASSIFIER, "synthesizer": {"kind": "pasted", "blend": "feathered"}},
     {"detector": CLASSIFIER, "synthesizer": {**INPAINT, "crop_padding": None, "masks": {"foreground": GROUND}}},
     {"detector": CLASSIFIER, "synthesizer": {**INPAINT, "run": {"memory": "slicing"}}},
@@ -115,14 +116,14 @@ def test_parts_of_a_mixture_are_in_a_key_as_they_are_alone():
     [
         (
             {"system": "patchcore"},
-            "positives scoring.epsilon scoring.pairing scoring.bonus scoring.calibration scoring.scale scoring.own_term"
-            " bank.negative.chunk",
+            "positives evidence scoring.epsilon scoring.pairing scoring.bonus scoring.calibration scoring.scale"
+            " scoring.own_term bank.negative.chunk",
         ),
-        ({"preset": "paper"}, "positives.purify scoring.squared scoring.bonus scoring.calibration"),
+        ({"preset": "paper"}, "evidence positives.purify scoring.squared scoring.bonus scoring.calibration"),
         (
             {"preset": "best"},
             "positives.padding positives.contours positives.min_area positives.crop_size scoring.epsilon"
-            " scoring.pairing scoring.neighbours scoring.squared",
+            " scoring.pairing scoring.neighbours scoring.squared scoring.bonus",
         ),
         ({"bank": {"negative": {"method": "random"}}}, "bank.negative.projection bank.negative.chunk"),
         ({"kind": "classifier", "preset": "diag"}, "holdout training.validate_every features.aggregator"),

@@ -16,7 +16,7 @@ from exdd_ray.features.aggregate import aggregate
 from exdd_ray.features.backbone import load_backbone, normalisation, weights_file
 from exdd_ray.features.config import FeaturesConfig
 from exdd_ray.features.embed import embed
-from exdd_ray.features.prepare import cover_mask, full_pixels, prepare_image, prepare_mask
+from exdd_ray.features.prepare import TOUCHED, covered_shares, full_pixels, prepare_image, prepare_mask
 from exdd_ray.features.slices import SLICE, make_slice, plan_slices
 from exdd_ray.store.artifact import Store
 
@@ -294,7 +294,7 @@ def test_a_central_cut_leaves_nothing_stretched(size, cut):
     fitted, plain = FeaturesConfig(resize=(48, 16), fit="cut"), FeaturesConfig(resize=(48, 16))
     for prepare, given in ((prepare_image, image), (prepare_mask, mask), (full_pixels, mask.astype(np.uint8) * 255)):
         np.testing.assert_array_equal(prepare(given, fitted), prepare(given[central], plain))
-    np.testing.assert_array_equal(cover_mask(mask, fitted, (6, 2)), cover_mask(mask[central], plain, (6, 2)))
+    np.testing.assert_array_equal(covered_shares(mask, fitted, (6, 2)), covered_shares(mask[central], plain, (6, 2)))
 
 
 def test_a_central_cut_is_of_images_as_they_are():
@@ -307,7 +307,7 @@ def test_a_central_cut_is_of_images_as_they_are():
 def test_a_mask_of_one_pixel_covers_one_patch():
     mask = np.zeros((100, 50), dtype=bool)
     mask[73, 11] = True
-    covered = cover_mask(mask, FeaturesConfig(resize=(70, 36)), (10, 6))
+    covered = covered_shares(mask, FeaturesConfig(resize=(70, 36)), (10, 6)) > TOUCHED
     assert np.argwhere(covered).tolist() == [[7, 1]]
 
 

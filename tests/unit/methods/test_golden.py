@@ -32,10 +32,20 @@ CASES = {
         f"{BANK}, neighbours)",
         (1.299781, 0.306404, 0.58438),
     ),
-    "two banks": (
-        {"kind": "patch_bank", "bank": {"negative": {"rate": 0.1}}, **SMALL},
+    "two banks, bonus": (
+        {
+            "kind": "patch_bank",
+            "bank": {"negative": {"rate": 0.1}, "positive": {"minimum": 1}},
+            "scoring": {"fusion": "bonus"},
+            **SMALL,
+        },
         f"{BANK})",
         (2.170152, 2.740922, 0.461549),
+    ),
+    "two banks": (
+        {"kind": "patch_bank", "bank": {"negative": {"rate": 0.1}}, **SMALL},
+        f"{BANK}), methods/patch_bank/evidence.py",
+        (2.687453, 3.094449, 0.591904),
     ),
     "padim": (
         {"kind": "padim", **SMALL},
