@@ -154,12 +154,38 @@ def _shown(mean: Mean, how: str) -> str:
     return f"{mean.value:{how}}" + ("" if mean.half is None else f" ± {mean.half:{how.lstrip('+')}}")
 
 
+def draw(found: Mapping[Case, np.ndarray], fusions: Sequence[str], file: Path) -> None:
+    """A picture of every case: a point a seed, and the mean."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    names = [case.name for case in found]
+    for at, fusion in enumerate(fusions, start=1):
+        heights = np.arange(len(names)) + 0.25 * (at - (len(fusions) + 1) / 2)
+        gains = np.array([values[:, at, 0] - values[:, 0, 0] for values in found.values()])
+        times = np.array([values[:, at, 1] / values[:, 0, 1] for values in found.values()])
+        for panel, each in zip(panels, (gains, times), strict=True):
+            (drawn,) = panel.plot(each.mean(axis=1), heights, "D", label=fusion)
+            panel.plot(each, np.broadcast_to(heights[:, None], each.shape), ".", color=drawn.get_color(), alpha=0.4)
+    for panel, title, none in zip(
+        panels, ("image AUROC less the single bank's", "pixel AP over it"), (0, 1), strict=True
+    ):
+        panel.axvline(none, color="grey", linewidth=1)
+        panel.set_title(title)
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].invert_yaxis()
+    panels[1].legend()
+    figure.savefig(file, dpi=120)
+
+
 def main() -> int:
     """Every case with every seed, then the times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--fusions", nargs="+", choices=["bonus", "evidence"], default=["evidence"])
     parser.add_argument("--repeats", type=int, default=3, help="of the timed runs; 0 leaves them out")
+    parser.add_argument("--figure", type=Path, help="picture to write")
     options = parser.parse_args()
     session = Session(Store(CACHE / "store"), terminal_progress)
     by_case: dict[Case, list[list[tuple[float, float]]]] = {case: [] for case in CASES}

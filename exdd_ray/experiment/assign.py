@@ -66,7 +66,8 @@ def assign(config: ExperimentConfig, universe: pa.Table) -> Assignment:
     learns, method = learns_from(config.detector), method_of(config.detector)
     usable, left_out = _usable(defects, learns)
     synthetic = config.synthesizer is not None and config.synthesizer.count > 0
-    if learns.defects and usable.num_rows == 0 and not synthetic:
+    without = learns.defects and usable.num_rows == 0 and not synthetic
+    if without and not learns.alone:
         raise DataError(_no_defects(learns, defects.num_rows))
     trained = pa.concat_tables([normal, usable])
     unmeasured = tuple(f"scores without metrics: the test images {lacking}" for lacking in [_lacking(test)] if lacking)
@@ -75,7 +76,8 @@ def assign(config: ExperimentConfig, universe: pa.Table) -> Assignment:
     copied = copy_remarks(config, universe, pa.concat_tables([trained, held_out]), test)
     unchosen = () if unmeasured else _unchosen(thresholds_on.num_rows, config.evaluation.false_alarm_rate)
     of_images = _leakage(config, universe, catalog) + copied + left_out
-    of_config = painted + method.remarks(config.detector)
+    none = ("no defect to train on: what is normal decides alone",) * without
+    of_config = painted + none + method.remarks(config.detector)
     remarks = unmeasured + unused + of_config + of_images + unchosen
     return Assignment(trained, validation, thresholds_on, test, remarks)
 

@@ -60,11 +60,13 @@ class LearnsFrom:
         defects: defective images, real or synthetic.
         masks: of the defects, which are left out without.
         name: of such a detector, in messages.
+        alone: it also learns from normal images alone, where there is no defect.
     """
 
     defects: bool
     masks: bool
     name: str
+    alone: bool = False
 
 
 @dataclass(frozen=True)

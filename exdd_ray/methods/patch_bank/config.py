@@ -76,7 +76,11 @@ class EvidenceConfig(Frozen):
     map_ridge: float = Field(1e-4, gt=0)
     folds: int = Field(4, ge=2)
     image: Rise = Rise()
-    maps: tuple[Rise, ...] = (Rise(hinge=-1.0, ceiling=5.0), Rise(hinge=0.0, ceiling=3.0))
+    maps: tuple[Rise, ...] = (
+        Rise(hinge=-1.0, ceiling=5.0),
+        Rise(hinge=-0.5, ceiling=4.0),
+        Rise(hinge=0.0, ceiling=3.0),
+    )
     tolerance: float = Field(0.04, ge=0, lt=1)
 
 

@@ -81,9 +81,17 @@ class FittedPatchBank:
             grid=grid,
             dim=samples.embedding.dim,
             calibration=self.calibration,
-            added=None if self.evidence is None else self.evidence.added(samples, self.embedder.store),
+            added=self._added(samples),
         )
         return score(scoring, evidence)
+
+    def _added(self, samples: Samples) -> np.ndarray | None:
+        """What evidence adds to the scores of patches [2 x n x P]: nothing where no defect was there to learn of."""
+        if self.config.scoring.fusion != "evidence":
+            return None
+        if self.evidence is None:
+            return np.zeros((2, len(samples.at), samples.embedding.patches))
+        return self.evidence.added(samples, self.embedder.store)
 
     def nearest(self, samples: Samples, bank: MemoryBank, label: str) -> BankDistances:
         """Distances of the samples' patches to a bank.
@@ -128,11 +136,12 @@ def fit_patch_bank(config: PatchBankConfig, train: pa.Table, embedder: Embedder,
     away = _held_out(single) if config.calibrates else None
     limit = float(np.quantile(away, config.purify)) if away is not None and config.purify else None
     defective = select_rows(train, label=1)
-    if defective.num_rows == 0:
-        raise DataError("a dual bank needs defects to train on: set dataset.split.defects or a synthesizer")
     if config.scoring.fusion == "evidence":
         assert away is not None
-        return _with_evidence(single, defective, away, limit, seed)
+        known = replace(single, calibration=calibrate(config.scoring, away, None, samples.embedding.grid))
+        return _with_evidence(known, defective, away, limit, seed) if defective.num_rows else known
+    if defective.num_rows == 0:
+        raise DataError("a dual bank needs defects to train on: set dataset.split.defects or a synthesizer")
     positive = make_bank(_positives(defective, single, limit), config.bank.positive, seed, store, progress)
     dual = replace(single, positive=positive)
     return _calibrated(dual, away) if away is not None and config.scoring.fusion == "bonus" else dual
@@ -161,10 +170,11 @@ def _with_evidence(
     """With a bank of defects, and what is learnt of them beside held-out normal images at distances [n x P]."""
     config, embedder, grid = single.config, single.embedder, single.normal.embedding.grid
     assert config.bank.positive is not None
-    calibration = calibrate(config.scoring, away, None, grid)
+    assert single.calibration is not None
+    of_normal = single.calibration.negative
 
     def z(distances: np.ndarray) -> np.ndarray:
-        return standardised(smooth(distances, grid, config.scoring.smoothing), calibration.negative)
+        return standardised(smooth(distances, grid, config.scoring.smoothing), of_normal)
 
     parts = [part for part in embedder.samples(defective) if len(part.at)]
     shares = [masked_shares(part, embedder) for part in parts]
@@ -179,7 +189,7 @@ def _with_evidence(
     normal = single.normal.subset(np.searchsorted(single.normal.at, calibration_rows(config, single.normal)))
     held_out = HeldOut(normal, z(away))
     evidence = fit_evidence(config.evidence, defects, held_out, positive, seed, embedder.store, embedder.progress)
-    return replace(single, positive=positive, calibration=calibration, evidence=evidence)
+    return replace(single, positive=positive, evidence=evidence)
 
 
 def predict_from_files(fitted: FittedPatchBank, images: pa.Table) -> Predictions:

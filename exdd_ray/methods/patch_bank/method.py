@@ -24,7 +24,8 @@ from exdd_ray.store.hashes import digest
 
 
 def _learns_from(config: PatchBankConfig) -> LearnsFrom:
-    return LearnsFrom(defects=config.bank.positive is not None, masks=True, name="a dual bank")
+    alone = config.scoring.fusion == "evidence"
+    return LearnsFrom(defects=config.bank.positive is not None, masks=True, name="a dual bank", alone=alone)
 
 
 def _fit(config: PatchBankConfig, images: TrainingImages, resources: Resources, seed: int) -> Fitted:

@@ -70,6 +70,13 @@ def fitted(rows: list[CatalogRow], folder: Path, **evidence) -> FittedPatchBank:
     return fit_patch_bank(chosen, build_catalog(rows), Embedder(Store(folder / "store"), chosen.features), 0)
 
 
+def fit_single(rows: list[CatalogRow], folder: Path) -> FittedPatchBank:
+    chosen = PatchBankConfig.model_validate(
+        {"system": "patchcore", "features": {"resize": (SIDE, SIDE)}, "bank": {"negative": {"rate": 0.05}}}
+    )
+    return fit_patch_bank(chosen, build_catalog(rows), Embedder(Store(folder / "store"), chosen.features), 0)
+
+
 def test_what_looks_like_a_learnt_defect_is_raised_and_nothing_else(tmp_path, normal):
     dark = [texture(tmp_path, f"dark {number}", level=-25) for number in range(6)]
     tested = [texture(tmp_path, f"more {number}", level=-25) for number in range(6)]
@@ -85,11 +92,7 @@ def test_what_looks_like_a_learnt_defect_is_raised_and_nothing_else(tmp_path, no
     assert np.median(highest["more"]) > 1
     assert np.median(highest["fresh"]) < 0.5
     dual = found.predict(catalog)
-    single = PatchBankConfig.model_validate(
-        {**config().model_dump(), "system": "patchcore", "preset": "best"}
-        | {"bank": {"negative": {"rate": 0.05}}, "scoring": {"fusion": "single", "neighbours": 0, "smoothing": 3}}
-    )
-    alone = fit_patch_bank(single, build_catalog(normal), found.embedder, 0).predict(catalog)
+    alone = fit_single(normal, tmp_path).predict(catalog)
     judged = (kind == "more") | (kind == "fresh")
     aurocs = [detection((kind == "more")[judged], one.scores[judged]).auroc for one in (dual, alone)]
     assert aurocs[0] >= aurocs[1]
@@ -116,6 +119,14 @@ def test_synthetic_defects_count_where_they_help_with_real_ones(tmp_path, normal
     alone = fitted([*normal, *useless], tmp_path)
     assert alone.evidence is not None
     assert alone.evidence.learnt.synthetic == 1
+
+
+def test_without_a_defect_the_order_is_the_single_banks(tmp_path, normal):
+    images = build_catalog([*normal, texture(tmp_path, "dark", level=-60)])
+    dual, single = fitted(normal, tmp_path), fit_single(normal, tmp_path)
+    one, other = dual.predict(images), single.predict(images)
+    np.testing.assert_array_equal(np.argsort(one.scores), np.argsort(other.scores))
+    np.testing.assert_allclose(np.corrcoef(one.patch_maps.ravel(), other.patch_maps.ravel())[0, 1], 1, rtol=1e-6)
 
 
 @pytest.mark.parametrize("count", [1, 2])
