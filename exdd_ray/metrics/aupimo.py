@@ -27,4 +27,5 @@ def aupimo(counts: ScoreCounts, bounds: tuple[float, float] = BOUNDS) -> float |
     false = np.concatenate([[0.0], np.cumsum(counts.alarms[::-1]) / normal])  # of falling thresholds
     recall = np.concatenate([[0.0], np.cumsum(counts.recall[::-1]) / defective])
     edges = np.log(np.append(false, np.inf).clip(low, high))
-    return float(recall @ np.diff(edges) / (np.log(high) - np.log(low)))
+    area = float(recall @ np.diff(edges) / (np.log(high) - np.log(low)))
+    return min(area, 1.0)  # the sum of logarithms rounds
