@@ -61,7 +61,9 @@ class EvidenceConfig(Frozen):
         image_ridge: of what image scores rest on, which is learnt of purified patches.
         map_ridge: of what maps rest on, which is learnt of covered patches.
         folds: images are left out in so many turns, to know what evidence there is of images that were not learnt.
-        image: how evidence raises image scores.
+        image: how evidence of few defects raises image scores.
+        trusted_image: how that of many does; in between the hinge is, too.
+        many: real defective images from which on a next one is hardly of a kind that none of them resembles.
         maps: how it may raise maps: the first of these that finds training defects that were left out better, and does
             not bury those that are scored without evidence, as a kind that was never seen would be.
         tolerance: loss of their average precision up to which they are not buried.
@@ -75,13 +77,24 @@ class EvidenceConfig(Frozen):
     image_ridge: float = Field(1e-5, gt=0)
     map_ridge: float = Field(1e-4, gt=0)
     folds: int = Field(4, ge=2)
-    image: Rise = Rise()
+    image: Rise = Rise(hinge=3.0)
+    trusted_image: Rise = Rise(hinge=1.0)
+    many: int = Field(80, ge=1)
     maps: tuple[Rise, ...] = (
         Rise(hinge=-1.0, ceiling=5.0),
         Rise(hinge=-0.5, ceiling=4.0),
         Rise(hinge=0.0, ceiling=3.0),
     )
     tolerance: float = Field(0.04, ge=0, lt=1)
+
+    def image_rise(self, defects: int) -> Rise:
+        """How evidence of so many real defective images raises image scores."""
+        share, few, many = min(defects / self.many, 1.0), self.image, self.trusted_image
+        return Rise(
+            hinge=few.hinge + share * (many.hinge - few.hinge),
+            slope=few.slope + share * (many.slope - few.slope),
+            ceiling=few.ceiling + share * (many.ceiling - few.ceiling),
+        )
 
 
 _PATCHCORE_INPUT = {"backbone": "wide_resnet50_2", "aggregator": "pc1024", "resize": 256, "crop": (224, 224)}
