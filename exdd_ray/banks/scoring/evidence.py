@@ -26,11 +26,11 @@ def bold_enough(
     rises: Sequence[Rise],
     tolerance: float,
 ) -> Rise | None:
-    """The first of several rises that finds defects better and does not bury unknown ones; None if none does.
+    """The first of several rises that buries neither known nor unknown defects; None if none does.
 
     All evidence is of fits that left the images out. Beside normal images that it raises, the average precision of the
-    training defects' patches must be as high as without evidence; and where they are scored by the normal bank alone,
-    as defects of which the evidence knows nothing would be, it must not fall by more than the tolerance.
+    training defects' patches must not fall by more than the tolerance, as they are raised themselves, nor where they
+    are scored by the normal bank alone, as defects of which the evidence knows nothing would be.
 
     Args:
         defects: z_N of defective images [k x P].
@@ -49,7 +49,7 @@ def bold_enough(
     alone = precision(defects, normal)
     for rise in rises:
         beside = normal + raised(evidence, rise)
-        better = precision(defects + raised(known, rise), beside) > alone
-        if better and precision(defects, beside) >= (1 - tolerance) * alone:
+        worst = min(precision(defects + raised(known, rise), beside), precision(defects, beside))
+        if worst >= (1 - tolerance) * alone:
             return rise
     return None

@@ -64,8 +64,8 @@ class EvidenceConfig(Frozen):
         image: how evidence of few defects raises image scores.
         trusted_image: how that of many does; in between the hinge is, too.
         many: real defective images from which on a next one is hardly of a kind that none of them resembles.
-        maps: how it may raise maps: the first of these that finds training defects that were left out better, and does
-            not bury those that are scored without evidence, as a kind that was never seen would be.
+        maps: how it may raise maps: the first of these that buries neither training defects that were left out, nor
+            those that are scored without evidence, as a kind that was never seen would be.
         tolerance: loss of their average precision up to which they are not buried.
     """
 

@@ -76,7 +76,7 @@ def learn(config: EvidenceConfig, defects: Defects, held_out: HeldOut, positive:
     real = defects.real
     normal = _left_out(kernel, fitted, image_vectors([held_out.samples]), folds)
     known = _left_out(kernel, fitted, image_vectors(real.parts), _folds_of(real, config.folds))
-    if len(real.z) < 2:  # it cannot be left out: there is no evidence to judge by
+    if len(real.z) == 1:  # it cannot be left out: no evidence of it counts
         known = np.full_like(known, -np.inf)
     found = [
         _judged(config, Learnt(kernel, fitted[:, at, :, _WHOLE], share), normal[at], known[at], real, held_out)
@@ -104,7 +104,8 @@ def _judged(
 
     of = tuple(_location_scale(each) for each in normal)
     normal, known = (np.stack([standardised(*each) for each in zip(both, of, strict=True)]) for both in (normal, known))
-    extent = bold_enough(defects.z, defects.covered, known[1], held_out.z, normal[1], config.maps, config.tolerance)
+    tried = config.maps if len(defects.z) > 1 else ()  # of one image it is not known how far a defect extends
+    extent = bold_enough(defects.z, defects.covered, known[1], held_out.z, normal[1], tried, config.tolerance)
     rises = (config.image_rise(int((~defects.synthetic).sum())), extent)
     z = np.concatenate([defects.z, held_out.z])
     added = np.concatenate([known, normal], axis=1)

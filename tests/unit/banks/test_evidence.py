@@ -46,4 +46,4 @@ def test_the_boldest_rise_that_leaves_defects_without_evidence_where_they_are():
     assert found(np.full_like(normal, -10)) == bold
     assert found(np.where(rng.uniform(size=normal.shape) < 0.3, 0, -10.0)) == timid
     assert found(np.full_like(normal, 10)) is None
-    assert found(np.full_like(normal, -10), known=-10) is None
+    assert found(np.where(np.arange(50) < 5, 0, -10) + 0 * normal, known=-10) is None
