@@ -39,11 +39,12 @@ def test_the_boldest_rise_that_leaves_defects_without_evidence_where_they_are():
     normal = rng.normal(size=(20, 50))
     bold, timid = Rise(hinge=-9.0, ceiling=9.0, slope=9.0), Rise(hinge=3.0)
 
-    def found(evidence: np.ndarray, known: float = 10) -> Rise | None:
-        of_defects = np.where(covered, known, -10)
+    def found(evidence: np.ndarray, raised_where: np.ndarray = covered) -> Rise | None:
+        of_defects = np.where(raised_where, 10, -10)
         return bold_enough(defects, covered, of_defects, normal, evidence, (bold, timid), 0.05)
 
-    assert found(np.full_like(normal, -10)) == bold
+    nothing = np.full_like(normal, -10)
+    assert found(nothing) == bold
     assert found(np.where(rng.uniform(size=normal.shape) < 0.3, 0, -10.0)) == timid
     assert found(np.full_like(normal, 10)) is None
-    assert found(np.where(np.arange(50) < 5, 0, -10) + 0 * normal, known=-10) is None
+    assert found(nothing, raised_where=~covered) is None
