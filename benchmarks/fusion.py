@@ -195,14 +195,16 @@ def main() -> int:
             by_case[case].append(list(values.values()))
             print(seed, case.name, values, file=sys.stderr, flush=True)
     found = {case: np.array(values) for case, values in by_case.items()}
-    keys: dict[str, Any] = (
-        keys_of(found, options.fusions.index("evidence") + 1) if "evidence" in options.fusions else {}
-    )
-    keys |= timed(options.repeats) if options.repeats else {}
+    if options.figure is not None:
+        draw(found, options.fusions, options.figure)
+    keys: dict[str, Any] = {}
+    if "evidence" in options.fusions:
+        keys |= keys_of(found, options.fusions.index("evidence") + 1)
+    if options.repeats:
+        keys |= timed(options.repeats)
     header = ("defects learnt", "single: image AUROC / pixel AP", "fusion", "image AUROC less it", "pixel AP over it")
-    report(
-        "The dual bank against the single one", header, list(rows_of(found, options.fusions)), {**vars(options), **keys}
-    )
+    rows, given = list(rows_of(found, options.fusions)), {**vars(options), "figure": str(options.figure)}
+    report("The dual bank against the single one", header, rows, {**given, **keys})
     return 0
 
 
