@@ -19,6 +19,7 @@ from exdd_ray.store.artifact import Artifact, Store
 from exdd_ray.store.contents import content_digests
 from exdd_ray.synthesizers.filters import THUMBNAIL, fingerprint
 from exdd_ray.synthesizers.job import CHUNK, AnyJob, Painted, Sample
+from exdd_ray.synthesizers.segmentation import segmenters
 from exdd_ray.synthesizers.synthesizer import NeededDefects
 from exdd_ray.synthesizers.table import run_of, synthesizer_of
 
@@ -92,7 +93,8 @@ def trained_for(job: AnyJob, store: Store) -> Artifact | None:
 
 def _build(job: AnyJob, samples: Sequence[Sample], batch: int, folder: Path) -> dict[str, Any]:
     needed = synthesizer_of(job.config).defects(job.config)
-    if contents(job.backgrounds, job.defects, needed, job.files) != job.recipe.inputs:
+    files = (*job.files, *segmenters(job.config))
+    if contents(job.backgrounds, job.defects, needed, files) != job.recipe.inputs:
         raise UserError("images have changed since the synthesis from them was begun: begin it again")
     rows = [_write(sample, job, folder) for sample in samples]
     pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), folder / INDEX)

@@ -1,29 +1,51 @@
 """What every synthesizer's config has, and what several share: where a defect may lie, how a model is run."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from exdd_ray.config.base import Frozen
 
 
-class ForegroundConfig(Frozen):
+class SegmentedConfig(Frozen):
+    """What a segmentation model may find.
+
+    Attributes:
+        model: file of a program (`torch.export.save`) that gives a probability for each pixel of an image.
+    """
+
+    model: Path | None = None
+
+    def aside(self) -> Iterator[str]:
+        """The model is known by its content."""
+        yield "model"
+
+
+class ForegroundConfig(SegmentedConfig):
     """Where on an image a defect may lie.
 
     Attributes:
-        kind: `all` of it, or where the grey value exceeds a `threshold` (MemSeg).
+        kind: `all` of it, where the grey value exceeds a `threshold` (MemSeg), or where a `model` finds the part.
         level: the threshold, of 0..255.
         invert: the part is darker than its background.
     """
 
-    kind: Literal["all", "threshold"] = "all"
+    kind: Literal["all", "threshold", "model"] = "all"
     level: int = Field(100, ge=0, le=255)
     invert: bool = False
 
+    @model_validator(mode="after")
+    def _model_of_its_kind(self) -> "ForegroundConfig":
+        if (self.kind == "model") != (self.model is not None):
+            raise ValueError("foreground.model is for foreground.kind=model, and needed there")
+        return self
+
     def aside(self) -> Iterator[str]:
         """What the kind does not use."""
-        if self.kind == "all":
+        yield from super().aside()
+        if self.kind != "threshold":
             yield from ("level", "invert")
 
 

@@ -15,6 +15,7 @@ from exdd_ray.synthesizers.config import SynthesizerConfig
 from exdd_ray.synthesizers.device import device_of, precision_of
 from exdd_ray.synthesizers.job import CHUNK, AnyJob, ChunkJob
 from exdd_ray.synthesizers.leaves import Leaf, leaves
+from exdd_ray.synthesizers.segmentation import segmenters
 from exdd_ray.synthesizers.synthesizer import Model, NeededDefects
 from exdd_ray.synthesizers.table import run_of, samples_of_prompts, synthesizer_of
 
@@ -59,7 +60,8 @@ def _chunks_of(
     needed = synthesizer.defects(config)
     usable, pinned = _usable(defects, masks, needed), synthesizer.pinned(config)
     model, files = synthesizer.model(pinned), synthesizer.files(config)
-    how, inputs = _what(pinned, model, seed), contents(backgrounds, usable, needed, files)
+    how = _what(pinned, model, seed)
+    inputs = contents(backgrounds, usable, needed, (*files, *segmenters(config)))
     if leaf.draw:
         how["draw"] = leaf.draw
     jobs: list[AnyJob] = []

@@ -24,6 +24,7 @@ from exdd_ray.store.artifact import Recipe, Store
 from exdd_ray.store.contents import content_digests
 from exdd_ray.synthesizers.per_region.sources import texture_files
 from exdd_ray.synthesizers.per_region.synthesizer import SYNTHESIZER as PER_REGION
+from exdd_ray.synthesizers.segmentation import segmenters
 from exdd_ray.training.config import TrainConfig
 from exdd_ray.training.device import training_device
 from exdd_ray.training.learner import ShuffledBatches, Value
@@ -115,7 +116,7 @@ def fit_diffusionad(
     networks = make_networks(config, seed)
     textures = texture_files(config.anomalies.textures)
     judge, tested = _judge(config, networks, held_out, test, seed, textures)
-    inputs = (_digest(images.pixels), *content_digests(textures), *tested)
+    inputs = (_digest(images.pixels), *content_digests([*textures, *segmenters(config)]), *tested)
     artifact = trained(
         make_learner(networks, normal, config, steps, seed, textures),
         steps,
@@ -240,9 +241,12 @@ def judge_on_test(maps: np.ndarray, labels: np.ndarray, truth: np.ndarray) -> Ju
     return Judgement((of_images, of_images + of_pixels), image.threshold)
 
 
-def textures_digests(config: DiffusionADConfig) -> tuple[str, ...]:
-    """Content hashes of the texture images that anomalies are filled with; none where they are made."""
-    return tuple(content_digests(texture_files(config.anomalies.textures)))
+def input_digests(config: DiffusionADConfig) -> tuple[str, ...]:
+    """Content hashes of the texture images that anomalies are filled with, and of the model that says where they lie.
+
+    There is none of what is made, or not used.
+    """
+    return tuple(content_digests([*texture_files(config.anomalies.textures), *segmenters(config)]))
 
 
 def _digest(pixels: np.ndarray) -> str:

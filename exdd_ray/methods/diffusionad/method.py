@@ -9,6 +9,11 @@ from exdd_ray.methods.method import Fitted, LearnsFrom, Method, Need, PlannedFit
 from exdd_ray.methods.trained import networks_need
 
 _UNFITTED = ("inference",)
+_PLACES = {
+    "all": "anywhere on the image",
+    "threshold": "where the grey value says",
+    "model": "where a segmentation model says",
+}
 
 
 def _fit(config: DiffusionADConfig, images: TrainingImages, resources: Resources, seed: int) -> Fitted:
@@ -26,9 +31,9 @@ def _needs(config: DiffusionADConfig, fit: PlannedFit, _: Resources) -> Iterator
 
 
 def _inputs(config: DiffusionADConfig) -> tuple[str, ...]:
-    from exdd_ray.methods.diffusionad.detector import textures_digests
+    from exdd_ray.methods.diffusionad.detector import input_digests
 
-    return textures_digests(config)
+    return input_digests(config)
 
 
 def _remarks(config: DiffusionADConfig) -> tuple[str, ...]:
@@ -40,7 +45,7 @@ def _remarks(config: DiffusionADConfig) -> tuple[str, ...]:
     anomalies = config.anomalies
     share = BLENDS["diffusionad"].texture_share if anomalies.texture_share is None else anomalies.texture_share
     lacking = anomalies.textures is None and share > 0
-    where = "anywhere on the image" if anomalies.foreground.kind == "all" else "where the grey value says"
+    where = _PLACES[anomalies.foreground.kind]
     return (
         *(procedural_textures(f"DiffusionAD's preset {config.preset}", "detector.anomalies.textures"),) * lacking,
         f"stand-in: DiffusionAD's preset {config.preset} keeps anomalies to foreground masks made beforehand, here "

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from exdd_ray.config.base import Frozen, Size, merge
-from exdd_ray.synthesizers.config import ForegroundConfig
+from exdd_ray.synthesizers.config import ForegroundConfig, SegmentedConfig
 from exdd_ray.synthesizers.painting.config import DiffusionConfig
 from exdd_ray.training.config import TrainConfig
 
@@ -114,8 +114,8 @@ class BlendConfig(Frozen):
     margin: int = Field(2, ge=0)
 
 
-class PairMaskConfig(Frozen):
-    """The mask of a pair: where its part differs from the backdrop; and which pairs are of no use.
+class PairMaskConfig(SegmentedConfig):
+    """The mask of a pair: where its part differs from the backdrop, or a model finds it; and which are of no use.
 
     Differences are of 0..255, and blurred: texture that the model paints anew is none. Faint defects are as large as
     strong ones, so a pixel is told by its share of a pair's largest difference.
@@ -124,6 +124,7 @@ class PairMaskConfig(Frozen):
         blur: standard deviation in pixels of the model's size.
         share: of the largest difference in a pair, above which a pixel is of the part, or counts as changed.
         level: difference from the backdrop, of the channel that differs most, up to which a pixel never is of the part.
+            A `model` is asked instead, of the part on its backdrop at the model's size.
         opening: radius in pixels of what is taken for noise.
         closing: radius in pixels within which gaps are closed; holes are filled.
         changed_level: difference between image and background, averaged over channels, up to which a pixel never
@@ -138,6 +139,12 @@ class PairMaskConfig(Frozen):
     closing: int = Field(1, ge=0)
     changed_level: float = Field(8.0, gt=0)
     covers: float = Field(0.5, ge=0, le=1)
+
+    def aside(self) -> Iterator[str]:
+        """A model needs no level."""
+        yield from super().aside()
+        if self.model is not None:
+            yield "level"
 
 
 class DualConfig(DiffusionConfig):

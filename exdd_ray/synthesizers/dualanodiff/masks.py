@@ -1,9 +1,10 @@
-"""The mask of a pair: where its part differs from the backdrop; and what is wrong with it, if anything."""
+"""The mask of a pair: where its part differs from the backdrop, or a model finds it; and what is wrong with it."""
 
 import numpy as np
 from scipy.ndimage import binary_closing, binary_fill_holes, binary_opening, gaussian_filter
 
 from exdd_ray.synthesizers.dualanodiff.config import Colour, PairMaskConfig
+from exdd_ray.synthesizers.segmentation import segment
 
 EMPTY = "the mask is empty: no anomalous part was painted"
 FULL = "the mask covers all of the image"
@@ -13,10 +14,14 @@ ELSEWHERE = "the mask does not cover what changed"
 def part_mask(part: np.ndarray, backdrop: Colour, config: PairMaskConfig) -> np.ndarray:
     """The mask bool [H x W] of an anomalous part uint8 [H x W x 3] on a backdrop (of -1..1).
 
-    It is where the channel that differs most from the backdrop does so clearly, opened, closed, and with holes filled.
+    It is where a model finds the part, or where the channel that differs most from the backdrop does so clearly;
+    opened, closed, and with holes filled. Raises UserError as exdd_ray.synthesizers.segmentation.segment.
     """
-    levels = (np.array(backdrop) + 1) * 127.5
-    mask = _clear(_apart(part, levels, config).max(axis=2), config.level, config)
+    if config.model is not None:
+        mask = segment(part, config.model)
+    else:
+        levels = (np.array(backdrop) + 1) * 127.5
+        mask = _clear(_apart(part, levels, config).max(axis=2), config.level, config)
     if config.opening:
         mask = binary_opening(mask, iterations=config.opening)
     if config.closing:

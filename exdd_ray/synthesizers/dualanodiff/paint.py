@@ -179,7 +179,8 @@ def _load(config: DualConfig, file: Path) -> PairPainter:
         height, width = config.size
         raise ConfigError(f"synthesizer.size {height} x {width} is not divisible by {multiple}")
     check_box(config, pipeline)
-    tuning, boxes = load_adapter(pipeline, file, model_digest(config), config.model)
+    learnt, boxes = load_adapter(pipeline, file, model_digest(config), config.model)
+    tuning = config.tuning or learnt  # the same, but that a file known by content may lie elsewhere by now
     prompts = [tuning.whole_prompt, tuning.part_prompt]
     check_prompts(pipeline, tuple(prompts))
     whole, part, nothing = encode_prompts(pipeline, [*prompts, ""], config.clip_skip)

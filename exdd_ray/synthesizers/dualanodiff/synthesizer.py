@@ -25,15 +25,16 @@ def _defects(config: DualConfig) -> NeededDefects | None:
 
 
 def _model(config: DualConfig) -> Model:
-    from exdd_ray.store.contents import content_digest
+    from exdd_ray.store.contents import content_digests
     from exdd_ray.synthesizers.dualanodiff.adapter import tuning_of
     from exdd_ray.synthesizers.painting.model import model_digest, revision_of
+    from exdd_ray.synthesizers.segmentation import segmenters
 
     name, digest = config.model, model_digest(config)
     if config.adapter is not None:
         file = config.adapter.expanduser()
-        tuning_of(file)
-        name, digest = f"{name} + {file.name}", f"{digest} {content_digest(file)}"
+        contents = content_digests([file, *segmenters(tuning_of(file))])
+        name, digest = f"{name} + {file.name}", " ".join([digest, *contents])
     return Model(name, revision_of(config), digest)
 
 

@@ -27,6 +27,7 @@ from exdd_ray.synthesizers.painting.denoiser import (
     noise_seed,
     pipeline_to_train,
 )
+from exdd_ray.synthesizers.segmentation import segmenters
 from exdd_ray.synthesizers.synthesizer import NeededDefects
 from exdd_ray.training.learner import Learner, ShuffledBatches
 from exdd_ray.training.stored import memory_remark, trained, training_recipe
@@ -54,7 +55,7 @@ def tuning_recipe(job: Job) -> Recipe | None:
         "model": job.model.digest,
         "seed": _seed(job, tuning),
     }
-    return Recipe("pairs", VERSION, what, contents([], rows, NeededDefects("", pixels=True), ()))
+    return Recipe("pairs", VERSION, what, contents([], rows, NeededDefects("", pixels=True), segmenters(tuning)))
 
 
 def tune(job: Job, store: Store, progress: Progress) -> None:

@@ -37,6 +37,7 @@ from exdd_ray.synthesizers.painting.denoiser import (
 )
 from exdd_ray.synthesizers.painting.model import check_prompts
 from exdd_ray.synthesizers.plan import plan_chunks
+from exdd_ray.synthesizers.segmentation import segmenters
 from exdd_ray.synthesizers.synthesize import SyntheticSample, synthesize
 from exdd_ray.synthesizers.synthesizer import NeededDefects, Resources
 from exdd_ray.training.checkpoint import WEIGHTS, checkpoint_folder, read_modules
@@ -72,7 +73,8 @@ def tuning_recipe(job: Job) -> Recipe | None:
         NeededDefects("", pixels=True),
         job.files,
     )
-    places = contents((), job.defects, None, ()) if tuning.images == "normal" else ()  # masks, where some are taken
+    # masks that are drawn on normal images: those of defects, where some are taken, and where the part is
+    places = contents((), job.defects, None, segmenters(job.config)) if tuning.images == "normal" else ()
     kinds = [row.defect for row in rows] if any(token.kind for token in tuning.tokens) else []
     return Recipe("adapters", VERSION, {**what, "kinds": kinds}, (*learnt, *places, *_prior_keys(job, tuning)))
 

@@ -28,7 +28,10 @@ from exdd_ray.features.slices import plan_slices
 from exdd_ray.methods.table import methods
 from exdd_ray.progress import silent
 from exdd_ray.store.artifact import Store
+from exdd_ray.synthesizers.config import SynthesizerConfig
+from exdd_ray.synthesizers.dualanodiff.config import DualConfig
 from exdd_ray.synthesizers.inpaint.config import InpaintConfig
+from exdd_ray.synthesizers.lora.config import LoraConfig
 from exdd_ray.synthesizers.painting.config import MaskConfig
 from exdd_ray.synthesizers.per_region.config import PerRegionConfig
 from exdd_ray.synthesizers.plan import plan_chunks
@@ -72,6 +75,8 @@ OUTSIDE = {
     # known by content
     "detector.features.weights", "detector.anomalies.textures", "synthesizer.textures", "synthesizer.masks.folder",
     "synthesizer.model", "synthesizer.revision", "synthesizer.variant", "synthesizer.adapter",
+    "detector.anomalies.foreground.model", "synthesizer.foreground.model", "synthesizer.masks.foreground.model",
+    "synthesizer.tuning.background.foreground.model", "synthesizer.mask.model",
     # time and memory alone
     "detector.search.precision", "detector.search.memory_mib", "detector.training.checkpoint_every",
     "detector.training.cpus", "detector.training.gpus",
@@ -285,6 +290,55 @@ def test_textures_are_known_by_what_is_in_them(catalogs, tmp_path):
         keys.append(chunk_key(PerRegionConfig(textures=tmp_path / name), catalogs))
     assert keys[0] == keys[1] != keys[2]
     assert chunk_key(PerRegionConfig(), catalogs) not in keys
+
+
+def segmented(model: Path) -> list[SynthesizerConfig]:
+    """Every place of a segmentation model in a chunk's config."""
+    ground = {"kind": "model", "model": model}
+    return [
+        PerRegionConfig.model_validate({"foreground": ground}),
+        InpaintConfig.model_validate({"masks": {"foreground": ground}}),
+        LoraConfig.model_validate({"tuning": {"images": "normal"}, "masks": {"foreground": ground}}),
+        DualConfig.model_validate({"mask": {"model": model}}),
+        DualConfig.model_validate({"tuning": {"background": {"foreground": ground}}}),
+    ]
+
+
+def test_segmentation_models_are_known_by_what_is_in_them(catalogs, tmp_path):
+    """Which they are is asked when a sample is made, so any bytes do here."""
+    (tmp_path / "folder").mkdir()
+    files = [tmp_path / "one.pt2", tmp_path / "folder" / "two.pt2", tmp_path / "three.pt2"]
+    for file, data in zip(files, (b"a", b"a", b"b"), strict=True):
+        file.write_bytes(data)
+    keys = [[chunk_key(config, catalogs) for config in segmented(file)] for file in files]
+    assert keys[0] == keys[1]
+    assert not set(keys[0]) & set(keys[2])
+    bare = [PerRegionConfig(), InpaintConfig(), DualConfig()]
+    assert not {chunk_key(config, catalogs) for config in bare} & {key for each in keys for key in each}
+
+
+def test_what_is_learnt_is_named_by_the_segmentation_model_that_it_is_learnt_with(catalogs, tmp_path):
+    file = tmp_path / "model.pt2"
+    trainings: list[list[str]] = []
+    for data in (b"a", b"b"):
+        file.write_bytes(data)
+        jobs = [plan_chunks(config, catalogs[0], build_catalog(catalogs[1]), 0)[0] for config in segmented(file)[2:]]
+        trainings.append([job.training.key for job in jobs if job.training is not None])
+    (lora, whole, background), (other_lora, same, other_background) = trainings
+    assert lora != other_lora
+    assert whole == same  # the mask of a pair is cut when it is painted
+    assert background != other_background
+
+
+def test_a_trial_names_the_segmentation_model_of_its_detector(base, tmp_path):
+    file = tmp_path / "model.pt2"
+    ground = {"kind": "model", "model": str(file)}
+    raw = {"dataset": base["dataset"], "detector": {**DIFFUSION, "anomalies": {"foreground": ground}}}
+    keys = set()
+    for data in (b"a", b"b"):
+        file.write_bytes(data)
+        keys.add(trial_key(raw, tmp_path, token="a"))
+    assert len(keys) == 2
 
 
 # detectors

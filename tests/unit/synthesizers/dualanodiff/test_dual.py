@@ -9,6 +9,7 @@ import torch
 from dual_inputs import dual_config, make_text_to_image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from segmentation_inputs import Brighter, LeftHalf, export
 from tuning_inputs import cut_off, first_job, make_inputs, tune_for, tuned
 
 from exdd_ray.data.catalog import build_catalog, catalog_rows
@@ -104,6 +105,36 @@ def test_a_sample_depends_on_its_seed_and_number_whatever_the_batch(inputs, stor
     for (image, mask), (its, its_mask) in zip(one, alone, strict=True):
         assert np.abs(image.astype(int) - its)[mask & its_mask].max() <= 2
         assert (mask != its_mask).mean() < 0.01
+
+
+def test_segmentation_models_find_foreground_and_mask_wherever_they_lie_later(inputs, tmp_path):
+    model, normal, defects = inputs
+    store = Store(tmp_path / "store")
+    first, moved = (export(LeftHalf(), tmp_path / "first.pt2"), tmp_path / "moved.pt2")
+    how = {"window": None, "blend": None, "box": None, "composite": False, "mask": {"covers": 0, "model": first}}
+
+    def config(foreground, **given):
+        learnt = {"background": {"foreground": {"kind": "model", "model": foreground}}}
+        return dual_config(model, learnt, **{**how, **given})
+
+    done = tuned(config(first), normal, defects, store)
+    file, settings = done.file(FILE), {"tuning": None, "adapter": done.file(FILE)}
+    by_adapter = first_job(config(first).model_copy(update=settings), normal, defects).recipe.key
+    first.rename(moved)
+    later = config(moved, mask={"covers": 0, "model": moved})
+    assert tuned(later, normal, defects, store).file(FILE) == file
+    pairs = pairs_of(later, normal, defects, store)
+    assert len(pairs) == later.count
+    for image, mask in pairs:
+        half = np.arange(image.shape[1]) < image.shape[1] / 2
+        np.testing.assert_array_equal(mask, np.broadcast_to(half, image.shape[:2]))
+    painted_alone = later.model_copy(update=settings)
+    with pytest.raises(UserError, match=r"first\.pt2: a segmentation model that cannot be read"):
+        first_job(painted_alone, normal, defects)
+    export(Brighter(0.5), first)
+    assert first_job(painted_alone, normal, defects).recipe.key != by_adapter
+    moved.replace(first)
+    assert first_job(config(first).model_copy(update=settings), normal, defects).recipe.key == by_adapter
 
 
 def test_each_kind_is_learnt_by_itself_and_they_take_turns(inputs, tmp_path):
