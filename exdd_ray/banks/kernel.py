@@ -1,6 +1,6 @@
 """A kernel machine on landmark vectors, fitted by weighted least squares from sums that groups of rows add to."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,9 +38,9 @@ class Kernel:
         Rows are computed in slices of a fixed length, each on one thread, so that the bits do not depend on threads.
         """
         slices = [vectors[start : start + _ROWS] for start in range(0, len(vectors), _ROWS)]
-        given = weights.astype(np.float32)
+        given = torch.from_numpy(weights.astype(np.float32))
         with one_thread_each() as threads:
-            parts = run_tiles(lambda part: self.at(part) @ given, slices, threads)
+            parts = run_tiles(lambda part: (torch.from_numpy(self.at(part)) @ given).numpy(), slices, threads)
         return np.concatenate(parts)
 
 
@@ -87,7 +87,7 @@ def sums_of(kernel: Kernel, vectors: np.ndarray, weights: np.ndarray) -> Sums:
     return sum(parts, nothing(len(kernel.landmarks)))
 
 
-def fitted_weights(kernel: Kernel, targets: Sequence[tuple[Sums, Sums, float]]) -> np.ndarray:
+def fitted_weights(kernel: Kernel, targets: Iterable[tuple[Sums, Sums, float]]) -> np.ndarray:
     """Weights float64 [M x T] of kernel ridge regression (landmarks as in the Nystroem method) to 1 and 0.
 
     They minimise sum w (f(x) - y)^2 + ridge |f|^2 for f = sum of weights times kernels, |f| being its norm in the
@@ -96,9 +96,9 @@ def fitted_weights(kernel: Kernel, targets: Sequence[tuple[Sums, Sums, float]]) 
     Args:
         targets: for each column the sums of the rows that are 1, of those that are 0, and the ridge.
     """
-    between = kernel.at(kernel.landmarks).astype(np.float64)
-    loose = _JITTER * np.eye(len(between))
     with one_thread_each():
+        between = kernel.at(kernel.landmarks).astype(np.float64)
+        loose = _JITTER * np.eye(len(between))
         columns = [
             torch.linalg.solve(
                 torch.from_numpy(ones.products + zeros.products + ridge * between + loose),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from exdd_ray.banks.kernel import Kernel, fitted_weights, nothing, sums_of
 
@@ -68,3 +69,13 @@ def test_bits_do_not_depend_on_threads(kernel):
     for weighted, sums in found[1:]:
         np.testing.assert_array_equal(weighted, found[0][0])
         np.testing.assert_array_equal(sums.products, found[0][1].products)
+
+
+def test_bits_do_not_depend_on_threads_of_numpy():
+    rng = np.random.default_rng(0)
+    kernel = Kernel(rng.normal(size=(1201, 48)).astype(np.float32), 10.0)
+    vectors, weights, found = rng.normal(size=(2001, 48)).astype(np.float32), rng.normal(size=(1201, 2)), []
+    for threads in (1, 2):
+        with threadpool_limits(threads, user_api="blas"):
+            found.append(kernel.weighted(vectors, weights))
+    np.testing.assert_array_equal(*found)
