@@ -49,15 +49,21 @@ def _needs(config: PatchBankConfig, fit: PlannedFit, resources: Resources) -> It
     normal = select_rows(fit.train, label=0)["id"].to_pylist()
     order = digest([embedding.keys, normal, order_family(config.bank.negative), fit.seed])
     yield Need(ORDERS, "artifacts", (order,))
-    if config.bank.positive is None:
+    defects = select_rows(fit.train, label=1)["id"].to_pylist()
+    if config.bank.positive is None or not (defects or fit.synthetic):
         yield Need(SEARCHES, "passes", (order,))
         return
-    purified = config.bank.negative.model_dump_json() if config.positives.purify else None
-    defects = select_rows(fit.train, label=1)["id"].to_pylist()
-    made_from = [defects, fit.synthetic, config.positives.model_dump(mode="json")]
+    learnt = config.scoring.fusion == "evidence"
+    purified = [order, config.bank.negative.model_dump_json(), config.scoring.calibration] if config.purify else None
+    made_from = [
+        defects,
+        fit.synthetic,
+        config.positives.model_dump(mode="json"),
+        config.evidence.covered if learnt else 0,
+    ]
     bank = digest([embedding.keys, made_from, purified, config.bank.positive.model_dump_json(), fit.seed])
     yield Need(BANKS, "artifacts", (bank,))
-    yield Need(SEARCHES, "passes", (order, bank))
+    yield Need(SEARCHES, "passes", (order,) if learnt else (order, bank))
 
 
 def _prepare_synthetic(config: PatchBankConfig, universe: pa.Table, resources: Resources, made: pa.Table) -> None:
