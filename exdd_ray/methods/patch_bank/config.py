@@ -60,7 +60,8 @@ class EvidenceConfig(Frozen):
         prior: weight of the defects among all patches.
         image_ridge: of what image scores rest on, which is learnt of purified patches.
         map_ridge: of what maps rest on, which is learnt of covered patches.
-        folds: images are left out in so many turns, to know what evidence there is of images that were not learnt.
+        folds: images are left out in so many turns, to know what evidence there is of images that were not learnt;
+            defects that are crops of one file are left out together.
         image: how evidence of few defects raises image scores.
         trusted_image: how that of many does; in between the hinge is, too.
         many: real defective images from which on a next one is hardly of a kind that none of them resembles.

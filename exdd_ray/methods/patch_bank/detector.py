@@ -43,6 +43,7 @@ class FittedPatchBank:
         positive: bank of defect vectors, for a dual bank.
         calibration: for the fusions that standardise distances.
         evidence: of defects, for the fusion that adds it.
+        remarks: what a reader of the scores must know.
     """
 
     config: PatchBankConfig
@@ -52,6 +53,7 @@ class FittedPatchBank:
     positive: MemoryBank | None
     calibration: Calibration | None = None
     evidence: DefectEvidence | None = None
+    remarks: tuple[str, ...] = ()
 
     def predict(self, catalog: pa.Table) -> Predictions:
         """Scores and patch maps of the readable images of a catalog. Raises DataError where none is."""
@@ -185,11 +187,22 @@ def _with_evidence(
     positive = make_bank(points, config.bank.positive, seed, embedder.store, embedder.progress)
     synthetic = np.concatenate([np.repeat(part.rows[0].origin != REAL, len(part.at)) for part in parts])
     each = (np.concatenate(one) for one in (distances, striking, covered))
-    defects = Defects(tuple(parts), z(next(each)), next(each), next(each), synthetic)
+    given = Defects(tuple(parts), z(next(each)), next(each), next(each), synthetic)
+    defects = given.only(np.count_nonzero(given.covered, axis=1) > 0)
     normal = single.normal.subset(np.searchsorted(single.normal.at, calibration_rows(config, single.normal)))
     held_out = HeldOut(normal, z(away))
     evidence = fit_evidence(config.evidence, defects, held_out, positive, seed, embedder.store, embedder.progress)
-    return replace(single, positive=positive, evidence=evidence)
+    remarks = _evidence_remarks(len(given.z) - len(defects.z), defects, evidence)
+    return replace(single, positive=positive, evidence=evidence, remarks=remarks)
+
+
+def _evidence_remarks(empty: int, defects: Defects, evidence: DefectEvidence) -> tuple[str, ...]:
+    """On defects that nothing is learnt of."""
+    masks = f"{empty} training defects are left out: their masks cover no patch of the image"
+    synthetic = f"{int(defects.synthetic.sum())} synthetic defects are not learnt: real ones that are left out are not "
+    synthetic += "found better with them, or are too few to tell"
+    unused = defects.synthetic.any() and evidence.learnt.synthetic == 0
+    return (masks,) * (empty > 0) + (synthetic,) * bool(unused)
 
 
 def predict_from_files(fitted: FittedPatchBank, images: pa.Table) -> Predictions:

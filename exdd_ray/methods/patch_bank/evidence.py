@@ -18,7 +18,6 @@ from exdd_ray.methods.patch_bank.positives import Defects, image_vectors
 from exdd_ray.progress import Progress
 from exdd_ray.store.arrays import read_arrays, write_arrays
 from exdd_ray.store.artifact import Artifact, Recipe, Store
-from exdd_ray.store.hashes import digest
 
 VERSION = 1
 ADDED_VERSION = 1
@@ -75,7 +74,7 @@ def fit_evidence(
         return {"width": found.kernel.width, "normal": found.normal, "rises": rises, "synthetic": found.synthetic}
 
     how = {**config.model_dump(mode="json"), "seed": seed}
-    inputs = (defects.key, held_out.samples.key, digest(held_out.z.tolist()), positive.key)
+    inputs = (defects.key, held_out.key, positive.key)
     return _opened(store.make(Recipe("evidence", VERSION, how, inputs), build))
 
 

@@ -16,9 +16,11 @@ from exdd_ray.banks.scoring.config import Rise
 from exdd_ray.banks.scoring.evidence import bold_enough, raised
 from exdd_ray.banks.scoring.fuse import standardised
 from exdd_ray.banks.search import search
+from exdd_ray.errors import DataError
 from exdd_ray.features.embedder import Samples
 from exdd_ray.methods.patch_bank.config import EvidenceConfig
 from exdd_ray.methods.patch_bank.positives import Defects, image_vectors
+from exdd_ray.store.hashes import digest
 
 _COMPARED = 500  # defect patches, whose distances to normal ones set the kernel's width
 _SYNTHETIC = 0.5  # of the defects' weight, where synthetic ones help with real ones
@@ -37,6 +39,11 @@ class HeldOut:
 
     samples: Samples
     z: np.ndarray
+
+    @property
+    def key(self) -> str:
+        """Names the images and their distances."""
+        return digest([self.samples.key, digest(self.z.tolist())])
 
 
 @dataclass(frozen=True)
@@ -70,17 +77,17 @@ def learn(config: EvidenceConfig, defects: Defects, held_out: HeldOut, positive:
     vectors, weights, images = _normal_patches(config, held_out, seed)
     kernel = _kernel(config, defects, vectors, positive, seed)
     zeros = _sums(kernel, vectors, weights, folds[images], config.folds)
-    shares = [1.0] if defects.synthetic.all() else [0.0, _SYNTHETIC] if defects.synthetic.any() else [0.0]
+    shares = [0.0] if defects.judged.all() else [0.0, _SYNTHETIC]
     ones = [_defect_sums(kernel, defects, chosen, config.folds) for chosen in defects.targets]
     fitted = np.stack([_fits(config, kernel, ones, zeros, share) for share in shares], axis=1)
-    real = defects.real
+    judged = defects.only(defects.judged)
     normal = _left_out(kernel, fitted, image_vectors([held_out.samples]), folds)
-    known = _left_out(kernel, fitted, image_vectors(real.parts), _folds_of(real, config.folds))
-    if len(real.z) == 1:  # it cannot be left out: no evidence of it counts
+    known = _left_out(kernel, fitted, image_vectors(judged.parts), _folds_of(judged, config.folds))
+    if not _several(judged):  # what cannot be left out: no evidence of it counts
         known = np.full_like(known, -np.inf)
     found = [
-        _judged(config, Learnt(kernel, fitted[:, at, :, _WHOLE], share), normal[at], known[at], real, held_out)
-        for at, share in enumerate(shares)
+        _judged(config, Learnt(kernel, fitted[:, at, :, _WHOLE], share), normal[at], known[at], judged, held_out)
+        for at, share in enumerate([1.0] if defects.synthetic.all() else shares)
     ]
     plain, worth = found[0]
     return found[1][0] if len(found) > 1 and found[1][1] > worth + _EARNS else plain
@@ -104,7 +111,7 @@ def _judged(
 
     of = tuple(_location_scale(each) for each in normal)
     normal, known = (np.stack([standardised(*each) for each in zip(both, of, strict=True)]) for both in (normal, known))
-    tried = config.maps if len(defects.z) > 1 else ()  # of one image it is not known how far a defect extends
+    tried = config.maps if _several(defects) else ()  # of one image it is not known how far a defect extends
     extent = bold_enough(defects.z, defects.covered, known[1], held_out.z, normal[1], tried, config.tolerance)
     rises = (config.image_rise(int((~defects.synthetic).sum())), extent)
     z = np.concatenate([defects.z, held_out.z])
@@ -137,6 +144,10 @@ def _kernel(config: EvidenceConfig, defects: Defects, normal: np.ndarray, positi
     rng = np.random.default_rng(seed)
     compared = patches[rng.permutation(len(patches))[:_COMPARED]]
     width = float(np.median(search(compared, normal, 1).distances))
+    if not width > 0:
+        raise DataError(
+            "most patches under the training defects' masks are those of normal images: are the masks right?"
+        )
     return Kernel(np.concatenate([positive.vectors, normal[chosen]]), width)
 
 
@@ -150,25 +161,30 @@ def _sums(kernel: Kernel, vectors: np.ndarray, weights: np.ndarray, folds: np.nd
 
 
 def _folds_of(defects: Defects, count: int) -> np.ndarray:
-    """The folds [k] of defective images: real ones are left out in turns, where there are several."""
-    real = np.flatnonzero(~defects.synthetic)
+    """The folds [k] of defective images: those that are judged on are left out in turns, where there are several."""
     folds = np.full(len(defects.synthetic), _WHOLE)
-    if len(real) > 1:
-        folds[real] = np.arange(len(real)) % count
+    judged = defects.only(defects.judged)
+    if _several(judged):
+        folds[defects.judged] = np.array(judged.files) % count
     return folds
 
 
+def _several(defects: Defects) -> bool:
+    """Whether they are of several image files, so that one can be left out."""
+    return len(set(defects.files)) > 1
+
+
 def _defect_sums(kernel: Kernel, defects: Defects, chosen: np.ndarray, count: int) -> tuple[list[Sums], Sums]:
-    """Of chosen patches [k x P] of real defects by fold, and of synthetic ones.
+    """Of chosen patches [k x P] of the defects that are judged on by fold, and of the synthetic ones beside them.
 
     An image's weight grows with the root of its patches, so that a large defect does not outweigh all small ones.
     """
     patches = [vectors[rows] for vectors, rows in zip(image_vectors(defects.parts), chosen, strict=True)]
     sizes, folds = chosen.sum(axis=1), _folds_of(defects, count)
     weights, images = np.repeat(1 / np.sqrt(np.maximum(sizes, 1)), sizes), np.repeat(np.arange(len(sizes)), sizes)
-    vectors, made = np.concatenate(patches), defects.synthetic[images]
-    real = _sums(kernel, vectors[~made], weights[~made], folds[images][~made], count)
-    return real, sums_of(kernel, vectors[made], weights[made]) if made.any() else nothing(len(kernel.landmarks))
+    vectors, made = np.concatenate(patches), ~defects.judged[images]
+    judged = _sums(kernel, vectors[~made], weights[~made], folds[images][~made], count)
+    return judged, sums_of(kernel, vectors[made], weights[made]) if made.any() else nothing(len(kernel.landmarks))
 
 
 def _fits(
@@ -179,11 +195,15 @@ def _fits(
     share: float,
 ) -> np.ndarray:
     """Weights [M x 2 x folds + 1] of both targets: of fits that leave one fold out each, and last of all of it."""
-    targets = []
-    for (real, synthetic), ridge in zip(ones, (config.image_ridge, config.map_ridge), strict=True):
-        for left in (*range(config.folds), None):
-            defects = _without(real, left).scaled(config.prior * (1 - share)) + synthetic.scaled(config.prior * share)
-            targets.append((defects, _without(zeros, left).scaled(1 - config.prior), ridge))
+    targets = (  # one at a time: of many landmarks each is large
+        (
+            _without(judged, left).scaled(config.prior * (1 - share)) + synthetic.scaled(config.prior * share),
+            _without(zeros, left).scaled(1 - config.prior),
+            ridge,
+        )
+        for (judged, synthetic), ridge in zip(ones, (config.image_ridge, config.map_ridge), strict=True)
+        for left in (*range(config.folds), None)
+    )
     return fitted_weights(kernel, targets).reshape(len(kernel.landmarks), len(ones), -1)
 
 

@@ -38,6 +38,7 @@ def _fit(config: PatchBankConfig, images: TrainingImages, resources: Resources, 
         predict_from_files=lambda catalog: predict_from_files(fitted, catalog),
         train=counts(images.train),
         bank_sizes=(len(fitted.negative.vectors), positive),
+        remarks=fitted.remarks,
     )
 
 

@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from exdd_ray.banks.memory_bank import Points
 from exdd_ray.banks.vectors import VectorBlocks
-from exdd_ray.data.catalog import REAL
 from exdd_ray.data.crops import defect_crops
 from exdd_ray.data.masks import read_row_mask
 from exdd_ray.errors import DataError
@@ -42,10 +41,15 @@ class Defects:
 
     @property
     def key(self) -> str:
-        """Names the images and what is chosen of them."""
-        return digest(
-            [[part.key for part in self.parts], *(digest(np.flatnonzero(one).tolist()) for one in self.targets)]
-        )
+        """Names all that is learnt of."""
+        chosen = [np.flatnonzero(one).tolist() for one in (*self.targets, self.synthetic)]
+        return digest([[part.key for part in self.parts], *map(digest, chosen), digest(self.z.tolist()), self.files])
+
+    @property
+    def files(self) -> list[int]:
+        """[k] which image file each is of, counted from 0: crops of one are not known apart."""
+        found: dict[str, int] = {}
+        return [found.setdefault(row.image, len(found)) for part in self.parts for row in part.rows]
 
     @property
     def targets(self) -> tuple[np.ndarray, np.ndarray]:
@@ -53,12 +57,15 @@ class Defects:
         return self.striking, self.covered
 
     @property
-    def real(self) -> "Defects":
-        """Those that are not synthetic; all where all are."""
-        keep = ~self.synthetic
-        if keep.all() or not keep.any():
-            return self
-        parts = tuple(part for part in self.parts if part.rows[0].origin == REAL)
+    def judged(self) -> np.ndarray:
+        """bool [k] those that evidence is judged on: real ones, or all where all are synthetic."""
+        return np.full_like(self.synthetic, True) if self.synthetic.all() else ~self.synthetic
+
+    def only(self, keep: np.ndarray) -> "Defects":
+        """Those at which bool [k] is true."""
+        ends = np.cumsum([len(part.at) for part in self.parts])[:-1]
+        each = zip(self.parts, np.split(keep, ends), strict=True)
+        parts = tuple(part.subset(np.flatnonzero(kept)) for part, kept in each if kept.any())
         return Defects(parts, self.z[keep], self.striking[keep], self.covered[keep], self.synthetic[keep])
 
 

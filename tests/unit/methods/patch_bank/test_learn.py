@@ -1,5 +1,6 @@
 """Evidence that is learnt of defects, on textures with dark and with bright spots."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,13 @@ from scipy.ndimage import gaussian_filter
 
 from exdd_ray.data.catalog import CatalogRow, build_catalog
 from exdd_ray.errors import DataError
+from exdd_ray.experiment.session import Session
 from exdd_ray.features.embedder import Embedder
+from exdd_ray.methods.method import BANKS, SEARCHES, PlannedFit
 from exdd_ray.methods.patch_bank.config import PatchBankConfig
 from exdd_ray.methods.patch_bank.detector import FittedPatchBank, fit_patch_bank
+from exdd_ray.methods.patch_bank.method import METHOD
+from exdd_ray.methods.patch_bank.positives import Defects
 from exdd_ray.metrics.curves import detection
 from exdd_ray.store.artifact import Store
 
@@ -148,3 +153,92 @@ def test_normal_images_that_are_all_alike_are_named(tmp_path):
     copies = [CatalogRow(**{**vars(same[0]), "id": str(number)}) for number in range(4)]
     with pytest.raises(DataError, match="copies of each other"):
         fitted([*copies, texture(tmp_path, "dark", level=-60)], tmp_path)
+
+
+def test_a_defect_whose_mask_covers_nothing_is_as_if_it_was_not_there(tmp_path, normal):
+    good = [texture(tmp_path, f"dark {number}", level=-60) for number in range(2)]
+    empty = [texture(tmp_path, f"empty {number}", level=-60) for number in range(2)]
+    for row in empty:
+        Image.fromarray(np.zeros((SIDE, SIDE), dtype=np.uint8)).save(row.mask)
+    tested = build_catalog([*normal, *good, *empty])
+    with_empty, without = fitted([*normal, *good, *empty], tmp_path), fitted([*normal, *good], tmp_path)
+    np.testing.assert_array_equal(with_empty.predict(tested).scores, without.predict(tested).scores)
+    assert without.remarks == ()
+    assert with_empty.remarks == ("2 training defects are left out: their masks cover no patch of the image",)
+
+
+def test_crops_of_one_image_are_left_out_together(tmp_path, normal):
+    row = texture(tmp_path, "dark", level=-60)
+    crops = [CatalogRow(**{**vars(row), "id": str(at), "region": (at, 0, SIDE, SIDE)}) for at in (0, 4, 8)]
+    found = fitted([*normal, *crops], tmp_path)
+    assert found.evidence is not None
+    assert found.evidence.learnt.rises[1] is None  # of one image it is not known how far a defect extends
+
+
+def test_synthetic_defects_alone_are_judged_by_fits_that_left_them_out(tmp_path, normal):
+    made = [texture(tmp_path, f"dark {number}", level=-60, origin=f"synthesis-{'0' * 40}") for number in range(4)]
+    real = [CatalogRow(**{**vars(row), "origin": "real"}) for row in made]
+    learnt = [fitted([*normal, *rows], tmp_path).evidence.learnt for rows in (made, real)]
+    assert [one.synthetic for one in learnt] == [1, 0]
+    np.testing.assert_array_equal(learnt[0].weights, learnt[1].weights)
+    assert learnt[0].normal == learnt[1].normal
+    assert learnt[0].rises[1] == learnt[1].rises[1]
+
+
+def test_synthetic_defects_that_are_not_learnt_are_told(tmp_path, normal):
+    made = [texture(tmp_path, f"made {number}", level=-60, origin=f"synthesis-{'0' * 40}") for number in range(3)]
+    found = fitted([*normal, *made, texture(tmp_path, "dark", level=-60)], tmp_path)
+    (remark,) = found.remarks
+    assert remark.startswith("3 synthetic defects are not learnt")
+
+
+def test_the_key_names_all_that_is_learnt_of(tmp_path, normal):
+    rows = [texture(tmp_path, f"dark {number}", level=-60) for number in range(2)]
+    (samples,) = Embedder(Store(tmp_path / "store"), config().features).samples(build_catalog(rows))
+    shape = (2, samples.embedding.patches)
+    given = Defects((samples,), np.zeros(shape), np.eye(*shape) > 0, np.eye(*shape) > 0, np.array([False, False]))
+    nothing = np.zeros(shape, dtype=bool)
+    others = [
+        replace(given, z=given.z + 1),
+        replace(given, striking=nothing),
+        replace(given, covered=nothing),
+        replace(given, synthetic=~given.synthetic),
+        given.only(np.array([True, False])),
+    ]
+    assert len({one.key for one in (given, *others)}) == 6
+
+
+def test_the_plan_tells_the_banks_of_fusions_apart_and_has_none_without_a_defect(tmp_path, normal):
+    rows = [*normal, texture(tmp_path, "dark", level=-60)]
+    session, universe = Session(Store(tmp_path / "store")), build_catalog(rows)
+
+    def needed(stage: str, train: list[CatalogRow], **changes: object) -> tuple[str, ...]:
+        given = PatchBankConfig.model_validate({"features": {"resize": (SIDE, SIDE)}, **changes})
+        fit = PlannedFit(universe, build_catalog(train), (), 0)
+        return sum((need.keys for need in METHOD.needs(given, fit, session) if need.stage == stage), ())
+
+    def scored(**scoring: object) -> dict[str, object]:
+        return {"scoring": scoring}
+
+    assert needed(BANKS, normal) == ()
+    assert len(needed(SEARCHES, normal)) == 1
+    banks = [
+        needed(BANKS, rows, **changes)
+        for changes in (
+            {},
+            scored(fusion="bonus"),
+            scored(fusion="ratio"),
+            scored(calibration=4),
+            {"evidence": {"covered": 0.9}},
+        )
+    ]
+    assert banks[1] == banks[2]
+    assert len(set(banks)) == 4
+    assert [len(needed(SEARCHES, rows, **scored(fusion=one))) for one in ("evidence", "bonus")] == [1, 2]
+
+
+def test_masks_over_what_is_normal_are_named(tmp_path, normal):
+    mask = texture(tmp_path, "dark", level=-60).mask
+    wrong = [CatalogRow(**{**vars(row), "id": f"{row.id} again", "label": 1, "mask": mask}) for row in normal[:2]]
+    with pytest.raises(DataError, match="are the masks right"):
+        fitted([*normal, *wrong], tmp_path, hardest=SIDE * SIDE)
