@@ -67,7 +67,7 @@ def assign(config: ExperimentConfig, universe: pa.Table) -> Assignment:
     usable, left_out = _usable(defects, learns)
     synthetic = config.synthesizer is not None and config.synthesizer.count > 0
     without = learns.defects and usable.num_rows == 0 and not synthetic
-    if without and not learns.alone:
+    if without and (defects.num_rows or not learns.alone):  # defects that are there are not left out without a word
         raise DataError(_no_defects(learns, defects.num_rows))
     trained = pa.concat_tables([normal, usable])
     unmeasured = tuple(f"scores without metrics: the test images {lacking}" for lacking in [_lacking(test)] if lacking)

@@ -79,6 +79,7 @@ def test_a_detector_fitted_on_ray_is_the_detector(with_defects, features, tmp_pa
         features=features,
         bank={"negative": {"rate": 0.1, "projection": 32}, "positive": {"rate": 0.5, "projection": 32}},
         positives={"source": "crop", "crop_size": (64, 64)},
+        scoring={"fusion": "bonus"},
     )
     train = pa.concat_tables([with_defects.slice(0, 40), with_defects.slice(60, 5)])
     test = pa.concat_tables([with_defects.slice(40, 20), with_defects.slice(65, 5)])

@@ -27,7 +27,7 @@ DUAL = {
     "steps": 2,
     "size": (32, 32),
     "window": (32, 32),
-    "mask": {"level": 8, "closing": 0, "covers": 0},
+    "mask": {"level": 1, "blur": 0, "closing": 0, "covers": 0},
     "tuning": {"steps": 4, "repeats": 2, "rank": 2, "shared_rank": 2, "text_rank": 2, "training": {"batch": 2}},
 }
 QUICK: dict[str, dict[str, object]] = {

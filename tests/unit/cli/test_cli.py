@@ -145,7 +145,10 @@ def test_no_normal_image(run, images):
 
 
 def test_no_defect_for_a_dual_bank(run):
-    fails(run("dataset.split.defects=0"), "dual bank needs defects", "dataset.split.defects")
+    fails(run("dataset.split.defects=0", "fusion=bonus"), "dual bank needs defects", "dataset.split.defects")
+    code, out, _ = run("dataset.split.defects=0")
+    assert code == 0
+    assert "no defect to train on: what is normal decides alone" in out
 
 
 def test_more_defects_than_there_are(run):
