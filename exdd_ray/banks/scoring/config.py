@@ -70,9 +70,7 @@ class ScoringConfig(Frozen):
 
     def aside(self) -> Iterator[str]:
         """What the fusion does not use."""
-        used = {"single": {"squared"}, "ratio": {"epsilon", "pairing"}, "bonus": {"bonus"}, "evidence": set()}[
-            self.fusion
-        ]
+        used = {"single": {"squared"}, "ratio": {"epsilon", "pairing"}, "bonus": {"bonus"}}.get(self.fusion, set())
         yield from {"squared", "epsilon", "pairing", "bonus"} - used
         if self.standardises:
             yield "neighbours"
