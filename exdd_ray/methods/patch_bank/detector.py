@@ -170,30 +170,41 @@ def _with_evidence(
     single: FittedPatchBank, defective: pa.Table, away: np.ndarray, limit: float | None, seed: int
 ) -> FittedPatchBank:
     """With a bank of defects, and what is learnt of them beside held-out normal images at distances [n x P]."""
-    config, embedder, grid = single.config, single.embedder, single.normal.embedding.grid
+    config, embedder = single.config, single.embedder
     assert config.bank.positive is not None
-    assert single.calibration is not None
-    of_normal = single.calibration.negative
-
-    def z(distances: np.ndarray) -> np.ndarray:
-        return standardised(smooth(distances, grid, config.scoring.smoothing), of_normal)
-
-    parts = [part for part in embedder.samples(defective) if len(part.at)]
-    shares = [masked_shares(part, embedder) for part in parts]
-    distances = [single.nearest(part, single.negative, "training defects").nearest for part in parts]
-    striking = [purified(one > TOUCHED, far, limit) for one, far in zip(shares, distances, strict=True)]
-    covered = [covered_patches(one, config.evidence.covered) for one in shares]
-    points = masked_points(parts, [one | other for one, other in zip(striking, covered, strict=True)])
+    given, points = _masked_defects(single, defective, limit)
     positive = make_bank(points, config.bank.positive, seed, embedder.store, embedder.progress)
-    synthetic = np.concatenate([np.repeat(part.rows[0].origin != REAL, len(part.at)) for part in parts])
-    each = (np.concatenate(one) for one in (distances, striking, covered))
-    given = Defects(tuple(parts), z(next(each)), next(each), next(each), synthetic)
     defects = given.only(np.count_nonzero(given.covered, axis=1) > 0)
     normal = single.normal.subset(np.searchsorted(single.normal.at, calibration_rows(config, single.normal)))
-    held_out = HeldOut(normal, z(away))
+    held_out = HeldOut(normal, _z(single, away))
     evidence = fit_evidence(config.evidence, defects, held_out, positive, seed, embedder.store, embedder.progress)
     remarks = _evidence_remarks(len(given.z) - len(defects.z), defects, evidence)
     return replace(single, positive=positive, evidence=evidence, remarks=remarks)
+
+
+def _masked_defects(single: FittedPatchBank, defective: pa.Table, limit: float | None) -> tuple[Defects, Points]:
+    """Defects with what is to be learnt of them, and all of that as points of the positive bank."""
+    parts = [part for part in single.embedder.samples(defective) if len(part.at)]
+    shares = [masked_shares(part, single.embedder) for part in parts]
+    distances = [single.nearest(part, single.negative, "training defects").nearest for part in parts]
+    striking = [purified(one > TOUCHED, far, limit) for one, far in zip(shares, distances, strict=True)]
+    covered = [covered_patches(one, single.config.evidence.covered) for one in shares]
+    points = masked_points(parts, [one | other for one, other in zip(striking, covered, strict=True)])
+    defects = Defects(
+        parts=tuple(parts),
+        z=_z(single, np.concatenate(distances)),
+        striking=np.concatenate(striking),
+        covered=np.concatenate(covered),
+        synthetic=np.concatenate([np.repeat(part.rows[0].origin != REAL, len(part.at)) for part in parts]),
+    )
+    return defects, points
+
+
+def _z(single: FittedPatchBank, distances: np.ndarray) -> np.ndarray:
+    """Distances [n x P] to the normal bank, smoothed, in standard deviations of held-out normal images' maxima."""
+    assert single.calibration is not None
+    smoothed = smooth(distances, single.normal.embedding.grid, single.config.scoring.smoothing)
+    return standardised(smoothed, single.calibration.negative)
 
 
 def _evidence_remarks(empty: int, defects: Defects, evidence: DefectEvidence) -> tuple[str, ...]:

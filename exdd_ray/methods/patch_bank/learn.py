@@ -77,7 +77,7 @@ def learn(config: EvidenceConfig, defects: Defects, held_out: HeldOut, positive:
     vectors, weights, images = _normal_patches(config, held_out, seed)
     kernel = _kernel(config, defects, vectors, positive, seed)
     zeros = _sums(kernel, vectors, weights, folds[images], config.folds)
-    shares = [0.0] if defects.judged.all() else [0.0, _SYNTHETIC]
+    shares = [0.0] if defects.judged.all() else [0.0, _SYNTHETIC]  # synthetic ones alone take the place of real ones
     ones = [_defect_sums(kernel, defects, chosen, config.folds) for chosen in defects.targets]
     fitted = np.stack([_fits(config, kernel, ones, zeros, share) for share in shares], axis=1)
     judged = defects.only(defects.judged)
