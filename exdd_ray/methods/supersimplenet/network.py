@@ -55,13 +55,15 @@ class SuperSimpleNet(nn.Module):
         """Logits of images.
 
         Args:
-            noise: is added to the features and to what the adaptor makes of them, alike.
+            noise: [nB x C x h x w], n for each image, one after the other: makes n images of each. It is added to the
+                features and to what the adaptor makes of them, alike.
             apart: no gradient flows from the image's logit to the map.
         """
         plain = (features - self.mean[:, None, None]) / self.deviation[:, None, None]
         adapted = self.adaptor(plain)
         if noise is not None:
-            plain, adapted = plain + noise, adapted + noise
+            each = noise.unflatten(0, (len(features), -1))
+            plain, adapted = ((part[:, None] + each).flatten(0, 1) for part in (plain, adapted))
         maps = self.segment(adapted)
         shown = maps.detach() if apart else maps
         seen = self.look(torch.cat([adapted if self._adapted_score else plain, shown], dim=1))

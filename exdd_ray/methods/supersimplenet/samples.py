@@ -102,25 +102,25 @@ def balanced(labels: np.ndarray) -> np.ndarray:
 
 
 def batch_of(drawn: Sequence[Drawn], images: LearntImages, config: AnomaliesConfig) -> tuple[Tensor, Tensor, Tensor]:
-    """Features and noise [2B x C x h x w] and masks [2B x 1 x h x w] of B images, each twice: with noises of their own.
+    """Features [B x C x h x w] of B images, and noise [2B x C x h x w] and masks [2B x 1 x h x w] of two copies of each.
 
     Noise is where a Perlin mask is, never on a defect; the mask marks both.
     """
-    features, noises, masks = [], [], []
-    for one in drawn:
+    grid, channels, copies = images.masks.shape[1:], images.parts[0].embedding.dim, _COPIES * len(drawn)
+    features = np.empty((len(drawn), *grid, channels), dtype=np.float32)
+    noise = np.zeros((copies, *grid, channels), dtype=np.float32)
+    masks = np.empty((copies, *grid), dtype=bool)
+    for place, one in enumerate(drawn):
         axes = tuple(axis for axis, flipped in enumerate(one.flips) if flipped)
-        found = np.flip(images.features(one.at), axes).astype(np.float32)
+        features[place] = np.flip(images.features(one.at), axes)
         mask = np.flip(images.masks[one.at], axes)
         for copy in range(_COPIES):
-            rng = np.random.default_rng([*one.seed, copy])
+            rng, at = np.random.default_rng([*one.seed, copy]), _COPIES * place + copy
             noisy = noise_mask((mask.shape[0], mask.shape[1]), config, rng) & ~mask
-            noise = np.zeros_like(found)
-            noise[noisy] = rng.standard_normal((int(noisy.sum()), found.shape[-1]), dtype=np.float32) * config.spread
-            features.append(found)
-            noises.append(noise)
-            masks.append((mask | noisy)[None].astype(np.float32))
-    stacked = [torch.from_numpy(np.stack(part)).permute(0, 3, 1, 2) for part in (features, noises)]
-    return stacked[0], stacked[1], torch.from_numpy(np.stack(masks))
+            noise[at, noisy] = rng.standard_normal((int(noisy.sum()), channels), dtype=np.float32) * config.spread
+            masks[at] = mask | noisy
+    stacked = [torch.from_numpy(part).permute(0, 3, 1, 2) for part in (features, noise)]
+    return stacked[0], stacked[1], torch.from_numpy(masks)[:, None].float()
 
 
 def noise_mask(grid: Size, config: AnomaliesConfig, rng: np.random.Generator) -> np.ndarray:

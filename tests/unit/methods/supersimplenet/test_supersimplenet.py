@@ -76,11 +76,20 @@ def test_the_score_looks_at_adapted_features_in_the_way_of_2024():
     assert network.adaptor.weight.grad is not None
 
 
+def test_noises_make_several_images_of_each_one_after_the_other():
+    network = SuperSimpleNet(6, SuperSimpleNetConfig(hidden=4, score_channels=3))
+    features, noise = torch.randn(2, 6, 8, 8), torch.randn(4, 6, 8, 8)
+    each, repeated = network(features, noise), network(features.repeat_interleave(2, dim=0), noise)
+    torch.testing.assert_close(each.maps, repeated.maps)
+    torch.testing.assert_close(each.scores, repeated.scores)
+
+
 def test_noise_is_in_half_of_the_copies_never_on_a_defect_and_marked(images):
     grid, config = images.masks.shape[1:], AnomaliesConfig(spread=0.5)
     drawn = [Drawn(at, (False, False), (0, step, at)) for step in range(6) for at in range(12, 18)]
     features, noise, masks = batch_of(drawn, images, config)
-    assert features.shape == noise.shape == (72, features.shape[1], *grid)
+    assert (len(features), len(noise)) == (36, 72)
+    assert features.shape[1:] == noise.shape[1:] == (features.shape[1], *grid)
     defects = torch.from_numpy(np.repeat(images.masks[[one.at for one in drawn]], 2, axis=0))[:, None]
     noisy = (noise != 0).any(dim=1, keepdim=True)
     assert not (noisy & defects).any()
@@ -95,9 +104,9 @@ def test_noise_is_in_half_of_the_copies_never_on_a_defect_and_marked(images):
 def test_a_mirrored_defect_is_mirrored_with_its_mask(images):
     drawn = [Drawn(12, flips, (0, 0, 0)) for flips in ((False, False), (True, False), (False, True))]
     features, _, masks = batch_of(drawn, images, AnomaliesConfig(level=99.0))
-    for place, axis in ((2, 1), (4, 2)):
+    for place, axis in ((1, 1), (2, 2)):
         assert torch.equal(features[place], features[0].flip(axis))
-        assert torch.equal(masks[place], masks[0].flip(axis))
+        assert torch.equal(masks[2 * place], masks[0].flip(axis))
     assert not torch.equal(masks[0], masks[2])
 
 
