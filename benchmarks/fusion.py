@@ -4,7 +4,8 @@ Every seed draws 80 % of the normal tiles to train on and K defects of all kinds
 kind left out, 20 defects of the other kinds are learnt, and those of that kind alone are tested. Image AUROC and pixel
 AP (at 224 pixels) of `best`, which adds learnt evidence to the single bank's distances, are compared with the single
 bank's on the same images, seed by seed; intervals are Student's t over seeds. `--fusions bonus evidence` adds the
-calibrated bonus. Times are of 20 defects, from image files.
+calibrated bonus. Times are of 20 defects, from image files. `--peers` adds SuperSimpleNet at K = 0, 20 and 78, on the
+same features, and anomalib's at K = 0, on the same images and weights; `--fusions` without a name leaves fusions out.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,6 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from common import CACHE, report, resnet18, tiles
+from fusion_peers import PEERS
 
 from exdd_ray.cli.progress import terminal_progress
 from exdd_ray.data.catalog import CatalogRow, build_catalog, catalog_rows
@@ -51,9 +54,11 @@ class Case:
 
 
 KINDS = ("blowhole", "break", "crack", "fray", "uneven")
-CASES = (*(Case(count) for count in (1, 5, 20, 78)), *(Case(LEFT_OUT, kind) for kind in KINDS))
+CASES = (*(Case(count) for count in (0, 1, 5, 20, 78)), *(Case(LEFT_OUT, kind) for kind in KINDS))
 SINGLE: dict[str, Any] = {"system": "patchcore", "features": resnet18()}
 DUAL: dict[str, Any] = {"system": "exdd", "features": resnet18()}
+
+Figures = Mapping[str, np.ndarray]  # by name image AUROC and pixel AP [seeds x 2]; some are of the first seeds alone
 
 
 def split(case: Case, seed: int) -> tuple[list[CatalogRow], list[CatalogRow], list[CatalogRow]]:
@@ -75,23 +80,53 @@ def fitted(config: PatchBankConfig, train: Sequence[CatalogRow], session: Sessio
     return fit_patch_bank(config, build_catalog(train), embedder, seed)
 
 
-def compared(case: Case, fusions: Sequence[str], session: Session, seed: int) -> dict[str, tuple[float, float]]:
-    """Image AUROC and pixel AP of the single bank and of each fusion."""
+def everything(
+    fusions: Sequence[str], peers: Sequence[str], session: Session, seeds: Sequence[int]
+) -> dict[Case, Figures]:
+    """Every case with every seed, where there is something to compare with the single bank."""
+    values: dict[Case, dict[str, list[tuple[float, float]]]] = {}
+    for place, seed in enumerate(seeds):
+        for case in CASES:
+            names = [*fusions, *(peer for peer in peers if is_peer(peer, case, place))]
+            if not names:
+                continue
+            each = compared(case, names, session, seed)
+            print(seed, case.name, each, file=sys.stderr, flush=True)
+            for name, figures in each.items():
+                values.setdefault(case, {}).setdefault(name, []).append(figures)
+    return {case: {name: np.array(each) for name, each in figures.items()} for case, figures in values.items()}
+
+
+def is_peer(name: str, case: Case, place: int) -> bool:
+    """Whether a peer is compared in a case, with the seed at some place."""
+    peer = PEERS[name]
+    return not case.left_out and case.count in peer.counts and (place == 0 or not peer.once)
+
+
+def compared(case: Case, names: Sequence[str], session: Session, seed: int) -> dict[str, tuple[float, float]]:
+    """Image AUROC and pixel AP of the single bank and of each fusion or peer."""
     normal, learnt, tested = split(case, seed)
-    images, found = build_catalog(tested), {}
-    for name in ("single", *fusions):
-        config = PatchBankConfig.model_validate(SINGLE if name == "single" else {**DUAL, "scoring": {"fusion": name}})
-        detector = fitted(config, [*normal, *learnt], session, seed)
-        found[name] = judged(detector.predict(images), config, session)
-        if detector.evidence is not None:
-            print(f"maps raised by {detector.evidence.learnt.rises[1]}", file=sys.stderr, flush=True)
+    train, images = [*normal, *learnt], build_catalog(tested)
+    found = {}
+    for name in ("single", *names):
+        predict = PEERS[name].predict if name in PEERS else partial(by_bank, name)
+        found[name] = judged(predict(train, images, session, seed), session)
     return found
 
 
-def judged(found: Predictions, config: PatchBankConfig, session: Session) -> tuple[float, float]:
+def by_bank(name: str, train: Sequence[CatalogRow], images: pa.Table, session: Session, seed: int) -> Predictions:
+    """What the single bank or a fusion says of images."""
+    config = PatchBankConfig.model_validate(SINGLE if name == "single" else {**DUAL, "scoring": {"fusion": name}})
+    detector = fitted(config, train, session, seed)
+    if detector.evidence is not None:
+        print(f"maps raised by {detector.evidence.learnt.rises[1]}", file=sys.stderr, flush=True)
+    return detector.predict(images)
+
+
+def judged(found: Predictions, session: Session) -> tuple[float, float]:
     """Image AUROC and pixel AP."""
     labels = np.array([row.label for row in found.rows])
-    masks = (None if row.mask is None else session.mask(row, config.geometry, STANDARD) for row in found.rows)
+    masks = (None if row.mask is None else session.mask(row, resnet18(), STANDARD) for row in found.rows)
     maps = map(found.draw, found.patch_maps)
     pixels = pixel_metrics(zip(maps, masks, strict=True))
     return detection(labels, found.scores).auroc, pixels.detection.ap
@@ -122,39 +157,45 @@ def _seconds(config: PatchBankConfig, train: pa.Table, images: pa.Table) -> tupl
         return between - started, time.perf_counter() - between
 
 
-def keys_of(found: Mapping[Case, np.ndarray], at: int) -> dict[str, Any]:
+def against_single(figures: Figures, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Image AUROC less the single bank's, and pixel AP over it, seed by seed."""
+    own = figures[name]
+    single = figures["single"][: len(own)]
+    return own[:, 0] - single[:, 0], own[:, 1] / single[:, 1]
+
+
+def keys_of(found: Mapping[Case, Figures], name: str, prefix: str = "") -> dict[str, Any]:
     """Differences of image AUROC and ratios of pixel AP to the single bank's, means over seeds.
 
     Args:
-        found: by case image AUROC and pixel AP [seeds x fusions x 2], the single bank's first.
-        at: which fusion.
+        prefix: of the keys.
     """
-    gained = {case: values[:, at, 0] - values[:, 0, 0] for case, values in found.items()}
-    times = {case: values[:, at, 1] / values[:, 0, 1] for case, values in found.items()}
-    keys = {f"k{case.count}": round(float(gained[case].mean()), 4) for case in found if not case.left_out}
-    keys |= {f"pixel_k{case.count}": round(float(times[case].mean()), 3) for case in found if not case.left_out}
-    left_out = [case for case in found if case.left_out]
+    named = {case: figures for case, figures in found.items() if name in figures}
+    means = {case: [float(each.mean()) for each in against_single(figures, name)] for case, figures in named.items()}
+    whole = {case: mean for case, mean in means.items() if not case.left_out}
+    keys: dict[str, Any] = {f"{prefix}k{case.count}": round(gain, 4) for case, (gain, _) in whole.items()}
+    keys |= {f"{prefix}pixel_k{case.count}": round(times, 3) for case, (_, times) in whole.items()}
+    left_out = [mean for case, mean in means.items() if case.left_out]
     if left_out:
-        keys["left_out_image"] = round(min(float(gained[case].mean()) for case in left_out), 4)
-        keys["left_out_pixel"] = round(min(float(times[case].mean()) for case in left_out), 3)
+        keys |= {f"{prefix}left_out_image": round(min(gain for gain, _ in left_out), 4)}
+        keys |= {f"{prefix}left_out_pixel": round(min(times for _, times in left_out), 3)}
     return keys
 
 
-def rows_of(found: Mapping[Case, np.ndarray], fusions: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Rows of the table: the single bank, and each fusion less it, over it."""
-    for case, values in found.items():
-        single = f"{values[:, 0, 0].mean():.4f} / {values[:, 0, 1].mean():.3f}"
-        for at, name in enumerate(fusions, start=1):
-            gain = mean_of(values[:, at, 0] - values[:, 0, 0])
-            times = mean_of(values[:, at, 1] / values[:, 0, 1])
-            yield case.name, single, name, _shown(gain, "+.4f"), _shown(times, ".3f")
+def rows_of(found: Mapping[Case, Figures]) -> Iterator[tuple[str, ...]]:
+    """Rows of the table: the single bank, and each fusion or peer less it, over it."""
+    for case, figures in found.items():
+        for name in [name for name in figures if name != "single"]:
+            auroc, ap = figures["single"][: len(figures[name])].mean(axis=0)
+            gain, times = map(mean_of, against_single(figures, name))
+            yield case.name, f"{auroc:.4f} / {ap:.3f}", name, _shown(gain, "+.4f"), _shown(times, ".3f")
 
 
 def _shown(mean: Mean, how: str) -> str:
     return f"{mean.value:{how}}" + ("" if mean.half is None else f" ± {mean.half:{how.lstrip('+')}}")
 
 
-def draw(found: Mapping[Case, np.ndarray], fusions: Sequence[str], file: Path) -> None:
+def draw(found: Mapping[Case, Figures], fusions: Sequence[str], file: Path) -> None:
     """A picture of every case: a point a seed, and the mean."""
     from matplotlib.figure import Figure
 
@@ -163,8 +204,7 @@ def draw(found: Mapping[Case, np.ndarray], fusions: Sequence[str], file: Path) -
     names = [case.name for case in found]
     for at, fusion in enumerate(fusions, start=1):
         heights = np.arange(len(names)) + 0.25 * (at - (len(fusions) + 1) / 2)
-        gains = np.array([values[:, at, 0] - values[:, 0, 0] for values in found.values()])
-        times = np.array([values[:, at, 1] / values[:, 0, 1] for values in found.values()])
+        gains, times = map(np.array, zip(*(against_single(figures, fusion) for figures in found.values()), strict=True))
         for panel, each in zip(panels, (gains, times), strict=True):
             (drawn,) = panel.plot(each.mean(axis=1), heights, "D", label=fusion)
             panel.plot(each, np.broadcast_to(heights[:, None], each.shape), ".", color=drawn.get_color(), alpha=0.4)
@@ -183,27 +223,22 @@ def main() -> int:
     """Every case with every seed, then the times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--fusions", nargs="+", choices=["bonus", "evidence"], default=["evidence"])
+    parser.add_argument("--fusions", nargs="*", choices=["bonus", "evidence"], default=["evidence"])
+    parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=[])
     parser.add_argument("--repeats", type=int, default=3, help="of the timed runs; 0 leaves them out")
     parser.add_argument("--figure", type=Path, help="picture to write")
     options = parser.parse_args()
     session = Session(Store(CACHE / "store"), terminal_progress)
-    by_case: dict[Case, list[list[tuple[float, float]]]] = {case: [] for case in CASES}
-    for seed in options.seeds:
-        for case in CASES:
-            values = compared(case, options.fusions, session, seed)
-            by_case[case].append(list(values.values()))
-            print(seed, case.name, values, file=sys.stderr, flush=True)
-    found = {case: np.array(values) for case, values in by_case.items()}
+    found = everything(options.fusions, options.peers, session, options.seeds)
     if options.figure is not None:
         draw(found, options.fusions, options.figure)
-    keys: dict[str, Any] = {}
-    if "evidence" in options.fusions:
-        keys |= keys_of(found, options.fusions.index("evidence") + 1)
+    keys = keys_of(found, "evidence") if "evidence" in options.fusions else {}
+    for peer in options.peers:
+        keys |= keys_of(found, peer, f"{peer}_")
     if options.repeats:
         keys |= timed(options.repeats)
     header = ("defects learnt", "single: image AUROC / pixel AP", "fusion", "image AUROC less it", "pixel AP over it")
-    rows, given = list(rows_of(found, options.fusions)), {**vars(options), "figure": str(options.figure)}
+    rows, given = list(rows_of(found)), {**vars(options), "figure": str(options.figure)}
     report("The dual bank against the single one", header, rows, {**given, **keys})
     return 0
 
