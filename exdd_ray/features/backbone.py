@@ -1,7 +1,6 @@
 """Pretrained backbones, cut after the last layer that is taken."""
 
 import difflib
-import hashlib
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -14,21 +13,27 @@ from torch.fx import GraphModule
 from torch.fx.experimental.optimization import fuse
 
 from exdd_ray.errors import ConfigError, UserError
-from exdd_ray.extras import require
 from exdd_ray.features.config import FeaturesConfig
 from exdd_ray.features.resnet import RESNETS, STAGES, make_resnet
+from exdd_ray.features.timm_models import (
+    TIMM,
+    Channels,
+    cut_timm_model,
+    download_timm,
+    fitted_weights,
+    is_held,
+    published_normalisation,
+    require_known,
+)
 from exdd_ray.store.contents import content_digest
 
 BUNDLED = "surface_resnet18"
 _BUNDLED_FILE = Path(__file__).parents[1] / "weights" / BUNDLED / f"{BUNDLED}.safetensors"
 _BUNDLED_ARCHITECTURE = "resnet18"
-_TIMM = "timm/"
 _ENDINGS = (".safetensors", ".pth", ".pt")
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _SWIN = "swin"  # torchvision's only family whose maps have their channels last
 _TRANSFORMED = {"googlenet", "inception_v3"}  # their networks normalise once more, but only where asked
-
-Channels = tuple[float, float, float]
 
 
 class Backbone(nn.Module):
@@ -72,7 +77,7 @@ def load_backbone(config: FeaturesConfig, device: str = "cpu") -> Backbone:
     Raises ConfigError for an unknown backbone or layer, UserError where its weights are not to be found or do not fit.
     """
     body, channels_last = _truncated(config)
-    _load_weights(body, weights_file(config))
+    _load_weights(body, config)
     backbone = Backbone(body, config.layers, config.backbone, channels_last=channels_last).eval().requires_grad_(False)
     return backbone.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -101,7 +106,7 @@ def weights_file(config: FeaturesConfig) -> Path:
         return config.weights
     if config.backbone == BUNDLED:
         return _BUNDLED_FILE
-    known = _known_timm if config.backbone.startswith(_TIMM) else _known_name
+    known = require_known if config.backbone.startswith(TIMM) else _known_name
     known(config.backbone)
     return _from_environment(config.backbone) or _download(config.backbone)
 
@@ -119,8 +124,8 @@ def normalisation(backbone: str) -> tuple[Channels, Channels]:
     """
     if backbone == BUNDLED or backbone in RESNETS:
         return _IMAGENET
-    if backbone.startswith(_TIMM):
-        return _normalisation_of_timm(backbone.removeprefix(_TIMM))
+    if backbone.startswith(TIMM):
+        return published_normalisation(backbone) or _IMAGENET
     from torchvision.models import get_model_weights, list_models
 
     known = get_model_weights(backbone).__members__ if backbone in list_models() else {}
@@ -131,23 +136,10 @@ def normalisation(backbone: str) -> tuple[Channels, Channels]:
     return mean, std
 
 
-def _normalisation_of_timm(name: str) -> tuple[Channels, Channels]:
-    timm = _timm(f"{_TIMM}{name}")
-    try:
-        published = timm.get_pretrained_cfg(name)
-        if published is None and ":" in name:  # a hub's or a folder's model says it in a config of its own
-            with torch.device("meta"):
-                own = timm.create_model(name, pretrained=False).pretrained_cfg
-            return tuple(own["mean"]), tuple(own["std"])
-    except Exception as error:  # of whichever HTTP client the hub's library uses
-        raise UserError(f"timm/{name}: its config cannot be had ({' '.join(str(error).split())[:200]})") from error
-    return _IMAGENET if published is None else (tuple(published.mean), tuple(published.std))
-
-
 def _truncated(config: FeaturesConfig) -> tuple[nn.Module, bool]:
     """The network up to its last layer that is taken, and whether its maps have their channels last."""
-    if config.backbone.startswith(_TIMM):
-        return _truncated_timm(config.backbone.removeprefix(_TIMM), config.layers)
+    if config.backbone.startswith(TIMM):
+        return cut_timm_model(config)
     name = _BUNDLED_ARCHITECTURE if config.backbone == BUNDLED else config.backbone
     if name in RESNETS and set(config.layers) <= set(STAGES):
         with torch.device("meta"):  # its random numbers would be overwritten
@@ -167,15 +159,6 @@ def _truncated(config: FeaturesConfig) -> tuple[nn.Module, bool]:
         raise ConfigError(f"{name} has not all of the layers {', '.join(config.layers)}: it has {children}") from error
 
 
-def _known_timm(backbone: str) -> None:
-    name = backbone.removeprefix(_TIMM)
-    architectures = _timm(backbone).list_models()
-    if ":" not in name and name.split(".")[0] not in architectures:  # a hub's models are named hf-hub:owner/name
-        near = difflib.get_close_matches(name, architectures, n=1)
-        hint = f": did you mean {_TIMM + near[0]!r}?" if near else ""
-        raise ConfigError(f"timm has no backbone {name!r}{hint}")
-
-
 def _known_name(name: str) -> None:
     if name in RESNETS:
         return
@@ -187,39 +170,13 @@ def _known_name(name: str) -> None:
         raise ConfigError(f"unknown backbone {name!r}{hint}")
 
 
-def _timm(backbone: str) -> Any:
-    require("timm", f"backbone {backbone}")
-    import timm
-
-    return timm
-
-
-def _truncated_timm(name: str, layers: tuple[str, ...]) -> tuple[nn.Module, bool]:
-    timm = _timm(f"{_TIMM}{name}")
-    try:
-        known = timm.create_model(name, pretrained=False, features_only=True).feature_info.info
-    except RuntimeError as error:
-        raise ConfigError(f"timm has no backbone {name!r} that gives features: {error}") from error
-    modules = [str(one["module"]) for one in known]
-    unknown = [layer for layer in layers if layer not in modules]
-    if unknown:
-        raise ConfigError(f"timm/{name} has no layer {unknown[0]!r}: it has {', '.join(modules)}")
-    indices = sorted(modules.index(layer) for layer in layers)
-    if [modules[i] for i in indices] != list(layers):
-        raise ConfigError(f"layers of timm/{name} go shallow first: {', '.join(modules[i] for i in indices)}")
-    body: Any = timm.create_model(name, pretrained=False, features_only=True, out_indices=indices)
-    axes: Any = getattr(body, "output_fmt", "NCHW")
-    last = {"NCHW": False, "NHWC": True}
-    if axes not in last:
-        raise ConfigError(f"timm/{name} gives features as {axes.value}, and no maps")
-    return body.eval(), last[axes]
-
-
-def _load_weights(body: nn.Module, path: Path) -> None:
+def _load_weights(body: Any, config: FeaturesConfig) -> None:
     """Fill the cut network; what the file has beyond it is left out, what it lacks is an error."""
-    if isinstance(whole := getattr(body, "model", None), nn.Module):  # timm's vision transformers are not cut, but held
-        body = whole
-    given = {_flat(key): value for key, value in _read_state(path).items() if isinstance(value, Tensor)}
+    path = weights_file(config)
+    state = {key: value for key, value in _read_state(path).items() if isinstance(value, Tensor)}
+    if is_held(body):
+        body, state = body.model, fitted_weights(config, state)
+    given = {_flat(key): value for key, value in state.items()}
     wanted = {key: value for key, value in body.state_dict().items() if not key.endswith("num_batches_tracked")}
     missing = [key for key in wanted if _flat(key) not in given]
     if missing:
@@ -264,8 +221,8 @@ def _from_environment(backbone: str) -> Path | None:
 
 def _download(backbone: str) -> Path:
     ways = f"give features.weights=PATH, put {backbone.rpartition('/')[2]}.safetensors into the folder EXDD_WEIGHTS"
-    if backbone.startswith(_TIMM):
-        return _download_timm(backbone.removeprefix(_TIMM), ways)
+    if backbone.startswith(TIMM):
+        return download_timm(backbone, ways)
     from torchvision.models import get_model_weights
 
     weights = get_model_weights(backbone)["IMAGENET1K_V1"]
@@ -278,23 +235,4 @@ def _download(backbone: str) -> Path:
         raise UserError(
             f"no weights for {backbone}: {ways}, or allow the download of {weights.url} ({error})"
         ) from error
-    return file
-
-
-def _download_timm(name: str, ways: str) -> Path:
-    import timm
-    from safetensors.torch import save_file
-
-    label = hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
-    file = Path(torch.hub.get_dir()) / "checkpoints" / f"timm-{name.replace('/', '-')}-{label}.safetensors"
-    if file.is_file():
-        return file
-    try:
-        state = timm.create_model(name, pretrained=True).state_dict()
-    except Exception as error:
-        raise UserError(f"no weights for timm/{name}: {ways}, or allow timm's download ({error})") from error
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(f".{os.getpid()}.part")
-    save_file({key: value.contiguous() for key, value in state.items()}, unfinished)
-    unfinished.replace(file)
     return file

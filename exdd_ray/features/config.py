@@ -13,13 +13,16 @@ class FeaturesConfig(Frozen):
     """What turns an image into patch vectors.
 
     Attributes:
-        backbone: `surface_resnet18` (bundled), a torchvision model, or `timm/<name>`.
+        backbone: `surface_resnet18` (bundled), a torchvision model, or `timm/<name>`, vision transformers among them.
         weights: a weights file (safetensors or pth); None looks in EXDD_WEIGHTS, then downloads torchvision's.
-        layers: modules whose outputs are taken, shallow first; the forward pass stops after the last.
+        layers: modules whose outputs are taken, shallow first; the forward pass stops after the last. A vision
+            transformer's are its blocks (`blocks.11`); of their tokens those of patches are kept.
+        final_norm: whether a vision transformer's last norm is applied to each layer.
         aggregator: `avg` 3x3 mean, bilinear, concatenated; `exdd` as released with ExDD; `pc1024` as in PatchCore;
-            `nearest` no mean, coarser maps repeated, concatenated (PaDiM); `upscaled` on twice the finest grid,
-            concatenated, 3x3 mean (SuperSimpleNet).
+            `nearest` no mean, coarser maps repeated, concatenated (PaDiM, tokens of transformers); `upscaled` on twice
+            the finest grid, concatenated, 3x3 mean (SuperSimpleNet).
         channels: values of a vector that are kept, chosen at random once and for all (PaDiM); None keeps all.
+        unit_length: whether vectors are scaled to length 1: the square of a distance is then 2 (1 - cosine).
         working_size: (height, width) to which images and masks are resized before anything else (bilinear, as OpenCV
             does), as when a dataset is stored so; None keeps theirs.
         resize: (height, width), or one number for the shorter side (then `crop` is needed).
@@ -33,8 +36,10 @@ class FeaturesConfig(Frozen):
     backbone: str = "surface_resnet18"
     weights: Path | None = None
     layers: tuple[str, ...] = Field(("layer2", "layer3"), min_length=1)
+    final_norm: bool = False
     aggregator: Literal["avg", "exdd", "pc1024", "nearest", "upscaled"] = "avg"
     channels: int | None = Field(None, ge=1)
+    unit_length: bool = False
     working_size: Size | None = None
     resize: int | Size = (224, 224)
     fit: Literal["stretch", "cut"] = "stretch"
@@ -51,6 +56,8 @@ class FeaturesConfig(Frozen):
             raise ValueError(f"crop {self.crop} is larger than resize {self.resize}")
         if isinstance(self.resize, int) and self.crop is None:
             raise ValueError("resize by the shorter side leaves many sizes: give crop, or resize=[height,width]")
+        if self.final_norm and not self.backbone.startswith("timm/"):
+            raise ValueError(f"final_norm is of vision transformers (timm/<name>), and not of {self.backbone}")
         if self.fit == "cut" and isinstance(self.resize, int):
             raise ValueError("resize by the shorter side stretches nothing: unset fit, or give resize=[height,width]")
         if self.fit == "cut" and self.working_size is not None:
@@ -58,8 +65,9 @@ class FeaturesConfig(Frozen):
         return self
 
     def aside(self) -> Iterator[str]:
-        """The weights' file is known by its content."""
+        """The weights' file, known by its content, and options that are off."""
         yield "weights"
+        yield from (name for name in ("final_norm", "unit_length") if not getattr(self, name))
 
     @property
     def input_size(self) -> Size:

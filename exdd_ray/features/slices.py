@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+import torch.nn.functional as F
 
 from exdd_ray.banks.tiles import one_thread_each
 from exdd_ray.config.base import Size, identity
@@ -79,7 +80,8 @@ def image_names(rows: Sequence[CatalogRow]) -> list[ImageName]:
 def feature_space(features: FeaturesConfig) -> tuple[str, ...]:
     """What, with the weights, makes two images' vectors comparable."""
     kept = () if features.channels is None else (f"{features.channels} channels",)
-    return (features.backbone, *features.layers, features.aggregator, features.precision, *kept)
+    options = [name for name in ("final_norm", "unit_length") if getattr(features, name)]
+    return (features.backbone, *features.layers, features.aggregator, features.precision, *kept, *options)
 
 
 def run_on_threads(store: Store, jobs: Sequence[SliceJob], advance: Callable[[int], None]) -> None:
@@ -162,6 +164,8 @@ def _patches(images: list[np.ndarray], features: FeaturesConfig, device: str) ->
             batch = torch.from_numpy(np.stack(images[start : start + step])).to(device)
             patches = aggregate(backbone(batch.contiguous(memory_format=torch.channels_last)), features.aggregator)
             found = patches.vectors[..., kept_channels(patches.vectors.shape[-1], features.channels)]
+            if features.unit_length:
+                found = F.normalize(found, dim=-1)
             if vectors is None:
                 vectors = np.empty((len(images), *found.shape[1:]), dtype=features.dtype)
             vectors[start : start + step] = found.float().cpu().numpy()

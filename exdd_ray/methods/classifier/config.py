@@ -106,7 +106,7 @@ class ClassifierConfig(DetectorConfig):
     def _inert(self) -> Iterator[tuple[str, object, object]]:
         """Keys that this config does not use, with their values and defaults."""
         models: list[tuple[str, Frozen, tuple[str, ...]]] = [
-            ("features.", self.features, ("aggregator", "channels", "dtype", "precision")),
+            ("features.", self.features, ("aggregator", "channels", "unit_length", "dtype", "precision")),
             ("training.", self.training, ("validate_every",)),
         ]
         if self.checkpoint != "validation":

@@ -41,6 +41,7 @@ from exdd_ray.training.stored import training_recipe
 
 DUAL = {"kind": "patch_bank", "system": "exdd"}
 MERGED = {**DUAL, "bank": {"negative": {"method": "merge_reduce"}, "positive": {"method": "merge_reduce"}}}
+VIT = {"backbone": "timm/vit_tiny_patch16_224", "final_norm": True, "unit_length": True}
 CLASSIFIER = {"kind": "classifier"}
 DIFFUSION = {"kind": "diffusionad", "preset": "released"}
 INPAINT = {"kind": "inpaint"}
@@ -53,6 +54,7 @@ EXPERIMENTS: list[dict[str, Any]] = [
     {"detector": {**MERGED, "preset": "paper"}, "synthesizer": {"kind": "cutpaste", "foreground": GROUND}},
     {"detector": {"kind": "patch_bank", "system": "patchcore", "preset": "paper"}},
     {"detector": {"kind": "patch_bank", "scoring": {"fusion": "bonus"}}},
+    {"detector": {"kind": "patch_bank", "features": VIT}},
     {"detector": CLASSIFIER, "synthesizer": {"kind": "pasted", "blend": "feathered"}},
     {"detector": CLASSIFIER, "synthesizer": {**INPAINT, "crop_padding": None, "masks": {"foreground": GROUND}}},
     {"detector": CLASSIFIER, "synthesizer": {**INPAINT, "run": {"memory": "slicing"}}},

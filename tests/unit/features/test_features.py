@@ -76,7 +76,7 @@ def test_timm_backbone_by_name(tmp_path):
         found = load_backbone(config)(torch.ones(1, 3, 64, 64))
         x = whole.blocks[0](whole.bn1(whole.conv_stem(torch.ones(1, 3, 64, 64))))
     torch.testing.assert_close(found[0], x)
-    with pytest.raises(ConfigError, match="it has bn1, blocks.0"):
+    with pytest.raises(ConfigError, match="it has 5: bn1, blocks.0"):
         load_backbone(config.model_copy(update={"layers": ("nope",)}))
 
 
