@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -69,7 +70,7 @@ def anomalib(train: Sequence[CatalogRow], images: pa.Table, session: Session, se
         visualizer=False,
     )
     items = [ImageItem(image=_prepared(row), gt_label=torch.tensor(row.label)) for row in train]
-    batches = DataLoader(items, BATCH, shuffle=True, drop_last=True, collate_fn=ImageBatch.collate)
+    batches: DataLoader[Any] = DataLoader(items, BATCH, shuffle=True, drop_last=True, collate_fn=ImageBatch.collate)  # type: ignore[arg-type]
     trainer = Trainer(
         max_epochs=EPOCHS,
         accelerator="cpu",

@@ -54,7 +54,7 @@ def focal_loss(probabilities: Tensor, masks: Tensor, gamma: float) -> Tensor:
         probabilities: of being anomalous [B x 1 x H x W].
         masks: 0 or 1, of the same shape.
     """
-    p = probabilities.clamp(_SMALLEST, 1 - _SMALLEST)
+    p = probabilities.float().clamp(_SMALLEST, 1 - _SMALLEST)  # 1 less the smallest is 1 in bfloat16
     p_true = torch.where(masks > 0.5, p, 1 - p)
     return (-((1 - p_true) ** gamma) * p_true.log()).mean()
 

@@ -29,7 +29,7 @@ from exdd_ray.training.gradients import no_memory_for
 from exdd_ray.training.learner import Learner, ShuffledBatches
 from exdd_ray.training.stored import memory_remark, trained, training_recipe
 
-VERSION = 1
+VERSION = 2
 _NAME = "supersimplenet"
 _NOT_TRAINED_BY = ("preset", "features", "blur_radius", "training")
 _DROPS, _FACTOR = (0.8, 0.9), 0.4  # of the learning rates: after which shares of the epochs, and to what of them

@@ -16,8 +16,9 @@ def heads_loss(found: Found, masks: Tensor, margin: float) -> Tensor:
         margin: of the truncated L1.
     """
     labels = masks.amax(dim=(1, 2, 3))
-    of_map = focal_loss(found.maps.sigmoid(), masks, GAMMA) + truncated_l1(found.maps, masks, margin)
-    return of_map + focal_loss(found.scores.sigmoid(), labels, GAMMA)
+    maps, scores = found.maps.float(), found.scores.float()  # of a bfloat16 logit above 6 the sigmoid is 1
+    of_map = focal_loss(maps.sigmoid(), masks, GAMMA) + truncated_l1(maps, masks, margin)
+    return of_map + focal_loss(scores.sigmoid(), labels, GAMMA)
 
 
 def truncated_l1(maps: Tensor, masks: Tensor, margin: float) -> Tensor:

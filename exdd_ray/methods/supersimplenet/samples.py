@@ -102,7 +102,7 @@ def balanced(labels: np.ndarray) -> np.ndarray:
 
 
 def batch_of(drawn: Sequence[Drawn], images: LearntImages, config: AnomaliesConfig) -> tuple[Tensor, Tensor, Tensor]:
-    """Features [B x C x h x w] of B images, and noise [2B x C x h x w] and masks [2B x 1 x h x w] of two copies of each.
+    """Features [B x C x h x w] of images, and noise [2B x C x h x w] and masks [2B x 1 x h x w] of two copies of each.
 
     Noise is where a Perlin mask is, never on a defect; the mask marks both.
     """

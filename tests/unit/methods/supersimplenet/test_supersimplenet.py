@@ -61,6 +61,13 @@ def test_the_loss_is_focal_with_gamma_4_of_map_and_score_and_truncated_l1():
     assert float(heads_loss(Found(maps, torch.tensor(scores)), masks, 0.5)) == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_loss_of_wrong_bfloat16_logits_is_that_of_float32():
+    maps, scores = torch.tensor([[[[9.0, -9.0]]]]), torch.tensor([-9.0])
+    masks = torch.tensor([[[[0.0, 1.0]]]])
+    expected = heads_loss(Found(maps, scores), masks, 0.5)
+    assert torch.equal(heads_loss(Found(maps.bfloat16(), scores.bfloat16()), masks, 0.5), expected)
+
+
 @pytest.mark.parametrize("apart", [True, False])
 def test_the_scores_gradient_reaches_the_map_unless_it_is_kept_apart(apart):
     network = SuperSimpleNet(6, SuperSimpleNetConfig(hidden=4, score_channels=3))
