@@ -162,9 +162,10 @@ def _size_option(config: FeaturesConfig) -> dict[str, Size]:
 
 
 def _require_whole_patches(name: str, network: Any, size: Size) -> None:
-    if not hasattr(ratio := getattr(network, "patch_embed", None), "feat_ratio"):
+    embedding = getattr(network, "patch_embed", None)
+    if embedding is None or not hasattr(embedding, "feat_ratio"):
         return
-    patch = ratio.feat_ratio(as_scalar=False)
+    patch = embedding.feat_ratio(as_scalar=False)
     if all(side % step == 0 for side, step in zip(size, patch, strict=True)):
         return
     below = [max(side // step, 1) * step for side, step in zip(size, patch, strict=True)]
