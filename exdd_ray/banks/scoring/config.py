@@ -35,6 +35,7 @@ class ScoringConfig(Frozen):
             (PatchCore).
         own_term: whether the nearest bank vector itself is among the b neighbours in Eq. 7's denominator.
         squared: squared distances (as faiss returns them).
+        top: share of an image's patches, at least one, whose mean distance is its score; None takes the farthest alone.
         epsilon: added to the ratio's denominator.
         bonus: weight of the defect evidence in `bonus`.
         smoothing: side of the mean filter over the patch grid of distances; 1 for none.
@@ -49,6 +50,7 @@ class ScoringConfig(Frozen):
     scale: Literal["sqrt_dim", "none"] = "none"
     own_term: bool = True
     squared: bool = False
+    top: float | None = Field(None, gt=0, le=1)
     epsilon: float = Field(1e-6, ge=0)
     bonus: float = Field(0.5, ge=0)
     smoothing: int = Field(1, ge=1)
@@ -64,14 +66,20 @@ class ScoringConfig(Frozen):
             raise ValueError(
                 "one neighbour is the nearest vector itself: every score would be 0; give 0, or 2 and more"
             )
+        if self.top is not None and (self.fusion != "single" or self.neighbours):
+            raise ValueError(
+                "scoring.top is the mean of many patches of a single bank: set fusion=single, neighbours=0"
+            )
         if self.blur == "pillow8" and self.standardises:
             raise ValueError(f"blur=pillow8 cuts the negative values of fusion={self.fusion} off: use gaussian")
         return self
 
     def aside(self) -> Iterator[str]:
-        """What the fusion does not use."""
+        """What the fusion does not use, and options that are off."""
         used = {"single": {"squared"}, "ratio": {"epsilon", "pairing"}, "bonus": {"bonus"}}.get(self.fusion, set())
         yield from {"squared", "epsilon", "pairing", "bonus"} - used
+        if self.top is None:
+            yield "top"
         if self.standardises:
             yield "neighbours"
         if self.standardises or not self.neighbours:

@@ -100,13 +100,20 @@ def location_scale(values: np.ndarray) -> tuple[float, float]:
 
 def _single(config: ScoringConfig, evidence: Evidence) -> Scores:
     distances = smooth(evidence.negative.nearest, evidence.grid, config.smoothing)
-    at, _ = critical_patches(config, evidence.grid, evidence.negative.nearest, None)
-    images = distances.max(axis=1)
     if config.squared:
-        images, distances = images**2, distances**2
+        distances = distances**2
+    images = distances.max(axis=1) if config.top is None else top_mean(distances, config.top)
     if config.neighbours:
+        at, _ = critical_patches(config, evidence.grid, evidence.negative.nearest, None)
         images = images * (1 - _share(config, evidence.negative, at, evidence.negative_neighbours, evidence.dim))
     return Scores(images, distances)
+
+
+def top_mean(values: np.ndarray, share: float) -> np.ndarray:
+    """Mean of the largest values of each image [n], a share of its P, rounded down, but at least one: [n x P]."""
+    count = max(1, int(share * values.shape[1]))
+    found: np.ndarray = np.partition(values, -count, axis=1)[:, -count:].mean(axis=1)
+    return found
 
 
 def _ratio(config: ScoringConfig, evidence: Evidence) -> Scores:

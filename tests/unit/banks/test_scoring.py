@@ -70,6 +70,21 @@ def test_single_squared_is_the_square(evidence):
     np.testing.assert_allclose(plain.images, evidence.negative.nearest.max(axis=1))
 
 
+@pytest.mark.parametrize(("top", "count"), [(0.01, 1), (0.1, 3), (1.0, 35)])
+def test_top_is_the_mean_of_the_farthest_patches(evidence, top, count):
+    plain = score(ScoringConfig(neighbours=0, squared=True), evidence)
+    found = score(ScoringConfig(neighbours=0, squared=True, top=top), evidence)
+    squares = np.sort(evidence.negative.nearest.astype(np.float64) ** 2, axis=1)
+    np.testing.assert_allclose(found.images, squares[:, -count:].mean(axis=1), rtol=1e-6)
+    np.testing.assert_array_equal(found.maps, plain.maps)
+
+
+@pytest.mark.parametrize("changes", [{"neighbours": 3}, {"neighbours": 0, "fusion": "bonus"}])
+def test_top_is_of_a_single_bank_without_weights(changes):
+    with pytest.raises(ValueError, match="set fusion=single, neighbours=0"):
+        ScoringConfig(top=0.01, **changes)
+
+
 def test_bonus_is_the_single_bank_far_from_every_defect(evidence):
     config = ScoringConfig(fusion="bonus", neighbours=0)
     calibration = calibrate(config, evidence.negative.nearest, evidence.positive.nearest, GRID)

@@ -54,7 +54,7 @@ EXPERIMENTS: list[dict[str, Any]] = [
     {"detector": {**MERGED, "preset": "paper"}, "synthesizer": {"kind": "cutpaste", "foreground": GROUND}},
     {"detector": {"kind": "patch_bank", "system": "patchcore", "preset": "paper"}},
     {"detector": {"kind": "patch_bank", "scoring": {"fusion": "bonus"}}},
-    {"detector": {"kind": "patch_bank", "features": VIT}},
+    {"detector": {"system": "patchcore", "features": VIT, "scoring": {"neighbours": 0, "top": 0.01}}},
     {"detector": CLASSIFIER, "synthesizer": {"kind": "pasted", "blend": "feathered"}},
     {"detector": CLASSIFIER, "synthesizer": {**INPAINT, "crop_padding": None, "masks": {"foreground": GROUND}}},
     {"detector": CLASSIFIER, "synthesizer": {**INPAINT, "run": {"memory": "slicing"}}},
