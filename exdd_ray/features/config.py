@@ -23,6 +23,8 @@ class FeaturesConfig(Frozen):
             the finest grid, concatenated, 3x3 mean (SuperSimpleNet).
         channels: values of a vector that are kept, chosen at random once and for all (PaDiM); None keeps all.
         unit_length: whether vectors are scaled to length 1: the square of a distance is then 2 (1 - cosine).
+        foreground: whether patches of a background, told by an image's first principal component (AnomalyDINO), are
+            in no bank and score 0.
         working_size: (height, width) to which images and masks are resized before anything else (bilinear, as OpenCV
             does), as when a dataset is stored so; None keeps theirs.
         resize: (height, width), or one number for the shorter side (then `crop` is needed).
@@ -40,6 +42,7 @@ class FeaturesConfig(Frozen):
     aggregator: Literal["avg", "exdd", "pc1024", "nearest", "upscaled"] = "avg"
     channels: int | None = Field(None, ge=1)
     unit_length: bool = False
+    foreground: bool = False
     working_size: Size | None = None
     resize: int | Size = (224, 224)
     fit: Literal["stretch", "cut"] = "stretch"
@@ -67,7 +70,7 @@ class FeaturesConfig(Frozen):
     def aside(self) -> Iterator[str]:
         """The weights' file, known by its content, and options that are off."""
         yield "weights"
-        yield from (name for name in ("final_norm", "unit_length") if not getattr(self, name))
+        yield from (name for name in ("final_norm", "unit_length", "foreground") if not getattr(self, name))
 
     @property
     def input_size(self) -> Size:

@@ -24,6 +24,7 @@ from exdd_ray.features.slices import (
     make_slice,
     plan_slices,
     run_on_threads,
+    slice_foreground,
     slice_vectors,
 )
 from exdd_ray.memory import return_freed_memory
@@ -93,6 +94,11 @@ class Embedding:
             part = self._slice(first // SLICE)[self._place[first] : self._place[last] + 1]
             segments.append(part.reshape(-1, self.dim))
         return VectorBlocks(segments)
+
+    def foreground(self, rows: np.ndarray) -> np.ndarray:
+        """Bool [len(rows) x P] which patches of readable rows' images are no background, where features tell."""
+        parts = {number: slice_foreground(make_slice(self.store, self.jobs[number])) for number in set(rows // SLICE)}
+        return np.stack([parts[row // SLICE][self._place[row]] for row in rows])
 
     def _slice(self, number: int) -> np.ndarray:
         if number not in self._slices:

@@ -25,6 +25,7 @@ from exdd_ray.errors import ConfigError, ImageError, UserError
 from exdd_ray.features.aggregate import aggregate
 from exdd_ray.features.backbone import Backbone, folded, load_backbone, normalisation, weights_digest
 from exdd_ray.features.config import FeaturesConfig
+from exdd_ray.features.foreground import foreground
 from exdd_ray.features.prepare import prepare_image
 from exdd_ray.memory import limit_heap
 from exdd_ray.store.arrays import read_arrays, write_arrays
@@ -113,16 +114,21 @@ def slice_vectors(artifact: Artifact) -> np.ndarray:
     return read_arrays(artifact.file(_VECTORS))["vectors"]
 
 
+def slice_foreground(artifact: Artifact) -> np.ndarray:
+    """Bool [n x P] which patches of a slice's readable images are no background, where features tell."""
+    return read_arrays(artifact.file(_VECTORS))["foreground"].astype(bool)
+
+
 def _build_slice(job: SliceJob, folder: Path, turn: AbstractContextManager[Any]) -> dict[str, Any]:
     with turn:
-        vectors, metadata = _computed(job)
-    if vectors is not None:
-        write_arrays(folder / _VECTORS, {"vectors": vectors})
+        arrays, metadata = _computed(job)
+    if arrays:
+        write_arrays(folder / _VECTORS, arrays)
     return metadata
 
 
-def _computed(job: SliceJob) -> tuple[np.ndarray | None, dict[str, Any]]:
-    """Vectors of a slice's readable images, if there are any, and what the artifact says of them."""
+def _computed(job: SliceJob) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays of a slice's readable images, if there are any, and what the artifact says of them."""
     images: list[np.ndarray] = []
     places: list[int] = []
     reasons: dict[int, str] = {}
@@ -135,11 +141,13 @@ def _computed(job: SliceJob) -> tuple[np.ndarray | None, dict[str, Any]]:
     _require_unchanged(job)
     metadata: dict[str, Any] = {"rows": len(job.rows), "reasons": reasons}
     if not images:
-        return None, metadata
-    vectors, grid = _patches(images, job.features, job.device)
+        return {}, metadata
+    arrays, grid = _patches(images, job.features, job.device)
+    vectors = arrays["vectors"]
     finite = np.isfinite(vectors).all(axis=(1, 2))
     reasons |= {places[at]: f"its features are not finite in {vectors.dtype}" for at in np.flatnonzero(~finite)}
-    return vectors if finite.all() else vectors[finite], metadata | {"grid": grid, "dim": vectors.shape[-1]}
+    kept = arrays if finite.all() else {name: array[finite] for name, array in arrays.items()}
+    return kept, metadata | {"grid": grid, "dim": vectors.shape[-1]}
 
 
 def _require_unchanged(job: SliceJob) -> None:
@@ -154,23 +162,26 @@ def _decoded(row: CatalogRow, working_size: Size | None) -> np.ndarray:
     return image
 
 
-def _patches(images: list[np.ndarray], features: FeaturesConfig, device: str) -> tuple[np.ndarray, Size]:
-    """Vectors [n x P x D] of prepared images, as they are stored, and the patch grid."""
+def _patches(images: list[np.ndarray], features: FeaturesConfig, device: str) -> tuple[dict[str, np.ndarray], Size]:
+    """Vectors [n x P x D] of prepared images, and where asked their foreground [n x P], as stored; the patch grid."""
     step = _FORWARD if device == CPU else len(images)
     backbone = _backbone(features, device)
     vectors: np.ndarray | None = None
+    front: list[np.ndarray] = []
     with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=features.precision == "bfloat16"):
         for start in range(0, len(images), step):
             batch = torch.from_numpy(np.stack(images[start : start + step])).to(device)
             patches = aggregate(backbone(batch.contiguous(memory_format=torch.channels_last)), features.aggregator)
             found = patches.vectors[..., kept_channels(patches.vectors.shape[-1], features.channels)]
+            if features.foreground:
+                front += [foreground(one, patches.grid) for one in patches.vectors.float().cpu().numpy()]
             if features.unit_length:
                 found = F.normalize(found, dim=-1)
             if vectors is None:
                 vectors = np.empty((len(images), *found.shape[1:]), dtype=features.dtype)
             vectors[start : start + step] = found.float().cpu().numpy()
     assert vectors is not None
-    return vectors, patches.grid
+    return {"vectors": vectors} | ({"foreground": np.stack(front).astype(np.uint8)} if front else {}), patches.grid
 
 
 def kept_channels(dim: int, channels: int | None) -> slice | list[int]:

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from exdd_ray.config.base import Frozen
 from exdd_ray.features.config import FeaturesConfig
@@ -21,8 +21,15 @@ class DetectorConfig(Frozen):
     """
 
     makes_anomalies: ClassVar[str] = ""  # key of the anomalies that it makes itself, where a synthesizer has no use
+    masks_background: ClassVar[bool] = False  # whether it leaves out what `features.foreground` calls background
     kind: str
     preset: str
+
+    @model_validator(mode="after")
+    def _background(self) -> "DetectorConfig":
+        if self.geometry.foreground and not self.masks_background:
+            raise ValueError("features.foreground is of memory banks (detector.kind=patch_bank): unset it")
+        return self
 
     @property
     @abstractmethod

@@ -1,7 +1,7 @@
 """Config of the memory-bank detectors (PatchCore, ExDD) and their presets."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -156,6 +156,7 @@ class PatchBankConfig(DetectorConfig):
         preset: `paper` as published, `released` as the authors' code computes it, `best` what measurements support.
     """
 
+    masks_background: ClassVar[bool] = True
     kind: Literal["patch_bank"] = "patch_bank"
     system: System = "exdd"
     preset: Preset = "best"
@@ -179,6 +180,8 @@ class PatchBankConfig(DetectorConfig):
             raise ValueError("bank.positive is set, but patchcore has one bank: use system=exdd")
         if not dual and self.scoring.fusion != "single":
             raise ValueError(f"scoring.fusion={self.scoring.fusion} needs bank.positive")
+        if dual and self.features.foreground:
+            raise ValueError("features.foreground is of a single bank: unset it, or use system=patchcore")
         if self.scoring.fusion == "evidence" and self.positives.source == "crop":
             raise ValueError("scoring.fusion=evidence learns of patches under masks: set positives.source=mask")
         return self

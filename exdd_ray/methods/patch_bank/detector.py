@@ -32,6 +32,8 @@ from exdd_ray.methods.patch_bank.positives import (
 from exdd_ray.methods.predictions import Predictions
 from exdd_ray.store.artifact import Store
 
+NORMAL = "normal"  # batch of the normal images' patches in a bank
+
 
 @dataclass(frozen=True)
 class FittedPatchBank:
@@ -109,7 +111,10 @@ class FittedPatchBank:
         embedder, search = self.embedder, self.config.search
         found = nearest(embedding, pool, bank, search, embedder.store, embedder.progress, label, remote=embedder.search)
         keep = np.searchsorted(pool, samples.at)
-        return BankDistances(found.nearest[keep], found.indices[keep])
+        distances = found.nearest[keep]
+        if embedder.features.foreground:
+            distances = np.where(embedding.foreground(samples.at), distances, 0)
+        return BankDistances(distances, found.indices[keep])
 
     def _neighbours(
         self, samples: Samples, at: np.ndarray | None, found: BankDistances | None, bank: MemoryBank | None
@@ -235,13 +240,18 @@ def normal_samples(train: pa.Table, embedder: Embedder) -> Samples:
 
 
 def normal_points(samples: Samples, embedder: Embedder) -> Points:
-    """All patches of normal images: what the negative bank is chosen from."""
+    """All patches of normal images, but for background: what the negative bank is chosen from."""
+    if embedder.features.foreground:
+        objects = samples.embedding.foreground(samples.at)
+        if not objects.any():
+            raise DataError("features.foreground finds no object in any normal image: unset it")
+        return masked_points([samples], [objects], NORMAL)
     return Points(
         read=partial(samples.embedding.vectors, samples.at),
         count=len(samples.at) * samples.embedding.patches,
         inputs=(samples.key,),
         space=samples.embedding.space,
-        batch="normal",
+        batch=NORMAL,
         order=embedder.orderer(samples.embedding, samples.at),
     )
 

@@ -118,7 +118,7 @@ def purified(masks: np.ndarray, distances: np.ndarray, limit: float | None) -> n
     return masks & ((masked > limit) | (masked == masked.max(axis=1, keepdims=True)))
 
 
-def masked_points(samples: list[Samples], chosen: list[np.ndarray]) -> Points:
+def masked_points(samples: list[Samples], chosen: list[np.ndarray], batch: str = BATCH) -> Points:
     """The chosen patches (bool [n x P] for each of the samples) as points of a bank.
 
     Raises DataError where nothing is chosen.
@@ -137,7 +137,7 @@ def masked_points(samples: list[Samples], chosen: list[np.ndarray]) -> Points:
         )
 
     key = digest([[part.key, np.flatnonzero(masks).tolist()] for part, masks in zip(samples, chosen, strict=True)])
-    return Points(read, count, (key,), samples[0].embedding.space, BATCH)
+    return Points(read, count, (key,), samples[0].embedding.space, batch)
 
 
 def crop_points(defective: pa.Table, config: PositivesConfig, embedder: Embedder) -> Points:

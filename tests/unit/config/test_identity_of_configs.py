@@ -41,7 +41,7 @@ from exdd_ray.training.stored import training_recipe
 
 DUAL = {"kind": "patch_bank", "system": "exdd"}
 MERGED = {**DUAL, "bank": {"negative": {"method": "merge_reduce"}, "positive": {"method": "merge_reduce"}}}
-VIT = {"backbone": "timm/vit_tiny_patch16_224", "final_norm": True, "unit_length": True}
+VIT = {"backbone": "timm/vit_tiny_patch16_224", "final_norm": True, "unit_length": True, "foreground": True}
 CLASSIFIER = {"kind": "classifier"}
 DIFFUSION = {"kind": "diffusionad", "preset": "released"}
 INPAINT = {"kind": "inpaint"}
