@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from exdd_ray import __version__
+from exdd_ray.cli.advise import add_advise_parser
 from exdd_ray.cli.command import run_command
 from exdd_ray.cli.compare import add_compare_parser
 from exdd_ray.cli.completion import add_completion_parser
@@ -31,6 +32,7 @@ def build_parser() -> Parser:
     add_compare_parser(subparsers)
     add_synth_parser(subparsers)
     add_sweep_parser(subparsers)
+    add_advise_parser(subparsers)
     add_track_parser(subparsers)
     add_config_parser(subparsers)
     add_init_parser(subparsers)

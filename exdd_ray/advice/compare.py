@@ -1,0 +1,77 @@
+"""What the candidates' trials say: means, differences from each other, and the one that is advised."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from exdd_ray.advice.candidates import Candidate
+from exdd_ray.errors import UserError
+from exdd_ray.experiment.summary import ScoredTrials, judged_by, summarize
+from exdd_ray.experiment.sweep_config import SweepConfig
+from exdd_ray.metrics.difference import Difference
+from exdd_ray.metrics.seeds import Mean
+
+METRIC = "image_auroc"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Candidates of which all trials that were run have a result, in their order.
+
+    Attributes:
+        means: by name, on the images that judge.
+        trials: as `trials_table` gives them.
+    """
+
+    candidates: tuple[Candidate, ...]
+    means: Mapping[str, Mean]
+    trials: pa.Table
+    sweep: SweepConfig
+    scored: ScoredTrials
+
+    def apart(self, of: Candidate) -> Mapping[str, Difference]:
+        """By name how all others differ from one, on the same images with the same seeds."""
+        column = judged_by(METRIC, self.sweep)
+        points = summarize(self.trials, self.sweep, of.name, self.scored)
+        return {one.name: one.differences[column] for one in points if column in one.differences}
+
+    def find(self, learner: str, defects: int, synthetic: str = "") -> Candidate | None:
+        """The candidate, if it was run."""
+        wanted = (learner, defects, synthetic)
+        return next((one for one in self.candidates if (one.learner, one.defects, one.synthetic) == wanted), None)
+
+
+def compare(given: Sequence[Candidate], trials: pa.Table, sweep: SweepConfig, scored: ScoredTrials) -> Compared:
+    """The candidates without a failed trial. Raises UserError where the first, with which all are compared, has one."""
+    column, single = judged_by(METRIC, sweep), given[0]
+    failed = {row["name"]: row["error"] for row in trials.to_pylist() if row["state"] != "done"}
+    if single.name in failed:
+        raise UserError(f"{single.name} failed: {failed[single.name]}")
+    points = summarize(trials, sweep, single.name, scored)
+    means = {one.name: one.means[column] for one in points if one.name not in failed and column in one.means}
+    return Compared(tuple(one for one in given if one.name in means), means, trials, sweep, scored)
+
+
+def advised(compared: Compared) -> Candidate:
+    """The simplest candidate within one standard error of the best.
+
+    The rule of Breiman et al. (Classification and Regression Trees, 1984): what is best by less than the error of the
+    comparison is not worth more labels, synthesis or training. Means are of the differences from the single bank, so
+    that candidates with fewer seeds are compared on the same images.
+    """
+    single = compared.candidates[0]
+    gains = {single.name: 0.0, **{name: one.mean.value for name, one in compared.apart(single).items()}}
+    best = max(compared.candidates, key=lambda one: gains[one.name])
+    close = {
+        name
+        for name, one in compared.apart(best).items()
+        if one.mean.value >= -standard_error(one) or one.mean.value >= 0
+    }
+    near = [one for one in compared.candidates if one is best or one.name in close]
+    return min(near, key=lambda one: (one.effort, -gains[one.name]))
+
+
+def standard_error(apart: Difference) -> float:
+    """Of a mean difference; 0 where no noise was measured."""
+    return (apart.mean.half or 0.0) / 2

@@ -1,0 +1,67 @@
+"""Running candidates until a time is over: every one with the first seed, then every one with the next."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from exdd_ray.errors import UserError
+from exdd_ray.experiment.plan import PlannedTrial, lay_out, make_plan
+from exdd_ray.experiment.rates import read_rates
+from exdd_ray.experiment.run_plan import Outcome, run_plan
+from exdd_ray.experiment.session import Session
+from exdd_ray.experiment.space import LoadedSweep, points_ahead
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What was run in the time.
+
+    Attributes:
+        outcomes: of the trials.
+        left_out: names of the candidates for which there was no time at all.
+        seconds: that it took.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    left_out: tuple[str, ...]
+    seconds: float
+
+    @property
+    def trials(self) -> tuple[PlannedTrial, ...]:
+        """Those that were run."""
+        return tuple(one.planned for one in self.outcomes)
+
+
+def run_within(
+    loaded: LoadedSweep, seconds: float, session: Session, told: Callable[[Outcome], None] = lambda _: None
+) -> Ran:
+    """Run a sweep's trials, seed by seed, as long as the next is expected to end in time.
+
+    A trial is expected to take what its candidate last took, or else the most that its kind of detector, or else any,
+    took. So the time is exceeded by one trial at most.
+
+    Args:
+        told: of each trial, as it ends.
+
+    Raises UserError where the first trial alone takes longer.
+    """
+    started = time.perf_counter()
+    planned = sorted(lay_out(points_ahead(loaded), session), key=lambda one: (one.trial.config.seed, one.point.number))
+    took: dict[str, float] = {}
+    most: dict[str, float] = {}
+    outcomes: list[Outcome] = []
+    for one in planned:
+        name, kind, begun = one.point.name, one.trial.config.detector.kind, time.perf_counter()
+        expected = took.get(name, most.get(kind, max(most.values(), default=0.0)))
+        if outcomes and begun - started + expected > seconds:
+            continue
+        outcomes += run_plan(make_plan([one], session, read_rates(session.store.root)), session, told)
+        took[name] = time.perf_counter() - begun
+        most[kind] = max(took[name], most.get(kind, 0.0))
+        if len(outcomes) == 1 and time.perf_counter() - started > seconds:
+            raise UserError(
+                f"{seconds:.0f} s are too short: the first of {len(planned)} trials alone took {took[name]:.0f} s; its "
+                "result is in the store"
+            )
+    left_out = tuple(dict.fromkeys(one.point.name for one in planned if one.point.name not in took))
+    return Ran(tuple(outcomes), left_out, time.perf_counter() - started)

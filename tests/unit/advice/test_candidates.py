@@ -1,0 +1,72 @@
+"""What is compared on a folder, and who learns and judges."""
+
+from pathlib import Path
+
+import pytest
+
+from exdd_ray.advice.candidates import Facts, as_sweep, candidates, facts_of
+from exdd_ray.data.catalog import CatalogRow, build_catalog
+from exdd_ray.errors import DataError
+from exdd_ray.experiment.space import points_ahead
+
+
+def row(number: int, label: int, *, mask: bool = True, split: str = "unsplit") -> CatalogRow:
+    return CatalogRow(
+        id=f"{label}/{number}",
+        dataset="folder",
+        category="folder",
+        split=split,
+        label=label,
+        defect="scratch" if label else "good",
+        image=f"{label}{number}.png",
+        mask=f"{number}_mask.png" if label and mask else None,
+    )
+
+
+def folder(normal: int, defects: int, *, mask: bool = True, split: str = "unsplit") -> Facts:
+    rows = [row(number, 0, split=split) for number in range(normal)]
+    return facts_of(build_catalog([*rows, *(row(number, 1, mask=mask) for number in range(defects))]))
+
+
+def test_half_of_the_defects_judge_and_one_is_left_over_for_the_test():
+    facts = folder(60, 20)
+    assert facts == Facts(normal=60, defects=20, masked=20, split=False)
+    assert (facts.judged, facts.learnt, facts.counts) == (9, 10, (10, 5, 2))
+    assert (folder(20, 4).judged, folder(20, 4).counts) == (2, (1,))
+
+
+def test_the_single_bank_is_first_and_all_names_differ():
+    compared = candidates(folder(60, 20))
+    names = [one.name for one in compared]
+    assert names[:2] == ["PatchCore", "ExDD, 10 real defects"]
+    assert "SuperSimpleNet, 10 real + 50 pasted defects" in names
+    assert len(set(names)) == len(names)
+    assert compared[0].effort == min(one.effort for one in compared)
+
+
+def test_without_masks_only_detectors_of_good_images_are_compared():
+    assert [one.name for one in candidates(folder(60, 20, mask=False))] == ["PatchCore", "PaDiM"]
+
+
+def test_every_candidate_is_a_valid_experiment_judged_by_the_same_numbers_of_images():
+    facts = folder(60, 20)
+    loaded = as_sweep(Path("parts"), facts, candidates(facts), 3)
+    points = points_ahead(loaded)
+    assert [one.name for one in points] == [one.name for one in candidates(facts)]
+    splits = [trial.config.dataset.split for point in points for _, trial in point.trials]
+    assert {one.validation_defects for one in splits} == {9}
+    assert {one.defects for one in splits} == {0, 2, 5, 10}
+    assert {round(60 * one.train_fraction) for one in splits} == {58}
+
+
+def test_a_split_of_the_folder_is_kept():
+    rows = [row(number, 0, split="train" if number < 20 else "test") for number in range(30)]
+    facts = facts_of(build_catalog([*rows, *(row(number, 1, split="test") for number in range(8))]))
+    assert facts.split
+    (_, trial), *_ = points_ahead(as_sweep(Path("parts"), facts, candidates(facts), 1))[0].trials
+    assert trial.config.dataset.split.train_fraction == 0.8
+
+
+def test_too_few_good_images_are_refused():
+    with pytest.raises(DataError, match="11 good images"):
+        folder(11, 20)
