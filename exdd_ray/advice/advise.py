@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from exdd_ray.advice.candidates import MIN_DEFECTS, Candidate, as_sweep, candidates, facts_of
+from exdd_ray.advice.candidates import MIN_DEFECTS, AdviceConfig, Candidate, as_sweep, candidates, facts_of
 from exdd_ray.advice.compare import Compared, advised, compare
 from exdd_ray.advice.within import run_within
 from exdd_ray.advice.words import sentences, without_measuring
@@ -35,12 +35,18 @@ class Advice:
 
 
 def advise(
-    root: Path, seconds: float, seeds: int, session: Session, told: Callable[[Outcome], None] = lambda _: None
+    root: Path,
+    config: AdviceConfig,
+    seconds: float,
+    seeds: int,
+    session: Session,
+    told: Callable[[Outcome], None] = lambda _: None,
 ) -> Advice:
     """Which detector a folder of images should have, how many labels pay, and whether synthetic defects do.
 
     Args:
         root: a folder in a layout of the dataset `folder`.
+        config: what is compared.
         seconds: in which trials are begun that are expected to end.
         seeds: with which each candidate is run at most.
         told: of each trial, as it ends.
@@ -52,7 +58,7 @@ def advise(
     facts = facts_of(load_dataset("folder", root))
     if facts.defects < MIN_DEFECTS:
         return Advice(tuple(without_measuring(facts)))
-    given = candidates(facts)
+    given = candidates(config, facts)
     loaded = as_sweep(root, facts, given, seeds)
     ran = run_within(loaded, seconds, session, told)
     scored = scored_trials(one.artifact for one in ran.outcomes if one.artifact)

@@ -6,26 +6,43 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from pydantic import Field, ValidationError, model_validator
 
+from exdd_ray.config.base import Frozen
+from exdd_ray.config.bundled import configs_folder
 from exdd_ray.data.catalog import catalog_rows
-from exdd_ray.errors import DataError
-from exdd_ray.experiment.load import Raw
+from exdd_ray.errors import ConfigError, DataError
+from exdd_ray.experiment.load import Raw, read_raw
 from exdd_ray.experiment.space import LoadedSweep, load_raw_sweep
 
 MIN_NORMAL = 12
 MIN_DEFECTS = 4
 _HELD_OUT = 1 / 3  # of the normal training images
 _TESTED = 2  # normal images that are neither trained on nor judged by, where the folder has no split
-_SYNTHETIC = 50
-_LEARNERS: Mapping[str, Mapping[str, Any]] = {
-    "ExDD": {"kind": "patch_bank", "system": "exdd"},
-    "SuperSimpleNet": {"kind": "supersimplenet"},
-}
-_SYNTHESIZERS: Mapping[str, Mapping[str, Any]] = {
-    "pasted": {"kind": "pasted", "blend": "poisson"},
-    "MemSeg": {"kind": "per_region", "preset": "memseg"},
-    "miniature": {"kind": "inpaint", "model": "miniature", "prompts": ["scratch", "crack", "hole", "stain"]},
-}
+
+
+class AdviceConfig(Frozen):
+    """What is compared, by the names that it has in the answer; the simplest first.
+
+    Attributes:
+        good: detectors that learn good images alone, of which the first is what all others are compared with.
+        learners: detectors that learn defects by their masks.
+        synthesizers: of defects beside all real ones.
+        alone: the one of them that is tried without a real defect; None for none.
+        synthetic: defects that each makes.
+    """
+
+    good: dict[str, dict[str, Any]] = Field(min_length=1)
+    learners: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    synthesizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    alone: str | None = None
+    synthetic: int = Field(50, ge=1)
+
+    @model_validator(mode="after")
+    def _alone_is_one_of_them(self) -> "AdviceConfig":
+        if self.alone is not None and self.alone not in self.synthesizers:
+            raise ValueError(f"alone={self.alone} is none of the synthesizers: {', '.join(self.synthesizers)}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -65,26 +82,41 @@ class Candidate:
     Attributes:
         learner: name of the detector.
         defects: real ones that it learns; 0 for none.
-        synthetic: name of their source; empty for none.
+        synthetic: number and name of the source of synthetic ones; empty for none.
+        rank: of the detector: those that come later ask for more.
         changes: what distinguishes it from the base, by dotted key.
     """
 
     learner: str
     defects: int
     synthetic: str
+    rank: int
     changes: Mapping[str, Any]
 
     @property
     def name(self) -> str:
         """As in tables and sentences."""
-        real = f"{self.defects} real" if self.defects else ""
-        made = f"{_SYNTHETIC} {self.synthetic}" if self.synthetic else ""
-        return f"{self.learner}, {' + '.join(filter(None, (real, made)))} defects" if real or made else self.learner
+        parts = [f"{self.defects} real"] * bool(self.defects) + [self.synthetic] * bool(self.synthetic)
+        noun = "defect" if parts == ["1 real"] else "defects"
+        return f"{self.learner}, {' + '.join(parts)} {noun}" if parts else self.learner
 
     @property
-    def effort(self) -> tuple[int, bool, bool]:
-        """What it asks of its user: labels, synthesis, training of a network. Less is simpler."""
-        return self.defects, bool(self.synthetic), self.learner == "SuperSimpleNet"
+    def effort(self) -> tuple[int, bool, int]:
+        """What it asks of its user: labels, synthesis, a costlier detector. Less is simpler."""
+        return self.defects, bool(self.synthetic), self.rank
+
+
+def read_advice_config(path: Path | None) -> AdviceConfig:
+    """What a file compares, or the bundled one. Raises ConfigError for a file that is none."""
+    path = configs_folder() / "advice" / "default.yaml" if path is None else path
+    try:
+        return AdviceConfig.model_validate(read_raw(path))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise ConfigError(
+            f"{path}: {where}: {fault['msg'].removeprefix('Value error, ')}".replace(": :", ":")
+        ) from error
 
 
 def facts_of(catalog: pa.Table) -> Facts:
@@ -100,30 +132,28 @@ def facts_of(catalog: pa.Table) -> Facts:
     return Facts(len(normal), len(defects), sum(row.mask is not None for row in defects), split)
 
 
-def candidates(facts: Facts) -> tuple[Candidate, ...]:
-    """What is compared, the single bank first, then by what a user wants to know first."""
-    single = Candidate("PatchCore", 0, "", {"detector": {"kind": "patch_bank", "system": "patchcore"}})
-    padim = Candidate("PaDiM", 0, "", {"detector": {"kind": "padim"}})
+def candidates(config: AdviceConfig, facts: Facts) -> tuple[Candidate, ...]:
+    """What is compared, the first detector of good images first, then by what a user wants to know first.
+
+    Where defects lack masks, it is detectors of good images alone.
+    """
+    good = [Candidate(name, 0, "", rank, {"detector": one}) for rank, (name, one) in enumerate(config.good.items())]
     if facts.masked < facts.defects:
-        return single, padim
+        return tuple(good)
     most, *fewer = facts.counts
-    return (
-        single,
-        *(_with(learner, most, "") for learner in _LEARNERS),
-        *(_with(learner, most, "pasted") for learner in _LEARNERS),
-        *(_with(learner, count, "") for count in fewer for learner in _LEARNERS),
-        *(_with(learner, 0, "MemSeg") for learner in _LEARNERS),
-        *(_with(learner, most, "MemSeg") for learner in _LEARNERS),
-        _with("SuperSimpleNet", 0, ""),
-        padim,
-        *(_with(learner, most, "miniature") for learner in _LEARNERS),
-    )
+    first, *others = config.synthesizers or [""]
+    asked = [(most, ""), (most, first), *((count, "") for count in fewer)]
+    asked += [(0, config.alone)] if config.alone else []
+    asked += [(most, other) for other in others]
+    learnt = [_learning(config, learner, *each) for each in dict.fromkeys(asked) for learner in config.learners]
+    return good[0], *learnt, *good[1:]
 
 
-def _with(learner: str, defects: int, synthetic: str) -> Candidate:
-    made = {**_SYNTHESIZERS[synthetic], "count": _SYNTHETIC} if synthetic else None
-    changes = {"detector": _LEARNERS[learner], "dataset.split.defects": defects, "synthesizer": made}
-    return Candidate(learner, defects, synthetic, changes)
+def _learning(config: AdviceConfig, learner: str, defects: int, synthesizer: str) -> Candidate:
+    made = {**config.synthesizers[synthesizer], "count": config.synthetic} if synthesizer else None
+    rank = len(config.good) + list(config.learners).index(learner)
+    changes = {"detector": config.learners[learner], "dataset.split.defects": defects, "synthesizer": made}
+    return Candidate(learner, defects, f"{config.synthetic} {synthesizer}" if synthesizer else "", rank, changes)
 
 
 def as_sweep(root: Path, facts: Facts, compared: tuple[Candidate, ...], seeds: int) -> LoadedSweep:

@@ -7,7 +7,7 @@ from exdd_ray.advice.compare import Compared, advised
 from exdd_ray.advice.within import Ran
 from exdd_ray.metrics.difference import Difference
 
-_MASKS = "Masks of the defects would let ExDD and SuperSimpleNet learn from them, and defects be synthesised from them."
+_MASKS = "With masks, detectors could learn from them, and synthetic defects be made of them."
 
 
 def without_measuring(facts: Facts) -> list[str]:

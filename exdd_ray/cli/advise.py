@@ -20,6 +20,9 @@ def add_advise_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
     parser.add_argument("root", type=Path, metavar="ROOT", help="folder of good and defective images")
     parser.add_argument("--minutes", type=float, default=_MINUTES, metavar="M", help=f"to take (default: {_MINUTES:g})")
     parser.add_argument("--seeds", type=int, default=_SEEDS, metavar="N", help=f"draws of images (default: {_SEEDS})")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="what is compared (default: configs/advice/default.yaml)"
+    )
     parser.add_argument("--store", default="store", metavar="DIR", help="of the artifacts (default: store)")
     parser.add_argument("--json", action="store_true", help="print the answer as one JSON object on the last line")
     parser.set_defaults(run=run_advise)
@@ -28,6 +31,7 @@ def add_advise_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
 def run_advise(arguments: argparse.Namespace) -> int:
     """Run what the time allows, print table and answer, write the results' folder."""
     from exdd_ray.advice.advise import advise
+    from exdd_ray.advice.candidates import read_advice_config
     from exdd_ray.cli.progress import terminal_progress
     from exdd_ray.errors import ConfigError
     from exdd_ray.experiment.session import Session
@@ -36,7 +40,8 @@ def run_advise(arguments: argparse.Namespace) -> int:
     if arguments.minutes <= 0 or arguments.seeds < 1:
         raise ConfigError("--minutes is above 0, and --seeds at least 1")
     session = Session(open_store(arguments.store), terminal_progress)
-    found = advise(arguments.root.expanduser().absolute(), 60 * arguments.minutes, arguments.seeds, session, _say)
+    root, config = arguments.root.expanduser().absolute(), read_advice_config(arguments.config)
+    found = advise(root, config, 60 * arguments.minutes, arguments.seeds, session, _say)
     if found.compared is not None:
         _print_table(found)
     for sentence in found.answer:

@@ -1,11 +1,14 @@
 """Advice on a folder of made images, by the real command."""
 
 import json
+from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from exdd_ray.advice import within
 from exdd_ray.cli.main import main
 from exdd_ray.data.procedural.defects import add_defect
 from exdd_ray.data.procedural.surfaces import make_surface
@@ -45,19 +48,44 @@ def asked(capsys, *words: str) -> tuple[int, str, dict[str, object]]:
     return code, out, json.loads(out.splitlines()[-1])
 
 
-def test_the_answer_names_a_detector_and_what_was_not_tried(parts, capsys, tmp_path):
-    root = parts(16, 6)
-    code, out, found = asked(capsys, str(root), "--minutes", "0.2", "--seeds", "2")
+FEW = """
+good: {PatchCore: {system: patchcore}}
+learners: {ExDD: {system: exdd}}
+synthesizers: {MemSeg: {kind: per_region, preset: memseg}}
+alone: MemSeg
+synthetic: 4
+"""
+
+
+def test_the_answer_says_which_detector_how_many_labels_and_whether_to_synthesise(parts, capsys, tmp_path):
+    (tmp_path / "few.yaml").write_text(FEW)
+    code, _, found = asked(capsys, str(parts(16, 6)), "--config", "few.yaml", "--seeds", "2")
     assert code == 0
-    assert "PatchCore" in found["image_auroc"]
-    assert found["chosen"] in found["image_auroc"]
+    assert set(found["image_auroc"]) == {
+        "PatchCore",
+        "ExDD, 3 real defects",
+        "ExDD, 1 real defect",
+        "ExDD, 3 real + 4 MemSeg defects",
+        "ExDD, 4 MemSeg defects",
+    }
     answer = " ".join(found["answer"])
-    assert "16 good and 6 defective images" in answer
+    assert answer.startswith("16 good and 6 defective images; 5 candidates and up to 2 seeds")
     assert f"Detector: {found['chosen']}." in answer
-    assert "No time was left for:" in answer
+    assert "Labels: image AUROC of ExDD less that of PatchCore with so many defects learnt: 1: " in answer
+    assert "Synthesis beside 3 real defects: 4 MemSeg " in answer
+    assert "Synthetic defects without any real one: ExDD, 4 MemSeg defects, " in answer
     (folder,) = (one for one in (tmp_path / "runs" / "advise").iterdir() if not one.is_symlink())
     assert (folder / "advice.md").read_text().startswith("16 good")
     assert (folder / "trials.parquet").exists()
+
+
+def test_candidates_for_which_there_is_no_time_are_named(parts, capsys, tmp_path, monkeypatch):
+    (tmp_path / "few.yaml").write_text(FEW)
+    ticks = count(step=10)  # seconds that pass from one look at the clock to the next
+    monkeypatch.setattr(within, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    _, _, found = asked(capsys, str(parts(16, 6)), "--config", "few.yaml", "--seeds", "1", "--minutes", "1")
+    assert list(found["image_auroc"]) == ["PatchCore", "ExDD, 3 real defects"]
+    assert "No time was left for: ExDD, 3 real + 4 MemSeg defects; ExDD, 1 real defect;" in " ".join(found["answer"])
 
 
 def test_defects_without_masks_are_told(parts, capsys):

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from exdd_ray.advice.candidates import Facts, as_sweep, candidates, facts_of
+from exdd_ray.advice.candidates import AdviceConfig, Facts, as_sweep, candidates, facts_of, read_advice_config
 from exdd_ray.data.catalog import CatalogRow, build_catalog
-from exdd_ray.errors import DataError
+from exdd_ray.errors import ConfigError, DataError
 from exdd_ray.experiment.space import points_ahead
+
+CONFIG = read_advice_config(None)
 
 
 def row(number: int, label: int, *, mask: bool = True, split: str = "unsplit") -> CatalogRow:
@@ -36,7 +38,7 @@ def test_half_of_the_defects_judge_and_one_is_left_over_for_the_test():
 
 
 def test_the_single_bank_is_first_and_all_names_differ():
-    compared = candidates(folder(60, 20))
+    compared = candidates(CONFIG, folder(60, 20))
     names = [one.name for one in compared]
     assert names[:2] == ["PatchCore", "ExDD, 10 real defects"]
     assert "SuperSimpleNet, 10 real + 50 pasted defects" in names
@@ -45,14 +47,14 @@ def test_the_single_bank_is_first_and_all_names_differ():
 
 
 def test_without_masks_only_detectors_of_good_images_are_compared():
-    assert [one.name for one in candidates(folder(60, 20, mask=False))] == ["PatchCore", "PaDiM"]
+    assert [one.name for one in candidates(CONFIG, folder(60, 20, mask=False))] == ["PatchCore", "PaDiM"]
 
 
 def test_every_candidate_is_a_valid_experiment_judged_by_the_same_numbers_of_images():
     facts = folder(60, 20)
-    loaded = as_sweep(Path("parts"), facts, candidates(facts), 3)
+    loaded = as_sweep(Path("parts"), facts, candidates(CONFIG, facts), 3)
     points = points_ahead(loaded)
-    assert [one.name for one in points] == [one.name for one in candidates(facts)]
+    assert [one.name for one in points] == [one.name for one in candidates(CONFIG, facts)]
     splits = [trial.config.dataset.split for point in points for _, trial in point.trials]
     assert {one.validation_defects for one in splits} == {9}
     assert {one.defects for one in splits} == {0, 2, 5, 10}
@@ -63,10 +65,22 @@ def test_a_split_of_the_folder_is_kept():
     rows = [row(number, 0, split="train" if number < 20 else "test") for number in range(30)]
     facts = facts_of(build_catalog([*rows, *(row(number, 1, split="test") for number in range(8))]))
     assert facts.split
-    (_, trial), *_ = points_ahead(as_sweep(Path("parts"), facts, candidates(facts), 1))[0].trials
+    (_, trial), *_ = points_ahead(as_sweep(Path("parts"), facts, candidates(CONFIG, facts), 1))[0].trials
     assert trial.config.dataset.split.train_fraction == 0.8
 
 
 def test_too_few_good_images_are_refused():
     with pytest.raises(DataError, match="11 good images"):
         folder(11, 20)
+
+
+def test_a_file_that_names_no_synthesizer_for_alone_is_refused(tmp_path):
+    (tmp_path / "mine.yaml").write_text("good: {PatchCore: {system: patchcore}}\nalone: DRAEM\n")
+    with pytest.raises(ConfigError, match="alone=DRAEM is none of the synthesizers"):
+        read_advice_config(tmp_path / "mine.yaml")
+
+
+def test_only_what_a_file_names_is_compared():
+    config = AdviceConfig(good={"single": {"system": "patchcore"}}, learners={"two banks": {"system": "exdd"}})
+    names = [one.name for one in candidates(config, folder(60, 20))]
+    assert names == ["single", "two banks, 10 real defects", "two banks, 5 real defects", "two banks, 2 real defects"]
