@@ -132,7 +132,9 @@ def image_scores(features: FeaturesConfig, scoring: Mapping[str, float], part: P
     others = [*part.held_out, *part.test]
     embedder = Embedder(Store(CACHE / "store"), features, build_catalog([*part.train, *others]))
     fitted = fit_patch_bank(config, build_catalog(part.train), embedder, 0)
-    held_out, scores = np.split(fitted.predict(build_catalog(others)).scores, [len(part.held_out)])
+    found = fitted.predict(build_catalog(others))
+    of = {row.id: score for row, score in zip(found.rows, found.scores, strict=True)}  # a catalog sorts its rows
+    held_out, scores = (np.array([of[row.id] for row in rows]) for rows in (part.held_out, part.test))
     return (scores - held_out.mean()) / held_out.std()
 
 

@@ -60,9 +60,12 @@ class Backbone(nn.Module):
         """
         try:
             found = self.body(images)
-        except AssertionError as error:  # how torchvision and timm refuse a size
+        except torch.OutOfMemoryError:
+            raise
+        except (AssertionError, RuntimeError) as error:  # how networks refuse a size, or fail at it
             height, width = images.shape[-2:]
-            raise ConfigError(f"{self.name} cannot read images of {height} x {width} pixels: {error}") from error
+            why = " ".join(str(error).split())
+            raise ConfigError(f"{self.name} cannot read images of {height} x {width} pixels: {why}") from error
         maps = [found[layer] for layer in self.layers] if isinstance(found, dict) else list(found)
         for layer, one in zip(self.layers, maps, strict=True):
             if one.dim() != 4:

@@ -69,13 +69,11 @@ def cut_timm_model(config: FeaturesConfig) -> tuple[nn.Module, bool]:
     if not is_held(outline):
         if config.final_norm:
             raise ConfigError(f"{name} has no final norm for its layers: unset features.final_norm")
-        options = {"features_only": True, "out_indices": indices, **_size_option(config)}
-        body: nn.Module = timm.create_model(name.removeprefix(TIMM), pretrained=False, **options)
-        return body.eval(), last[axes]
+        return _made(config, features_only=True, out_indices=indices).eval(), last[axes]
     _require_whole_patches(name, outline.model, config.input_size)
     whole = _outline(config)
     if any(True for _ in whole.buffers()):  # computed, and in no weights, as rotary embeddings
-        whole = _whole(config)
+        whole = _made(config)
     if config.final_norm:
         _require_final_norm(name, whole, {one["num_chs"] for one in outline.feature_info.info})
     return type(outline)(whole, out_indices=indices, norm=config.final_norm).eval(), last[axes]
@@ -143,22 +141,23 @@ def _indices(name: str, known: list[str], layers: tuple[str, ...]) -> list[int]:
     return indices
 
 
-def _whole(config: FeaturesConfig) -> Any:
-    return _timm(config.backbone).create_model(
-        config.backbone.removeprefix(TIMM), pretrained=False, **_size_option(config)
-    )
+def _made(config: FeaturesConfig, **options: Any) -> Any:
+    """The network of random weights, for the config's size where it is made for one."""
+    timm, name = _timm(config.backbone), config.backbone.removeprefix(TIMM)
+    with torch.device("meta"):
+        published = timm.create_model(name, pretrained=False).pretrained_cfg
+    size = {"img_size": config.input_size} if published.get("fixed_input_size") else {}
+    try:
+        return timm.create_model(name, pretrained=False, **size, **options)
+    except AssertionError as error:  # how timm refuses a size
+        height, width = config.input_size
+        raise ConfigError(f"timm/{name} cannot be made for images of {height} x {width} pixels: {error}") from error
 
 
 def _outline(config: FeaturesConfig) -> Any:
     """The network without values."""
     with torch.device("meta"):
-        return _whole(config)
-
-
-def _size_option(config: FeaturesConfig) -> dict[str, Size]:
-    """The size of the images, for a network that is made for one."""
-    published = _timm(config.backbone).get_pretrained_cfg(config.backbone.removeprefix(TIMM))
-    return {"img_size": config.input_size} if published is not None and published.fixed_input_size else {}
+        return _made(config)
 
 
 def _require_whole_patches(name: str, network: Any, size: Size) -> None:

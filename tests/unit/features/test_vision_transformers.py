@@ -1,5 +1,6 @@
 """timm's vision transformers, and what else is held, at sizes that they were not trained at."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -126,11 +127,36 @@ def test_swin_and_convnext_at_another_size(name, layers, grids, tmp_path):
         ({"backbone": "timm/convnext_atto", "layers": ("stages.1",), "final_norm": True}, "no final norm"),
         ({"backbone": "timm/swin_tiny_patch4_window7_224", "layers": ("layers.1",), "final_norm": True}, "final norm"),
         ({"backbone": f"timm/{REGISTER}", "final_norm": True}, "no final norm"),
+        (
+            {"backbone": "timm/nest_tiny", "layers": ("levels.0",)},
+            "cannot be made for images of 64 x 96 pixels",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_clear_error(small, changes, error):
     with pytest.raises((ConfigError, UserError), match=error) as raised:
         load_backbone(features(SMALL, small, **changes))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_model_of_a_folder_is_read_at_another_size(small, tmp_path):
+    """As one of a hub is (timm/hf-hub:owner/name): its own config says that it is made for a size."""
+    own = {"input_size": [3, 160, 160], "fixed_input_size": True, "mean": [0.5] * 3, "std": [0.5] * 3}
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": SMALL, "pretrained_cfg": own}))
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        found = load_backbone(features(f"local-dir:{tmp_path}", small))(images)
+        wanted = load_backbone(features(SMALL, small))(images)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_what_fails_at_a_size_is_one_clear_error(tmp_path):
+    name = "levit_128s"
+    weights = random_weights(name, tmp_path / "w.safetensors", img_size=100)
+    config = features(name, weights, layers=("stages.0",), resize=(100, 100))
+    with pytest.raises(ConfigError, match="timm/levit_128s cannot read images of 100 x 100 pixels") as raised:
+        load_backbone(config)(torch.randn(1, 3, 100, 100))
     assert "\n" not in str(raised.value)
 
 
