@@ -22,7 +22,7 @@ _TESTED = 2  # normal images that are neither trained on nor judged by, where th
 
 
 class AdviceConfig(Frozen):
-    """What is compared, by the names that it has in the answer; the simplest first.
+    """What is compared, by the names that it has in the answer.
 
     Attributes:
         good: detectors that learn good images alone, of which the first is what all others are compared with.
@@ -83,14 +83,12 @@ class Candidate:
         learner: name of the detector.
         defects: real ones that it learns; 0 for none.
         synthetic: number and name of the source of synthetic ones; empty for none.
-        rank: of the detector: those that come later ask for more.
         changes: what distinguishes it from the base, by dotted key.
     """
 
     learner: str
     defects: int
     synthetic: str
-    rank: int
     changes: Mapping[str, Any]
 
     @property
@@ -99,11 +97,6 @@ class Candidate:
         parts = [f"{self.defects} real"] * bool(self.defects) + [self.synthetic] * bool(self.synthetic)
         noun = "defect" if parts == ["1 real"] else "defects"
         return f"{self.learner}, {' + '.join(parts)} {noun}" if parts else self.learner
-
-    @property
-    def effort(self) -> tuple[int, bool, int]:
-        """What it asks of its user: labels, synthesis, a costlier detector. Less is simpler."""
-        return self.defects, bool(self.synthetic), self.rank
 
 
 def read_advice_config(path: Path | None) -> AdviceConfig:
@@ -137,7 +130,7 @@ def candidates(config: AdviceConfig, facts: Facts) -> tuple[Candidate, ...]:
 
     Where defects lack masks, it is detectors of good images alone.
     """
-    good = [Candidate(name, 0, "", rank, {"detector": one}) for rank, (name, one) in enumerate(config.good.items())]
+    good = [Candidate(name, 0, "", {"detector": one}) for name, one in config.good.items()]
     if facts.masked < facts.defects:
         return tuple(good)
     most, *fewer = facts.counts
@@ -151,9 +144,8 @@ def candidates(config: AdviceConfig, facts: Facts) -> tuple[Candidate, ...]:
 
 def _learning(config: AdviceConfig, learner: str, defects: int, synthesizer: str) -> Candidate:
     made = {**config.synthesizers[synthesizer], "count": config.synthetic} if synthesizer else None
-    rank = len(config.good) + list(config.learners).index(learner)
     changes = {"detector": config.learners[learner], "dataset.split.defects": defects, "synthesizer": made}
-    return Candidate(learner, defects, f"{config.synthetic} {synthesizer}" if synthesizer else "", rank, changes)
+    return Candidate(learner, defects, f"{config.synthetic} {synthesizer}" if synthesizer else "", changes)
 
 
 def as_sweep(root: Path, facts: Facts, compared: tuple[Candidate, ...], seeds: int) -> LoadedSweep:

@@ -54,24 +54,20 @@ def compare(given: Sequence[Candidate], trials: pa.Table, sweep: SweepConfig, sc
 
 
 def advised(compared: Compared) -> Candidate:
-    """The simplest candidate within one standard error of the best.
+    """The best candidate, or one without synthetic defects within one standard error of it.
 
     The rule of Breiman et al. (Classification and Regression Trees, 1984): what is best by less than the error of the
-    comparison is not worth more labels, synthesis or training. Means are of the differences from the single bank, so
-    that candidates with fewer seeds are compared on the same images.
+    comparison is not worth making defects for. Labels, which are there already, and detectors compete by their means of
+    the differences from the single bank, so that candidates with fewer seeds are compared on the same images.
     """
     single = compared.candidates[0]
     gains = {single.name: 0.0, **{name: one.mean.value for name, one in compared.apart(single).items()}}
     best = max(compared.candidates, key=lambda one: gains[one.name])
-    close = {
-        name
-        for name, one in compared.apart(best).items()
-        if one.mean.value >= -standard_error(one) or one.mean.value >= 0
-    }
-    near = [one for one in compared.candidates if one is best or one.name in close]
-    return min(near, key=lambda one: (one.effort, -gains[one.name]))
+    apart = compared.apart(best)
+    near = [one for one in compared.candidates if one is best or apart[one.name].mean.value >= -_error(apart[one.name])]
+    return min(near, key=lambda one: (bool(one.synthetic), -gains[one.name]))
 
 
-def standard_error(apart: Difference) -> float:
-    """Of a mean difference; 0 where no noise was measured."""
+def _error(apart: Difference) -> float:
+    """Standard error of a mean difference; 0 where no noise was measured."""
     return (apart.mean.half or 0.0) / 2

@@ -53,7 +53,7 @@ def _which(chosen: Candidate, compared: Compared) -> Iterator[str]:
         others = compared.apart(single)
         best = max(others, key=lambda name: others[name].mean.value) if others else None
         more = f"; the best other, {best}, differs by {gain(others[best])}" if best else ""
-        yield f"{told}{more}: nothing that asks for more was better by more than the error of the comparison."
+        yield f"{told}{more}: nothing was better."
     else:
         yield f"{told}, {gain(compared.apart(single)[chosen.name])} against {single.name} alone."
 

@@ -1,0 +1,57 @@
+"""Which candidate is advised."""
+
+import pyarrow as pa
+import pytest
+
+from exdd_ray.advice.candidates import Candidate
+from exdd_ray.advice.compare import advised, compare
+from exdd_ray.errors import UserError
+from exdd_ray.experiment.sweep_config import SweepConfig
+from exdd_ray.experiment.tables import TRIALS_SCHEMA
+
+SINGLE, REAL = Candidate("PatchCore", 0, "", {}), Candidate("ExDD", 10, "", {})
+MADE = Candidate("ExDD", 10, "50 MemSeg", {})
+SWEEP = SweepConfig(objectives=("image_auroc",), select="validation")
+
+
+def row(candidate: Candidate, seed: int, auroc: float | None) -> dict[str, object]:
+    done = auroc is not None
+    return {
+        "number": 0,
+        "name": candidate.name,
+        "settings": "{}",
+        "seed": seed,
+        "dataset": "folder",
+        "category": "folder",
+        "state": "done" if done else "failed",
+        "error": "" if done else "no memory",
+        "validation_image_auroc": auroc,
+        "tested": "the same",
+        "artifact": "",
+    }
+
+
+def found(*aurocs: tuple[Candidate, list[float | None]]):
+    rows = [row(one, seed, value) for one, values in aurocs for seed, value in enumerate(values)]
+    return compare([one for one, _ in aurocs], pa.Table.from_pylist(rows, schema=TRIALS_SCHEMA), SWEEP, lambda _: {})
+
+
+def test_the_best_is_advised_though_the_single_bank_is_near():
+    assert advised(found((SINGLE, [0.90, 0.80, 0.85]), (REAL, [0.91, 0.82, 0.84]))) is REAL
+
+
+def test_synthetic_defects_must_win_by_more_than_the_error():
+    real = [0.90, 0.80, 0.85]
+    assert advised(found((SINGLE, [0.7, 0.7, 0.7]), (REAL, real), (MADE, [0.94, 0.79, 0.84]))) is REAL
+    assert advised(found((SINGLE, [0.7, 0.7, 0.7]), (REAL, real), (MADE, [0.94, 0.85, 0.89]))) is MADE
+
+
+def test_fewer_seeds_are_compared_on_those_that_both_have():
+    assert advised(found((SINGLE, [0.6, 0.9, 0.9]), (REAL, [0.65]))) is REAL
+
+
+def test_a_candidate_with_a_failed_trial_is_left_out():
+    compared = found((SINGLE, [0.6, 0.7]), (REAL, [0.9, None]))
+    assert [one.name for one in compared.candidates] == ["PatchCore"]
+    with pytest.raises(UserError, match="PatchCore failed: no memory"):
+        found((SINGLE, [0.6, None]), (REAL, [0.9, 0.8]))
