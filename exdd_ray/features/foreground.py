@@ -13,7 +13,9 @@ def foreground(tokens: np.ndarray, grid: Size) -> np.ndarray:
     """Bool [P] of one image's patch vectors [P x D], row by row on a grid, before they are scaled to length 1.
 
     The patches whose first principal component is large, dilated and closed by 3x3 patches; the component's sign is
-    the one by which more than a third of the centre is chosen. Source: AnomalyDINO (WACV 2025) and its code.
+    the one by which more than a third of the centre is chosen, so that an object that fills less of it is taken for
+    the background. Of an image where nothing is chosen no patch is passed over. Source: AnomalyDINO (WACV 2025) and its
+    code, in which all patches of such an image score 0.
     """
     from scipy.ndimage import binary_dilation, binary_erosion
 
@@ -22,6 +24,8 @@ def foreground(tokens: np.ndarray, grid: Size) -> np.ndarray:
     top, left = (int(side * _BORDER) for side in grid)
     if chosen[top : grid[0] - top, left : grid[1] - left].mean() <= _LEAST:
         chosen = -component > _THRESHOLD
+    if not chosen.any():
+        return np.ones(chosen.size, dtype=bool)
     around = np.ones((3, 3), dtype=bool)
     dilated = binary_dilation(binary_dilation(chosen, around), around)  # the second is the first half of the closing
     closed: np.ndarray = binary_erosion(dilated, around, border_value=1).reshape(-1)

@@ -242,10 +242,7 @@ def normal_samples(train: pa.Table, embedder: Embedder) -> Samples:
 def normal_points(samples: Samples, embedder: Embedder) -> Points:
     """All patches of normal images, but for background: what the negative bank is chosen from."""
     if embedder.features.foreground:
-        objects = samples.embedding.foreground(samples.at)
-        if not objects.any():
-            raise DataError("features.foreground finds no object in any normal image: unset it")
-        return masked_points([samples], [objects], NORMAL)
+        return masked_points([samples], [samples.embedding.foreground(samples.at)], NORMAL)
     return Points(
         read=partial(samples.embedding.vectors, samples.at),
         count=len(samples.at) * samples.embedding.patches,
