@@ -119,7 +119,7 @@ def by_bank(name: str, train: Sequence[CatalogRow], images: pa.Table, session: S
     config = PatchBankConfig.model_validate(SINGLE if name == "single" else {**DUAL, "scoring": {"fusion": name}})
     detector = fitted(config, train, session, seed)
     if detector.evidence is not None:
-        print(f"maps raised by {detector.evidence.learnt.rises[1]}", file=sys.stderr, flush=True)
+        print(f"maps raised by {detector.evidence.learnt.lifts[1]}", file=sys.stderr, flush=True)
     return detector.predict(images)
 
 

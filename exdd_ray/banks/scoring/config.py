@@ -12,12 +12,13 @@ class Rise(Frozen):
     """How evidence of defects raises a score.
 
     Attributes:
-        hinge: evidence below adds nothing; 0 is the mean of normal images' maxima, in their standard deviations.
-        slope: what a standard deviation above the hinge adds at first.
+        share: of normal images, held out, that are raised at all: up to the level that so many of their maxima exceed,
+            evidence adds nothing.
+        slope: what a standard deviation of these maxima above the level adds at first.
         ceiling: the most that is added.
     """
 
-    hinge: float = 2.0
+    share: float = Field(0.01, gt=0, lt=1)
     slope: float = Field(2.0, gt=0)
     ceiling: float = Field(4.0, gt=0)
 

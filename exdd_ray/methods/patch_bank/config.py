@@ -63,11 +63,12 @@ class EvidenceConfig(Frozen):
         folds: images are left out in so many turns, to know what evidence there is of images that were not learnt;
             defects that are crops of one file are left out together.
         image: how evidence of few defects raises image scores.
-        trusted_image: how that of many does; in between the hinge is, too.
+        trusted_image: how that of many does; what is in between is interpolated, geometrically.
         many: real defective images from which on a next one is hardly of a kind that none of them resembles.
         maps: how it may raise maps: the first of these that buries neither training defects that were left out, nor
             those that are scored without evidence, as a kind that was never seen would be.
-        tolerance: loss of their average precision up to which they are not buried.
+        tolerance: loss of their average precision up to which they are not buried, where defects are few.
+        trusted_tolerance: that where they are many.
     """
 
     normal_landmarks: int = Field(512, ge=1)
@@ -78,24 +79,35 @@ class EvidenceConfig(Frozen):
     image_ridge: float = Field(1e-5, gt=0)
     map_ridge: float = Field(1e-4, gt=0)
     folds: int = Field(4, ge=2)
-    image: Rise = Rise(hinge=3.0)
-    trusted_image: Rise = Rise(hinge=1.0)
+    image: Rise = Rise(share=0.01, slope=2.0, ceiling=4.0)
+    trusted_image: Rise = Rise(share=0.25, slope=4.0, ceiling=6.0)
     many: int = Field(80, ge=1)
     maps: tuple[Rise, ...] = (
-        Rise(hinge=-1.0, ceiling=5.0),
-        Rise(hinge=-0.5, ceiling=4.0),
-        Rise(hinge=0.0, ceiling=3.0),
+        Rise(share=0.5, slope=8.0, ceiling=20.0),
+        Rise(share=0.5, slope=4.0, ceiling=12.0),
+        Rise(share=0.85, slope=2.0, ceiling=8.0),
+        Rise(share=0.85, slope=2.0, ceiling=5.0),
+        Rise(share=0.7, slope=2.0, ceiling=4.0),
+        Rise(share=0.5, slope=2.0, ceiling=3.0),
     )
-    tolerance: float = Field(0.04, ge=0, lt=1)
+    tolerance: float = Field(0.04, gt=0, lt=1)
+    trusted_tolerance: float = Field(0.1, gt=0, lt=1)
 
     def image_rise(self, defects: int) -> Rise:
         """How evidence of so many real defective images raises image scores."""
-        share, few, many = min(defects / self.many, 1.0), self.image, self.trusted_image
+        few, many = self.image, self.trusted_image
         return Rise(
-            hinge=few.hinge + share * (many.hinge - few.hinge),
-            slope=few.slope + share * (many.slope - few.slope),
-            ceiling=few.ceiling + share * (many.ceiling - few.ceiling),
+            share=self._between(few.share, many.share, defects),
+            slope=self._between(few.slope, many.slope, defects),
+            ceiling=self._between(few.ceiling, many.ceiling, defects),
         )
+
+    def map_tolerance(self, defects: int) -> float:
+        """What scores of maps may lose with so many real defective images."""
+        return self._between(self.tolerance, self.trusted_tolerance, defects)
+
+    def _between(self, few: float, many: float, defects: int) -> float:
+        return float(few * (many / few) ** min(defects / self.many, 1.0))
 
 
 _PATCHCORE_INPUT = {"backbone": "wide_resnet50_2", "aggregator": "pc1024", "resize": 256, "crop": (224, 224)}

@@ -1,6 +1,6 @@
 """Evidence of defects as an artifact of the store, and what it adds to the scores of images."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +8,7 @@ import numpy as np
 
 from exdd_ray.banks.kernel import Kernel
 from exdd_ray.banks.memory_bank import MemoryBank
-from exdd_ray.banks.scoring.config import Rise
-from exdd_ray.banks.scoring.evidence import raised
-from exdd_ray.banks.scoring.fuse import standardised
+from exdd_ray.banks.scoring.evidence import Lift
 from exdd_ray.features.embedder import Samples
 from exdd_ray.methods.patch_bank.config import EvidenceConfig
 from exdd_ray.methods.patch_bank.learn import HeldOut, Learnt, learn
@@ -19,7 +17,7 @@ from exdd_ray.progress import Progress
 from exdd_ray.store.arrays import read_arrays, write_arrays
 from exdd_ray.store.artifact import Artifact, Recipe, Store
 
-VERSION = 1
+VERSION = 2
 ADDED_VERSION = 1
 _FILE = "evidence.arrow"
 
@@ -42,9 +40,8 @@ class DefectEvidence:
         return np.stack(list(read_arrays(store.make(recipe, build).file(_FILE)).values()))
 
     def _added(self, vectors: np.ndarray) -> np.ndarray:
-        learnt = self.learnt
-        each = zip(learnt.kernel.weighted(vectors, learnt.weights).T, learnt.normal, learnt.rises, strict=True)
-        added = [np.zeros_like(one) if rise is None else raised(standardised(one, of), rise) for one, of, rise in each]
+        each = zip(self.learnt.kernel.weighted(vectors, self.learnt.weights).T, self.learnt.lifts, strict=True)
+        added = [np.zeros_like(one) if lift is None else lift.of(one) for one, lift in each]
         return np.stack(added).astype(np.float32)
 
 
@@ -70,8 +67,8 @@ def fit_evidence(
             found = learn(config, defects, held_out, positive, seed)
             advance(1)
         write_arrays(folder / _FILE, {"landmarks": found.kernel.landmarks, "weights": found.weights})
-        rises = [None if rise is None else rise.model_dump() for rise in found.rises]
-        return {"width": found.kernel.width, "normal": found.normal, "rises": rises, "synthetic": found.synthetic}
+        lifts = [lift and asdict(lift) for lift in found.lifts]
+        return {"width": found.kernel.width, "lifts": lifts, "synthetic": found.synthetic}
 
     how = {**config.model_dump(mode="json"), "seed": seed}
     inputs = (defects.key, held_out.key, positive.key)
@@ -84,7 +81,6 @@ def _opened(artifact: Artifact) -> DefectEvidence:
         kernel=Kernel(arrays["landmarks"], metadata["width"]),
         weights=arrays["weights"],
         synthetic=metadata["synthetic"],
-        normal=tuple((location, scale) for location, scale in metadata["normal"]),
-        rises=tuple(None if rise is None else Rise.model_validate(rise) for rise in metadata["rises"]),
+        lifts=tuple(lift and Lift(**lift) for lift in metadata["lifts"]),
     )
     return DefectEvidence(artifact.key, learnt)

@@ -12,9 +12,7 @@ import numpy as np
 from exdd_ray.banks.coreset import greedy_order
 from exdd_ray.banks.kernel import Kernel, Sums, fitted_weights, nothing, sums_of
 from exdd_ray.banks.memory_bank import MemoryBank
-from exdd_ray.banks.scoring.config import Rise
-from exdd_ray.banks.scoring.evidence import bold_enough, raised
-from exdd_ray.banks.scoring.fuse import standardised
+from exdd_ray.banks.scoring.evidence import Lift, bold_enough, lift
 from exdd_ray.banks.search import search
 from exdd_ray.errors import DataError
 from exdd_ray.features.embedder import Samples
@@ -53,15 +51,13 @@ class Learnt:
     Attributes:
         weights: float64 [M x 2] of the kernel's landmarks.
         synthetic: share of the defects' weight that synthetic ones have.
-        normal: location and scale of each over held-out normal images' maxima.
-        rises: how each raises a score; None does not.
+        lifts: how each raises a score; None does not.
     """
 
     kernel: Kernel
     weights: np.ndarray
     synthetic: float
-    normal: tuple[tuple[float, float], ...] = ()
-    rises: tuple[Rise | None, ...] = ()
+    lifts: tuple[Lift | None, ...] = ()
 
 
 def learn(config: EvidenceConfig, defects: Defects, held_out: HeldOut, positive: MemoryBank, seed: int) -> Learnt:
@@ -109,19 +105,20 @@ def _judged(
     """
     from sklearn.metrics import average_precision_score, roc_auc_score
 
-    of = tuple(_location_scale(each) for each in normal)
-    normal, known = (np.stack([standardised(*each) for each in zip(both, of, strict=True)]) for both in (normal, known))
+    real = int((~defects.synthetic).sum())
     tried = config.maps if _several(defects) else ()  # of one image it is not known how far a defect extends
-    extent = bold_enough(defects.z, defects.covered, known[1], held_out.z, normal[1], tried, config.tolerance)
-    rises = (config.image_rise(int((~defects.synthetic).sum())), extent)
+    tolerance = config.map_tolerance(real)
+    extent = bold_enough(defects.z, defects.covered, known[1], held_out.z, normal[1], tried, tolerance)
+    whole = lift(config.image_rise(real), normal[0])
     z = np.concatenate([defects.z, held_out.z])
-    added = np.concatenate([known, normal], axis=1)
     labels = np.arange(len(z)) < len(defects.z)
-    images = (z + raised(added[0], rises[0])).max(axis=1)
-    maps = z if extent is None else z + raised(added[1], extent)
+    images, maps = (
+        z if one is None else z + one.of(np.concatenate([known[at], normal[at]]))
+        for at, one in enumerate((whole, extent))
+    )
     truth = np.concatenate([defects.covered, np.zeros_like(held_out.z, dtype=bool)])
-    worth = roc_auc_score(labels, images) + average_precision_score(truth.ravel(), maps.ravel())
-    return replace(learnt, normal=of, rises=rises), float(worth)
+    worth = roc_auc_score(labels, images.max(axis=1)) + average_precision_score(truth.ravel(), maps.ravel())
+    return replace(learnt, lifts=(whole, extent)), float(worth)
 
 
 def _normal_patches(config: EvidenceConfig, held_out: HeldOut, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -223,9 +220,3 @@ def _left_out(kernel: Kernel, fitted: np.ndarray, images: Iterable[np.ndarray], 
         for vectors, fold in zip(images, folds, strict=True)
     ]
     return np.stack(found).transpose(2, 3, 0, 1)
-
-
-def _location_scale(evidence: np.ndarray) -> tuple[float, float]:
-    """Of images' maxima, of evidence [n x P]; a scale of 1 where all are alike, as far from all landmarks."""
-    maxima = evidence.max(axis=1)
-    return float(maxima.mean()), float(maxima.std()) or 1.0

@@ -172,7 +172,7 @@ def test_crops_of_one_image_are_left_out_together(tmp_path, normal):
     crops = [CatalogRow(**{**vars(row), "id": str(at), "region": (at, 0, SIDE, SIDE)}) for at in (0, 4, 8)]
     found = fitted([*normal, *crops], tmp_path)
     assert found.evidence is not None
-    assert found.evidence.learnt.rises[1] is None  # of one image it is not known how far a defect extends
+    assert found.evidence.learnt.lifts[1] is None  # of one image it is not known how far a defect extends
 
 
 def test_synthetic_defects_alone_are_judged_by_fits_that_left_them_out(tmp_path, normal):
@@ -181,8 +181,7 @@ def test_synthetic_defects_alone_are_judged_by_fits_that_left_them_out(tmp_path,
     learnt = [fitted([*normal, *rows], tmp_path).evidence.learnt for rows in (made, real)]
     assert [one.synthetic for one in learnt] == [1, 0]
     np.testing.assert_array_equal(learnt[0].weights, learnt[1].weights)
-    assert learnt[0].normal == learnt[1].normal
-    assert learnt[0].rises[1] == learnt[1].rises[1]
+    assert learnt[0].lifts[1] == learnt[1].lifts[1]
 
 
 def test_synthetic_defects_that_are_not_learnt_are_told(tmp_path, normal):
