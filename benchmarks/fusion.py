@@ -213,6 +213,7 @@ def draw(found: Mapping[Case, Figures], fusions: Sequence[str], file: Path) -> N
     ):
         panel.axvline(none, color="grey", linewidth=1)
         panel.set_title(title)
+        panel.locator_params(axis="x", nbins=6)
     panels[0].set_yticks(range(len(names)), names)
     panels[0].invert_yaxis()
     panels[1].legend()

@@ -67,6 +67,8 @@ class EvidenceConfig(Frozen):
         many: real defective images from which on a next one is hardly of a kind that none of them resembles.
         maps: how it may raise maps: the first of these that buries neither training defects that were left out, nor
             those that are scored without evidence, as a kind that was never seen would be.
+        ceiling: of these rises, where defects are few: higher ones are not tried, as few defects are a weak test.
+        trusted_ceiling: that where they are many.
         tolerance: loss of their average precision up to which they are not buried, where defects are few.
         trusted_tolerance: that where they are many.
     """
@@ -90,6 +92,8 @@ class EvidenceConfig(Frozen):
         Rise(share=0.7, slope=2.0, ceiling=4.0),
         Rise(share=0.5, slope=2.0, ceiling=3.0),
     )
+    ceiling: float = Field(5.0, gt=0)
+    trusted_ceiling: float = Field(20.0, gt=0)
     tolerance: float = Field(0.04, gt=0, lt=1)
     trusted_tolerance: float = Field(0.1, gt=0, lt=1)
 
@@ -101,6 +105,11 @@ class EvidenceConfig(Frozen):
             slope=self._between(few.slope, many.slope, defects),
             ceiling=self._between(few.ceiling, many.ceiling, defects),
         )
+
+    def map_rises(self, defects: int) -> tuple[Rise, ...]:
+        """How evidence of so many real defective images may raise maps."""
+        highest = self._between(self.ceiling, self.trusted_ceiling, defects)
+        return tuple(rise for rise in self.maps if rise.ceiling <= highest)
 
     def map_tolerance(self, defects: int) -> float:
         """What scores of maps may lose with so many real defective images."""

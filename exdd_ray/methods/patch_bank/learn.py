@@ -106,7 +106,7 @@ def _judged(
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     real = int((~defects.synthetic).sum())
-    tried = config.maps if _several(defects) else ()  # of one image it is not known how far a defect extends
+    tried = config.map_rises(real) if _several(defects) else ()  # of one image it is not known how far a defect extends
     tolerance = config.map_tolerance(real)
     extent = bold_enough(defects.z, defects.covered, known[1], held_out.z, normal[1], tried, tolerance)
     whole = lift(config.image_rise(real), normal[0])
