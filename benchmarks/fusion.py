@@ -28,7 +28,8 @@ from exdd_ray.data.catalog import CatalogRow, build_catalog, catalog_rows
 from exdd_ray.experiment.session import Session
 from exdd_ray.features.embedder import Embedder
 from exdd_ray.methods.patch_bank.config import PatchBankConfig
-from exdd_ray.methods.patch_bank.detector import FittedPatchBank, fit_patch_bank
+from exdd_ray.methods.patch_bank.detector import FittedPatchBank
+from exdd_ray.methods.patch_bank.fit import fit_patch_bank
 from exdd_ray.methods.predictions import Predictions
 from exdd_ray.metrics.config import STANDARD
 from exdd_ray.metrics.curves import detection

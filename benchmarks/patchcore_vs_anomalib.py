@@ -39,7 +39,7 @@ def ours(scoring: dict[str, object] | None = None) -> np.ndarray:
     """Image scores of the test images: by the preset `best`, or by other scoring."""
     from exdd_ray.features.embedder import Embedder
     from exdd_ray.methods.patch_bank.config import PatchBankConfig
-    from exdd_ray.methods.patch_bank.detector import fit_patch_bank
+    from exdd_ray.methods.patch_bank.fit import fit_patch_bank
     from exdd_ray.store.artifact import Store
 
     train, test = split()

@@ -28,7 +28,7 @@ from exdd_ray.features.config import FeaturesConfig
 from exdd_ray.features.embed import embed
 from exdd_ray.features.embedder import Embedder
 from exdd_ray.methods.patch_bank.config import PatchBankConfig
-from exdd_ray.methods.patch_bank.detector import fit_patch_bank
+from exdd_ray.methods.patch_bank.fit import fit_patch_bank
 from exdd_ray.metrics.evaluate import image_metrics
 from exdd_ray.store.artifact import Store
 

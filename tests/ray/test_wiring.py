@@ -16,7 +16,7 @@ from exdd_ray.errors import ConfigError, DataError, UserError
 from exdd_ray.features.embed import embed
 from exdd_ray.features.embedder import Embedder
 from exdd_ray.methods.patch_bank.config import PatchBankConfig
-from exdd_ray.methods.patch_bank.detector import fit_patch_bank
+from exdd_ray.methods.patch_bank.fit import fit_patch_bank
 from exdd_ray.methods.patch_bank.nested import prepare_patch_banks
 from exdd_ray.on_ray.bank import RaySearch
 from exdd_ray.on_ray.cluster import cluster_device

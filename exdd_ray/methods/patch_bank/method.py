@@ -29,7 +29,8 @@ def _learns_from(config: PatchBankConfig) -> LearnsFrom:
 
 
 def _fit(config: PatchBankConfig, images: TrainingImages, resources: Resources, seed: int) -> Fitted:
-    from exdd_ray.methods.patch_bank.detector import fit_patch_bank, predict_from_files
+    from exdd_ray.methods.patch_bank.detector import predict_from_files
+    from exdd_ray.methods.patch_bank.fit import fit_patch_bank
 
     fitted = fit_patch_bank(config, images.train, resources.embedder(config.features, images.universe), seed)
     positive = 0 if fitted.positive is None else len(fitted.positive.vectors)

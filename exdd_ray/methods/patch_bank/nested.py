@@ -8,8 +8,8 @@ import pyarrow as pa
 from exdd_ray.banks.memory_bank import MemoryBank, make_banks, order_family
 from exdd_ray.features.embedder import Embedder, Samples
 from exdd_ray.methods.patch_bank.config import PatchBankConfig
-from exdd_ray.methods.patch_bank.detector import calibration_rows, normal_points, normal_samples, others, own_images
 from exdd_ray.methods.patch_bank.nearest import search_nested
+from exdd_ray.methods.patch_bank.normal import calibration_rows, normal_points, normal_samples, others, own_images
 
 
 def prepare_patch_banks(configs: Sequence[PatchBankConfig], train: pa.Table, embedder: Embedder, seed: int) -> None:

@@ -25,7 +25,7 @@ from exdd_ray.features.config import FeaturesConfig
 from exdd_ray.features.embedder import Embedder
 from exdd_ray.features.slices import make_slice, plan_slices
 from exdd_ray.methods.patch_bank.config import PatchBankConfig
-from exdd_ray.methods.patch_bank.detector import fit_patch_bank
+from exdd_ray.methods.patch_bank.fit import fit_patch_bank
 from exdd_ray.metrics.config import EvaluationConfig
 from exdd_ray.report.numbers import measured
 from exdd_ray.store.artifact import Store

@@ -16,7 +16,7 @@ from exdd_ray.features.embedder import Embedder
 from exdd_ray.features.foreground import foreground
 from exdd_ray.methods.padim.config import PadimConfig
 from exdd_ray.methods.patch_bank.config import PatchBankConfig
-from exdd_ray.methods.patch_bank.detector import fit_patch_bank
+from exdd_ray.methods.patch_bank.fit import fit_patch_bank
 from exdd_ray.store.artifact import Store
 
 GRID = (10, 12)

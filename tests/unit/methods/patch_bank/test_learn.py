@@ -14,7 +14,8 @@ from exdd_ray.experiment.session import Session
 from exdd_ray.features.embedder import Embedder
 from exdd_ray.methods.method import BANKS, SEARCHES, PlannedFit
 from exdd_ray.methods.patch_bank.config import PatchBankConfig
-from exdd_ray.methods.patch_bank.detector import FittedPatchBank, fit_patch_bank
+from exdd_ray.methods.patch_bank.detector import FittedPatchBank
+from exdd_ray.methods.patch_bank.fit import fit_patch_bank
 from exdd_ray.methods.patch_bank.method import METHOD
 from exdd_ray.methods.patch_bank.positives import Defects
 from exdd_ray.metrics.curves import detection

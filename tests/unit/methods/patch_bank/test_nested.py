@@ -18,7 +18,7 @@ from exdd_ray.experiment.load import Trial
 from exdd_ray.experiment.session import Session
 from exdd_ray.features.embedder import Embedder
 from exdd_ray.methods.patch_bank.config import PatchBankConfig
-from exdd_ray.methods.patch_bank.detector import fit_patch_bank
+from exdd_ray.methods.patch_bank.fit import fit_patch_bank
 from exdd_ray.methods.patch_bank.nearest import search_nested
 from exdd_ray.methods.patch_bank.nested import prepare_patch_banks
 from exdd_ray.progress import silent

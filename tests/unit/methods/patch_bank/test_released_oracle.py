@@ -13,7 +13,7 @@ from exdd_ray.data.procedural.defects import add_defect
 from exdd_ray.data.procedural.surfaces import make_surface
 from exdd_ray.features.embedder import Embedder
 from exdd_ray.methods.patch_bank.config import PatchBankConfig
-from exdd_ray.methods.patch_bank.detector import fit_patch_bank
+from exdd_ray.methods.patch_bank.fit import fit_patch_bank
 from exdd_ray.store.artifact import Store
 
 SIZE = (160, 56)  # (height, width) that the network sees: the published shape, half as large again
