@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from exdd_ray.config.base import Frozen
 from exdd_ray.config.bundled import configs_folder
-from exdd_ray.data.catalog import catalog_rows
+from exdd_ray.data.catalog import UNSPLIT, VALIDATION, catalog_rows
 from exdd_ray.errors import ConfigError, DataError
 from exdd_ray.experiment.load import Raw, read_raw
 from exdd_ray.experiment.space import LoadedSweep, load_raw_sweep
@@ -47,11 +47,12 @@ class AdviceConfig(Frozen):
 
 @dataclass(frozen=True)
 class Facts:
-    """Images of a folder.
+    """Images of a folder that candidates may learn from or be judged by.
 
     Attributes:
-        masked: defects with a mask.
-        split: whether the folder itself says which normal images are tested.
+        defects: of its train folder, where it has some there; or else of its test folder, or all.
+        masked: those of them with a mask.
+        split: whether the folder itself says which images are trained on.
     """
 
     normal: int
@@ -115,14 +116,15 @@ def read_advice_config(path: Path | None) -> AdviceConfig:
 def facts_of(catalog: pa.Table) -> Facts:
     """What a folder has. Raises DataError where too few images are normal to hold some out."""
     rows = catalog_rows(catalog)
-    defects = [row for row in rows if row.label == 1]
-    normal = [row for row in rows if row.label == 0]
-    if len(normal) < MIN_NORMAL:
+    defects = [row for row in rows if row.label == 1 and row.split != VALIDATION]
+    defects = [row for row in defects if row.split == "train"] or defects  # as split_catalog draws them
+    normal = sum(row.label == 0 and row.split in {"train", UNSPLIT} for row in rows)
+    if normal < MIN_NORMAL:
         raise DataError(
-            f"{len(normal)} good images: advice needs {MIN_NORMAL}, to learn from some and be judged by others"
+            f"{normal} good images to learn from: advice needs {MIN_NORMAL}, to learn from some and be judged by others"
         )
-    split = any(row.split == "test" for row in normal)
-    return Facts(len(normal), len(defects), sum(row.mask is not None for row in defects), split)
+    split = any(row.split != UNSPLIT for row in rows)
+    return Facts(normal, len(defects), sum(row.mask is not None for row in defects), split)
 
 
 def candidates(config: AdviceConfig, facts: Facts) -> tuple[Candidate, ...]:
@@ -164,4 +166,4 @@ def as_sweep(root: Path, facts: Facts, compared: tuple[Candidate, ...], seeds: i
         "objectives": ["image_auroc"],
         "select": "validation",
     }
-    return load_raw_sweep(raw, root)
+    return load_raw_sweep(raw, Path("advise"))

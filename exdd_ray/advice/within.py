@@ -1,7 +1,7 @@
 """Running candidates until a time is over: every one with the first seed, then every one with the next."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from exdd_ray.errors import UserError
@@ -19,11 +19,13 @@ class Ran:
     Attributes:
         outcomes: of the trials.
         left_out: names of the candidates for which there was no time at all.
+        longest: seconds of each other candidate's longest trial, with all that it made first.
         seconds: that it took.
     """
 
     outcomes: tuple[Outcome, ...]
     left_out: tuple[str, ...]
+    longest: Mapping[str, float]
     seconds: float
 
     @property
@@ -43,11 +45,15 @@ def run_within(
     Args:
         told: of each trial, as it ends.
 
-    Raises UserError where the first trial alone takes longer.
+    Raises UserError where the first trial fails, or takes longer alone.
     """
     started = time.perf_counter()
-    planned = sorted(lay_out(points_ahead(loaded), session), key=lambda one: (one.trial.config.seed, one.point.number))
+    trials = lay_out(
+        points_ahead(loaded), session, measured=False
+    )  # judged by validation images: the test may lack any
+    planned = sorted(trials, key=lambda one: (one.trial.config.seed, one.point.number))
     took: dict[str, float] = {}
+    longest: dict[str, float] = {}
     most: dict[str, float] = {}
     outcomes: list[Outcome] = []
     for one in planned:
@@ -57,11 +63,14 @@ def run_within(
             continue
         outcomes += run_plan(make_plan([one], session, read_rates(session.store.root)), session, told)
         took[name] = time.perf_counter() - begun
+        longest[name] = max(took[name], longest.get(name, 0.0))
         most[kind] = max(took[name], most.get(kind, 0.0))
+        if len(outcomes) == 1 and outcomes[0].artifact is None:
+            raise UserError(f"{name} failed: {outcomes[0].error}")
         if len(outcomes) == 1 and time.perf_counter() - started > seconds:
             raise UserError(
-                f"{seconds:.0f} s are too short: the first of {len(planned)} trials alone took {took[name]:.0f} s; its "
+                f"{seconds:.3g} s are too short: the first of {len(planned)} trials alone took {took[name]:.0f} s; its "
                 "result is in the store"
             )
     left_out = tuple(dict.fromkeys(one.point.name for one in planned if one.point.name not in took))
-    return Ran(tuple(outcomes), left_out, time.perf_counter() - started)
+    return Ran(tuple(outcomes), left_out, longest, time.perf_counter() - started)

@@ -68,6 +68,15 @@ def test_a_split_of_the_folder_is_kept():
     assert trial.config.dataset.split.train_fraction == 0.8
 
 
+def test_what_is_drawn_from_counts_alone():
+    good = [row(number, 0, split="train" if number < 20 else "test") for number in range(30)]
+    learnt = [row(number, 1, split="train", mask=False) for number in range(6)]
+    tested = [row(number, 1, split="test") for number in range(6, 16)]
+    assert facts_of(build_catalog([*good, *learnt, *tested])) == Facts(normal=20, defects=6, masked=0, split=True)
+    held_out = [row(number, 1, split="validation") for number in range(16, 19)]
+    assert facts_of(build_catalog([*good, *tested, *held_out])).defects == 10
+
+
 def test_too_few_good_images_are_refused():
     with pytest.raises(DataError, match="11 good images"):
         folder(11, 20)
