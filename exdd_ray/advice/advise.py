@@ -1,13 +1,17 @@
 """From a folder to advice."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from exdd_ray.advice.candidates import MIN_DEFECTS, AdviceConfig, Candidate, as_sweep, candidates, facts_of
 from exdd_ray.advice.compare import Compared, advised, compare
+from exdd_ray.advice.cost import Cost, command, cost_of
+from exdd_ray.advice.images import require_usable, told_alike
 from exdd_ray.advice.within import run_within
-from exdd_ray.advice.words import sentences, without_measuring
+from exdd_ray.advice.words import WITHOUT_DEFECTS, sentences, without_measuring
+from exdd_ray.data.check import check_dataset
 from exdd_ray.data.datasets import load_dataset
 from exdd_ray.experiment.plan import Plan
 from exdd_ray.experiment.run_plan import Outcome
@@ -23,14 +27,18 @@ class Advice:
 
     Attributes:
         answer: sentences.
+        command: that goes on with what is advised.
         chosen: the candidate that is advised; None where nothing could be measured, as all below.
         compared: the candidates.
+        cost: of the chosen.
         results: all trials, as those of a sweep.
     """
 
     answer: tuple[str, ...]
+    command: str
     chosen: Candidate | None = None
     compared: Compared | None = None
+    cost: Cost | None = None
     results: SweepResults | None = None
 
 
@@ -52,15 +60,19 @@ def advise(
         told: of each trial, as it ends.
 
     Raises:
-        DataError: the folder has none of the layouts, or too few good images.
+        DataError: the folder has none of the layouts, too few good images, or files that cannot be read.
         UserError: the time is too short for the first trial, or that failed.
     """
-    facts = facts_of(load_dataset("folder", root))
+    started = time.perf_counter()
+    catalog = load_dataset("folder", root)
+    facts = facts_of(catalog)
+    report = check_dataset(catalog, session.progress)
+    require_usable(report)
     if facts.defects < MIN_DEFECTS:
-        return Advice(tuple(without_measuring(facts)))
+        return Advice(tuple(without_measuring(facts)), command(root, WITHOUT_DEFECTS))
     given = candidates(config, facts)
     loaded = as_sweep(root, facts, given, seeds)
-    ran = run_within(loaded, seconds, session, told)
+    ran = run_within(loaded, seconds - (time.perf_counter() - started), session, told)
     scored = scored_trials(one.artifact for one in ran.outcomes if one.artifact)
     trials = trials_table(ran.outcomes)
     compared = compare(given, trials, loaded.sweep, lambda key: scored.get(key, {}))
@@ -73,4 +85,7 @@ def advise(
         lambda key: scored.get(key, {}),
         predictions_table(ran.outcomes),
     )
-    return Advice(tuple(sentences(facts, compared, ran)), advised(compared), compared, results)
+    chosen = advised(compared)
+    cost = cost_of(chosen, ran, loaded.sweep, session)
+    answer = (*sentences(facts, compared, ran, cost), *told_alike(report))
+    return Advice(answer, command(root, chosen), chosen, compared, cost, results)

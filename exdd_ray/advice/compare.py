@@ -69,5 +69,5 @@ def advised(compared: Compared) -> Candidate:
 
 
 def _error(apart: Difference) -> float:
-    """Standard error of a mean difference; 0 where no noise was measured."""
+    """Standard error of a mean difference, or more where seeds or images are few; 0 where no noise was measured."""
     return (apart.mean.half or 0.0) / 2

@@ -4,9 +4,15 @@ from collections.abc import Iterator
 
 from exdd_ray.advice.candidates import MIN_DEFECTS, Candidate, Facts
 from exdd_ray.advice.compare import Compared, advised
+from exdd_ray.advice.cost import Cost
 from exdd_ray.advice.within import Ran
+from exdd_ray.device import CPU
 from exdd_ray.metrics.difference import Difference
+from exdd_ray.metrics.seeds import Mean
 
+WITHOUT_DEFECTS = Candidate(
+    "PatchCore", 0, "", {"detector": {"system": "patchcore"}, "dataset.split.validation_fraction": 0.1}
+)
 _MASKS = "With masks, detectors could learn from them, and synthetic defects be made of them."
 
 
@@ -23,39 +29,65 @@ def without_measuring(facts: Facts) -> list[str]:
     ]
 
 
-def sentences(facts: Facts, compared: Compared, ran: Ran) -> Iterator[str]:
+def sentences(facts: Facts, compared: Compared, ran: Ran, cost: Cost) -> Iterator[str]:
     """The answer: which detector, how many labels, whether to synthesise, at what cost, and what is not known."""
     chosen, seeds = advised(compared), max(one.runs for one in compared.means.values())
+    judge = compared.trials.slice(0, 1).to_pylist()[0]
     yield (
-        f"{facts.normal} good and {facts.defects} defective images; {len(compared.candidates)} candidates and up to "
-        f"{seeds} seeds in {ran.seconds / 60:.1f} minutes. Each was judged by {facts.judged} defects and a third of "
-        "the good images, which it had not learnt, drawn anew with every seed."
+        f"{_many(facts.normal, 'good image')} and {_many(facts.defects, 'defect')} to learn from or judge by; "
+        f"{_many(len(compared.candidates), 'candidate')} and up to {_many(seeds, 'seed')} in {ran.seconds / 60:.1f} "
+        f"minutes. Each was judged by {judge['validation_defects']} defects and {judge['validation_normal']} good "
+        "images that it had not learnt, drawn anew with every seed."
     )
     yield from _which(chosen, compared)
     if facts.masked < facts.defects:
-        yield f"Labels and synthesis: {facts.defects - facts.masked} defects have no mask. {_MASKS}"
+        yield f"Labels and synthesis: {_many(facts.defects - facts.masked, 'defect')} without a mask. {_MASKS}"
     else:
         learner = _learner(facts, chosen, compared)
         yield from _labels(facts, learner, compared)
-        yield from _synthesis(facts, learner, compared)
+        yield from _synthesis(facts, learner, chosen, compared)
+    yield _cost(cost)
+    yield from _limits(compared, ran, seeds)
+
+
+def _cost(cost: Cost) -> str:
+    learnt = [_many(cost.normal, "good image")]
+    learnt += [_many(cost.defects, "real defect")] * bool(cost.defects)
+    learnt += [_many(cost.synthetic, "synthetic one")] * bool(cost.synthetic)
+    where = "one CPU thread" if cost.device == CPU else cost.device
+    return (
+        f"Cost: to fit it to {', '.join(learnt)}, and judge it, took {cost.seconds:.0f} s on this machine, beyond what "
+        f"was in the store. It then takes {cost.milliseconds:.0f} ms an image on {where}."
+    )
+
+
+def _limits(compared: Compared, ran: Ran, seeds: int) -> Iterator[str]:
     failed = {row["name"]: row["error"] for row in compared.trials.to_pylist() if row["state"] != "done"}
     yield from (f"Failed: {name}: {error}" for name, error in failed.items())
     if ran.left_out:
         yield f"No time was left for: {'; '.join(ran.left_out)}."
     if seeds < 3:
-        yield f"{seeds} seeds are few: with more minutes the intervals are worth more."
+        are = "is" if seeds == 1 else "are"
+        yield f"{_many(seeds, 'seed')} {are} few: more of them (--minutes, --seeds) narrow the intervals."
+    yield (
+        "± are 95 % intervals: of a mean by its seeds, of a difference by its images too. The best of "
+        f"{len(compared.candidates)} by few images is a little worse on others, and all holds for defects like these."
+    )
 
 
 def _which(chosen: Candidate, compared: Compared) -> Iterator[str]:
     single, mean = compared.candidates[0], compared.means[chosen.name]
-    told = f"Detector: {chosen.name}. Its image AUROC is {shown(mean.value)}{_half(mean.half)}"
-    if chosen is single:
-        others = compared.apart(single)
-        best = max(others, key=lambda name: others[name].mean.value) if others else None
-        more = f"; the best other, {best}, differs by {gain(others[best])}" if best else ""
-        yield f"{told}{more}: nothing was better."
+    others = compared.apart(single)
+    told = f"Detector: {chosen.name}. Its image AUROC is {with_half(mean)}"
+    if chosen is not single:
+        noise = "" if _above(others[chosen.name]) else ", which may be noise"
+        yield f"{told}, {gain(others[chosen.name])} against {single.name} alone{noise}."
+    elif not others:
+        yield f"{told}; nothing else was compared."
     else:
-        yield f"{told}, {gain(compared.apart(single)[chosen.name])} against {single.name} alone."
+        best = max(others, key=lambda name: others[name].mean.value)
+        verdict = "by less than its error" if others[best].mean.value > 0 else "nothing was better"
+        yield f"{told}; the best other, {best}, differs by {gain(others[best])}: {verdict}."
 
 
 def _learner(facts: Facts, chosen: Candidate, compared: Compared) -> str:
@@ -79,11 +111,11 @@ def _labels(facts: Facts, learner: str, compared: Compared) -> Iterator[str]:
         fewer, most = curve[-2:]
         last = compared.apart(fewer)[most.name]
         told += f" From {fewer.defects} to {most.defects} it changed by {gain(last)}: "
-        told += "more labels still pay." if _above(last) else "that more labels pay is not shown."
+        told += "the last ones still paid, and more may." if _above(last) else "that more labels pay is not shown."
     yield told
 
 
-def _synthesis(facts: Facts, learner: str, compared: Compared) -> Iterator[str]:
+def _synthesis(facts: Facts, learner: str, chosen: Candidate, compared: Compared) -> Iterator[str]:
     real = compared.find(learner, facts.learnt)
     made = [one for one in compared.candidates if one.learner == learner and one.synthetic]
     beside = [one for one in made if real and one.defects == facts.learnt]
@@ -92,6 +124,7 @@ def _synthesis(facts: Facts, learner: str, compared: Compared) -> Iterator[str]:
         each = ", ".join(f"{one.synthetic} {gain(apart[one.name])}" for one in beside)
         best = max(beside, key=lambda one: apart[one.name].mean.value)
         verdict = f"synthesise ({best.synthetic})" if _above(apart[best.name]) else "that it pays is not shown"
+        verdict += ", though one is the best here" * (chosen in beside and not _above(apart[best.name]))
         yield f"Synthesis beside {facts.learnt} real defects: {each}: {verdict}."
     single = compared.candidates[0]
     alone = next((one for one in made if not one.defects), None)
@@ -107,7 +140,14 @@ def _above(apart: Difference) -> bool:
 
 def gain(apart: Difference) -> str:
     """As `+.012 ± .010`."""
+    if apart.mean.value == 0 and apart.mean.half == 0:
+        return "no difference"
     return f"{shown(apart.mean.value, '+')}{_half(apart.mean.half)}"
+
+
+def with_half(mean: Mean) -> str:
+    """As `.912 ± .010`."""
+    return f"{shown(mean.value)}{_half(mean.half)}"
 
 
 def shown(value: float, sign: str = "") -> str:
@@ -116,4 +156,11 @@ def shown(value: float, sign: str = "") -> str:
 
 
 def _half(half: float | None) -> str:
-    return "" if half is None else f" ± {shown(half)}"
+    """Nothing where none was measured, or all seeds agree; that of two may be wider than all that the metric can be."""
+    if not half:
+        return ""
+    return f" ± {shown(half)}" if half < 1 else " ± 1"
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ def run_advise(arguments: argparse.Namespace) -> int:
     from exdd_ray.experiment.session import Session
     from exdd_ray.store.artifact import open_store
 
-    if arguments.minutes <= 0 or arguments.seeds < 1:
+    if not arguments.minutes > 0 or arguments.seeds < 1:
         raise ConfigError("--minutes is above 0, and --seeds at least 1")
     session = Session(open_store(arguments.store), terminal_progress)
     root, config = arguments.root.expanduser().absolute(), read_advice_config(arguments.config)
@@ -46,6 +47,7 @@ def run_advise(arguments: argparse.Namespace) -> int:
         _print_table(found)
     for sentence in found.answer:
         print(f"\n{sentence}")
+    print(f"\nTo go on: {found.command}")
     if (folder := _write(found)) is not None:
         print(f"\nresults: {folder}")
     if arguments.json:
@@ -54,8 +56,14 @@ def run_advise(arguments: argparse.Namespace) -> int:
 
 
 def _say(outcome: "Outcome") -> None:
-    planned = outcome.planned
-    told = f"failed: {outcome.error}" if outcome.artifact is None else "done"
+    from exdd_ray.advice.compare import METRIC
+    from exdd_ray.metrics.table import METRICS, on_validation
+
+    planned, artifact = outcome.planned, outcome.artifact
+    if artifact is None:
+        told = f"failed: {outcome.error}"
+    else:
+        told = f"image AUROC {artifact.metadata[on_validation(METRICS[METRIC])]:.3f}"
     print(f"seed {planned.trial.config.seed}, {planned.point.name}: {told}", file=sys.stderr, flush=True)
 
 
@@ -63,7 +71,7 @@ def _print_table(found: "Advice") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from exdd_ray.advice.words import gain, shown
+    from exdd_ray.advice.words import gain, with_half
 
     assert found.compared is not None
     compared = found.compared
@@ -72,8 +80,7 @@ def _print_table(found: "Advice") -> None:
     table = Table("candidate", "seeds", "image AUROC", f"less that of {compared.candidates[0].name}", "seconds")
     for one in compared.candidates:
         mean, apart = compared.means[one.name], against.get(one.name)
-        half = "" if mean.half is None else f" ± {shown(mean.half)}"
-        row = (str(mean.runs), f"{shown(mean.value)}{half}", gain(apart) if apart else "", f"{seconds[one.name]:.1f}")
+        row = (str(mean.runs), with_half(mean), gain(apart) if apart else "", f"{seconds[one.name]:.1f}")
         table.add_row(one.name, *row, style="bold" if one is found.chosen else None)
     Console().print(table)
 
@@ -87,7 +94,9 @@ def _write(found: "Advice") -> Path | None:
         return None
     folder = results_folder(found.results.loaded)
     write_results(folder, found.results)
-    (folder / "advice.md").write_text("\n\n".join(found.answer) + "\n", encoding="utf-8")
+    (folder / "advice.md").write_text(
+        "\n\n".join((*found.answer, f"To go on: `{found.command}`")) + "\n", encoding="utf-8"
+    )
     mark_latest(folder)
     return folder
 
@@ -95,4 +104,11 @@ def _write(found: "Advice") -> Path | None:
 def _digest(found: "Advice") -> dict[str, object]:
     means = {name: mean.value for name, mean in found.compared.means.items()} if found.compared else {}
     chosen = found.chosen.name if found.chosen else None
-    return {"chosen": chosen, "image_auroc": means, "answer": list(found.answer)}
+    cost = asdict(found.cost) if found.cost else None
+    return {
+        "chosen": chosen,
+        "image_auroc": means,
+        "cost": cost,
+        "command": found.command,
+        "answer": list(found.answer),
+    }

@@ -1,6 +1,8 @@
 """Advice on a folder of made images, by the real command."""
 
 import json
+import shlex
+import shutil
 from itertools import count
 from types import SimpleNamespace
 
@@ -22,7 +24,7 @@ def parts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def make(good: int, defects: int, *, masks: bool = True):
-        root = tmp_path / "parts"
+        root = tmp_path / "parts #1: mine"
         for name in ("normal", "defect", "masks"):
             (root / name).mkdir(parents=True)
         for number in range(good + defects):
@@ -69,13 +71,15 @@ def test_the_answer_says_which_detector_how_many_labels_and_whether_to_synthesis
         "ExDD, 4 MemSeg defects",
     }
     answer = " ".join(found["answer"])
-    assert answer.startswith("16 good and 6 defective images; 5 candidates and up to 2 seeds")
+    assert answer.startswith("16 good images and 6 defects to learn from or judge by; 5 candidates and up to 2 seeds")
+    assert "Each was judged by 2 defects and 5 good images that it had not learnt" in answer
     assert f"Detector: {found['chosen']}." in answer
     assert "Labels: image AUROC of ExDD less that of PatchCore with so many defects learnt: 1: " in answer
     assert "Synthesis beside 3 real defects: 4 MemSeg " in answer
     assert "Synthetic defects without any real one: ExDD, 4 MemSeg defects, " in answer
     (folder,) = (one for one in (tmp_path / "runs" / "advise").iterdir() if not one.is_symlink())
     assert (folder / "advice.md").read_text().startswith("16 good")
+    assert f"To go on: `{found['command']}`" in (folder / "advice.md").read_text()
     assert (folder / "trials.parquet").exists()
 
 
@@ -92,7 +96,7 @@ def test_defects_without_masks_are_told(parts, capsys):
     code, _, found = asked(capsys, str(parts(16, 6, masks=False)), "--seeds", "1")
     assert code == 0
     assert set(found["image_auroc"]) == {"PatchCore", "PaDiM"}
-    assert "6 defects have no mask" in " ".join(found["answer"])
+    assert "6 defects without a mask" in " ".join(found["answer"])
 
 
 def test_without_defects_it_says_what_it_cannot_tell(parts, capsys):
@@ -107,3 +111,65 @@ def test_a_time_too_short_for_one_trial_is_refused(parts, capsys):
     assert main(["advise", str(parts(16, 6)), "--minutes", "0.001"]) == 2
     assert "too short: the first of" in capsys.readouterr().err
     assert main(["advise", "parts", "--minutes", "0"]) == 2
+    assert main(["advise", "parts", "--minutes", "nan"]) == 2
+
+
+def test_what_it_costs_is_measured_and_the_command_that_goes_on_runs(parts, capsys, tmp_path):
+    (tmp_path / "few.yaml").write_text(FEW)
+    _, _, found = asked(capsys, str(parts(16, 6)), "--config", "few.yaml", "--seeds", "1")
+    cost = found["cost"]
+    assert cost["normal"] == 9
+    assert cost["seconds"] > 0
+    assert cost["milliseconds"] > 0
+    assert "9 good images" in next(one for one in found["answer"] if one.startswith("Cost: "))
+    assert main(shlex.split(found["command"])[1:]) == 0
+
+
+def test_the_command_without_defects_runs(parts, capsys):
+    _, _, found = asked(capsys, str(parts(16, 0)))
+    assert main(shlex.split(found["command"])[1:]) == 0
+
+
+def test_a_file_of_no_use_is_told_before_anything_is_run(parts, capsys):
+    root = parts(16, 6)
+    file = root / "defect" / "17.png"
+    file.write_bytes(file.read_bytes()[:100])
+    assert main(["advise", str(root)]) == 2
+    told = capsys.readouterr().err
+    assert f"{file}: " in told
+    assert "seed 0" not in told
+
+
+def test_copies_that_may_be_learnt_and_judge_are_told(parts, capsys, tmp_path):
+    (tmp_path / "few.yaml").write_text("good: {PatchCore: {system: patchcore}}")
+    root = parts(16, 6)
+    shutil.copy(root / "normal" / "3.png", root / "normal" / "copy.png")
+    _, _, found = asked(capsys, str(root), "--config", "few.yaml", "--seeds", "1")
+    told = next(one for one in found["answer"] if one.startswith("Images that are copies of others"))
+    assert "byte for byte: 1" in told
+    assert "normal/3.png and normal/copy.png" in told
+
+
+def test_a_folder_that_tests_no_good_image_is_judged_by_those_of_train(parts, capsys, tmp_path):
+    (tmp_path / "few.yaml").write_text("good: {PatchCore: {system: patchcore}}")
+    made, root = parts(16, 6), tmp_path / "split"
+    shutil.copytree(made / "normal", root / "train" / "good")
+    shutil.copytree(made / "defect", root / "test" / "hole")
+    shutil.copytree(made / "masks", root / "ground_truth" / "hole")
+    code, _, found = asked(capsys, str(root), "--config", "few.yaml", "--seeds", "1")
+    assert code == 0
+    assert "judged by 2 defects and 6 good images" in found["answer"][0]
+
+
+def test_a_first_candidate_that_fails_ends_it(parts, capsys, tmp_path):
+    (tmp_path / "few.yaml").write_text("good: {learner: {kind: classifier}, PaDiM: {kind: padim}}")
+    assert main(["advise", str(parts(16, 6)), "--config", "few.yaml"]) == 2
+    told = capsys.readouterr().err
+    assert "exdd: learner failed: " in told
+    assert "PaDiM" not in told
+
+
+def test_an_unknown_key_of_a_detector_is_told_by_its_name(parts, capsys, tmp_path):
+    (tmp_path / "few.yaml").write_text("good: {small: {system: patchcore, sise: 8}}")
+    assert main(["advise", str(parts(16, 6)), "--config", "few.yaml"]) == 2
+    assert "exdd: advise: unknown config key 'detector.sise'" in capsys.readouterr().err

@@ -1,0 +1,72 @@
+"""Sentences that the figures bear out."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from exdd_ray.advice.candidates import Candidate, Facts
+from exdd_ray.advice.compare import compare
+from exdd_ray.advice.cost import Cost
+from exdd_ray.advice.within import Ran
+from exdd_ray.advice.words import sentences
+from exdd_ray.experiment.sweep_config import SweepConfig
+from exdd_ray.experiment.tables import TRIALS_SCHEMA
+
+SINGLE, REAL = Candidate("PatchCore", 0, "", {}), Candidate("ExDD", 10, "", {})
+MADE = Candidate("ExDD", 10, "50 MemSeg", {})
+FACTS = Facts(normal=60, defects=20, masked=20, split=False)
+COST = Cost(seconds=41.2, normal=38, defects=1, synthetic=0, milliseconds=46.9, device="cpu")
+
+
+def answer(*aurocs: tuple[Candidate, Sequence[float]], facts: Facts = FACTS) -> str:
+    """Advice on candidates with a value for each seed."""
+    rows = [
+        {
+            "name": one.name,
+            "settings": "{}",
+            "seed": seed,
+            "dataset": "folder",
+            "category": "folder",
+            "state": "done",
+            "validation_image_auroc": value,
+            "validation_defects": 9,
+            "validation_normal": 20,
+            "tested": "the same",
+            "artifact": "",
+        }
+        for one, values in aurocs
+        for seed, value in enumerate(values)
+    ]
+    trials, sweep = pa.Table.from_pylist(rows, schema=TRIALS_SCHEMA), SweepConfig(select="validation")
+    compared = compare([one for one, _ in aurocs], trials, sweep, lambda _: {})
+    return " ".join(sentences(facts, compared, Ran((), (), {}, 60.0), COST))
+
+
+def test_a_gain_that_may_be_noise_is_advised_as_such():
+    told = answer((SINGLE, [0.80, 0.90]), (REAL, [0.82, 0.95]))
+    assert "Detector: ExDD, 10 real defects. Its image AUROC is .885" in told
+    assert "+.035 ± .191 against PatchCore alone, which may be noise." in told
+
+
+def test_alone_nothing_was_better_than_the_single_bank():
+    assert "Its image AUROC is .900; nothing else was compared." in answer((SINGLE, [0.9]))
+    assert "nothing was better" in answer((SINGLE, [0.9, 0.8]), (REAL, [0.8, 0.8]))
+
+
+def test_synthetic_defects_that_are_better_by_less_than_the_error_are_not_called_worse():
+    told = answer((SINGLE, [0.8, 0.9]), (MADE, [0.95, 0.8]))
+    assert "the best other, ExDD, 10 real + 50 MemSeg defects, differs by +.025 ± 1: by less than its error." in told
+
+
+def test_scores_that_synthetic_defects_leave_alone_are_no_gain_with_an_interval():
+    told = answer((SINGLE, [0.7, 0.7]), (REAL, [0.8, 0.9]), (MADE, [0.8, 0.9]))
+    assert "Synthesis beside 10 real defects: 50 MemSeg no difference: that it pays is not shown." in told
+
+
+def test_one_is_not_many():
+    told = answer((SINGLE, [0.9]), facts=Facts(normal=60, defects=20, masked=19, split=False))
+    assert "1 candidate and up to 1 seed in 1.0 minutes" in told
+    assert "1 defect without a mask" in told
+    assert "to fit it to 38 good images, 1 real defect, and judge it, took 41 s" in told
+    assert "47 ms an image on one CPU thread" in told
+    assert "1 seed is few" in told
