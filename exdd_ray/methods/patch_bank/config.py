@@ -81,8 +81,8 @@ class EvidenceConfig(Frozen):
     image_ridge: float = Field(1e-5, gt=0)
     map_ridge: float = Field(1e-4, gt=0)
     folds: int = Field(4, ge=2)
-    image: Rise = Rise(share=0.01, slope=2.0, ceiling=4.0)
-    trusted_image: Rise = Rise(share=0.25, slope=4.0, ceiling=6.0)
+    image: Rise = Rise(share=0.003, slope=3.0, ceiling=4.0)
+    trusted_image: Rise = Rise(share=0.3, slope=4.0, ceiling=6.0)
     many: int = Field(80, ge=1)
     maps: tuple[Rise, ...] = (
         Rise(share=0.5, slope=8.0, ceiling=20.0),
