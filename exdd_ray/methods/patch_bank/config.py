@@ -54,6 +54,8 @@ class EvidenceConfig(Frozen):
 
     Attributes:
         normal_landmarks: of normal patches.
+        defect_landmarks: of defects' patches at most: the first of the positive bank, which are the farthest apart.
+            Memory grows with the square of all landmarks, time with the cube.
         hardest: patches of each held-out normal image that are farthest from the bank without it.
         random: others of each, which stand for all others.
         covered: patches that a mask covers by this share at least are a defect's extent; it need not be striking.
@@ -74,6 +76,7 @@ class EvidenceConfig(Frozen):
     """
 
     normal_landmarks: int = Field(512, ge=1)
+    defect_landmarks: int = Field(2048, ge=1)
     hardest: int = Field(30, ge=1)
     random: int = Field(30, ge=1)
     covered: float = Field(0.5, gt=0, le=1)

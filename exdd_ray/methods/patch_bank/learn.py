@@ -145,7 +145,7 @@ def _kernel(config: EvidenceConfig, defects: Defects, normal: np.ndarray, positi
         raise DataError(
             "most patches under the training defects' masks are those of normal images: are the masks right?"
         )
-    return Kernel(np.concatenate([positive.vectors, normal[chosen]]), width)
+    return Kernel(np.concatenate([positive.vectors[: config.defect_landmarks], normal[chosen]]), width)
 
 
 def _sums(kernel: Kernel, vectors: np.ndarray, weights: np.ndarray, folds: np.ndarray, count: int) -> list[Sums]:

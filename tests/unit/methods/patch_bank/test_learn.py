@@ -242,3 +242,13 @@ def test_masks_over_what_is_normal_are_named(tmp_path, normal):
     wrong = [CatalogRow(**{**vars(row), "id": f"{row.id} again", "label": 1, "mask": mask}) for row in normal[:2]]
     with pytest.raises(DataError, match="are the masks right"):
         fitted([*normal, *wrong], tmp_path, hardest=SIDE * SIDE)
+
+
+def test_no_more_landmarks_than_are_asked_for(tmp_path, normal):
+    rows = [*normal, *(texture(tmp_path, f"dark {number}", level=-60) for number in range(4))]
+    few, all_of_them = (fitted(rows, tmp_path, defect_landmarks=count).evidence for count in (5, 2048))
+    assert few is not None
+    assert all_of_them is not None
+    assert len(few.learnt.kernel.landmarks) == 5 + 64
+    assert len(all_of_them.learnt.kernel.landmarks) > 5 + 64
+    np.testing.assert_array_equal(few.learnt.kernel.landmarks[:5], all_of_them.learnt.kernel.landmarks[:5])
