@@ -141,7 +141,8 @@ def candidates(config: AdviceConfig, facts: Facts) -> tuple[Candidate, ...]:
     asked += [(0, config.alone)] if config.alone else []
     asked += [(most, other) for other in others]
     learnt = [_learning(config, learner, *each) for each in dict.fromkeys(asked) for learner in config.learners]
-    return good[0], *learnt, *good[1:]
+    which = len(config.learners)  # those of the first asked: which detector, as the others of good images
+    return good[0], *learnt[:which], *good[1:], *learnt[which:]
 
 
 def _learning(config: AdviceConfig, learner: str, defects: int, synthesizer: str) -> Candidate:

@@ -19,6 +19,7 @@ _MASKS = "With masks, detectors could learn from them, and synthetic defects be 
 def without_measuring(facts: Facts) -> list[str]:
     """What can be said of a folder with too few defects to measure anything."""
     have = f"{facts.normal} good images and {facts.defects} defective ones"
+    have += " to draw from (where train/ has defects, they alone are)" * (facts.split and facts.defects > 0)
     return [
         f"{have}: with fewer than {MIN_DEFECTS} defects it cannot be told how good a detector is, nor which is better.",
         "What can be had without them: PatchCore, a memory bank of the good images; it needs no defect. Its scores can "
@@ -41,7 +42,8 @@ def sentences(facts: Facts, compared: Compared, ran: Ran, cost: Cost) -> Iterato
     )
     yield from _which(chosen, compared)
     if facts.masked < facts.defects:
-        yield f"Labels and synthesis: {_many(facts.defects - facts.masked, 'defect')} without a mask. {_MASKS}"
+        without = _many(facts.defects - facts.masked, "defect")
+        yield f"Labels and synthesis: {without} without a mask (`exdd data check` names them). {_MASKS}"
     else:
         learner = _learner(facts, chosen, compared)
         yield from _labels(facts, learner, compared)
@@ -69,10 +71,9 @@ def _limits(compared: Compared, ran: Ran, seeds: int) -> Iterator[str]:
     if seeds < 3:
         are = "is" if seeds == 1 else "are"
         yield f"{_many(seeds, 'seed')} {are} few: more of them (--minutes, --seeds) narrow the intervals."
-    yield (
-        "± are 95 % intervals: of a mean by its seeds, of a difference by its images too. The best of "
-        f"{len(compared.candidates)} by few images is a little worse on others, and all holds for defects like these."
-    )
+    yield "± are 95 % intervals: of a mean by its seeds, of a difference by its images too."
+    if (count := len(compared.candidates)) > 1:
+        yield f"The best of {count} by few images is a little worse on others, and all holds for defects like these."
 
 
 def _which(chosen: Candidate, compared: Compared) -> Iterator[str]:
@@ -87,7 +88,7 @@ def _which(chosen: Candidate, compared: Compared) -> Iterator[str]:
     else:
         best = max(others, key=lambda name: others[name].mean.value)
         verdict = "by less than its error" if others[best].mean.value > 0 else "nothing was better"
-        yield f"{told}; the best other, {best}, differs by {gain(others[best])}: {verdict}."
+        yield f"{told}; the best other is {best} ({gain(others[best])}): {verdict}."
 
 
 def _learner(facts: Facts, chosen: Candidate, compared: Compared) -> str:

@@ -37,10 +37,10 @@ def test_half_of_the_defects_judge_and_one_is_left_over_for_the_test():
     assert (folder(20, 4).judged, folder(20, 4).counts) == (2, (1,))
 
 
-def test_the_single_bank_is_first_and_all_names_differ():
+def test_the_single_bank_is_first_then_all_detectors_and_all_names_differ():
     compared = candidates(CONFIG, folder(60, 20))
     names = [one.name for one in compared]
-    assert names[:2] == ["PatchCore", "ExDD, 10 real defects"]
+    assert names[:4] == ["PatchCore", "ExDD, 10 real defects", "SuperSimpleNet, 10 real defects", "PaDiM"]
     assert "SuperSimpleNet, 10 real + 50 pasted defects" in names
     assert len(set(names)) == len(names)
 

@@ -8,7 +8,7 @@ from exdd_ray.advice.candidates import Candidate, Facts
 from exdd_ray.advice.compare import compare
 from exdd_ray.advice.cost import Cost
 from exdd_ray.advice.within import Ran
-from exdd_ray.advice.words import sentences
+from exdd_ray.advice.words import sentences, without_measuring
 from exdd_ray.experiment.sweep_config import SweepConfig
 from exdd_ray.experiment.tables import TRIALS_SCHEMA
 
@@ -50,12 +50,15 @@ def test_a_gain_that_may_be_noise_is_advised_as_such():
 
 def test_alone_nothing_was_better_than_the_single_bank():
     assert "Its image AUROC is .900; nothing else was compared." in answer((SINGLE, [0.9]))
-    assert "nothing was better" in answer((SINGLE, [0.9, 0.8]), (REAL, [0.8, 0.8]))
+    assert "The best of" not in answer((SINGLE, [0.9]))
+    assert "is ExDD, 10 real defects (-.050 ± .635): nothing was better" in answer(
+        (SINGLE, [0.9, 0.8]), (REAL, [0.8, 0.8])
+    )
 
 
 def test_synthetic_defects_that_are_better_by_less_than_the_error_are_not_called_worse():
     told = answer((SINGLE, [0.8, 0.9]), (MADE, [0.95, 0.8]))
-    assert "the best other, ExDD, 10 real + 50 MemSeg defects, differs by +.025 ± 1: by less than its error." in told
+    assert "the best other is ExDD, 10 real + 50 MemSeg defects (+.025 ± 1): by less than its error." in told
 
 
 def test_scores_that_synthetic_defects_leave_alone_are_no_gain_with_an_interval():
@@ -70,3 +73,11 @@ def test_one_is_not_many():
     assert "to fit it to 38 good images, 1 real defect, and judge it, took 41 s" in told
     assert "47 ms an image on one CPU thread" in told
     assert "1 seed is few" in told
+
+
+def test_of_a_folder_with_few_defects_in_train_it_says_that_they_alone_count():
+    few = without_measuring(Facts(normal=60, defects=2, masked=2, split=True))
+    assert few[0].startswith(
+        "60 good images and 2 defective ones to draw from (where train/ has defects, they alone are)"
+    )
+    assert "train/" not in without_measuring(Facts(normal=60, defects=0, masked=0, split=True))[0]
