@@ -8,7 +8,7 @@ from pathlib import Path
 from exdd_ray.advice.candidates import MIN_DEFECTS, AdviceConfig, Candidate, as_sweep, candidates, facts_of
 from exdd_ray.advice.compare import Compared, advised, compare
 from exdd_ray.advice.cost import Cost, command, cost_of
-from exdd_ray.advice.images import require_usable, told_alike
+from exdd_ray.advice.images import require_usable, told_of_files
 from exdd_ray.advice.within import run_within
 from exdd_ray.advice.words import WITHOUT_DEFECTS, sentences, without_measuring
 from exdd_ray.data.check import check_dataset
@@ -87,5 +87,5 @@ def advise(
     )
     chosen = advised(compared)
     cost = cost_of(chosen, ran, loaded.sweep, session)
-    answer = (*sentences(facts, compared, ran, cost), *told_alike(report))
+    answer = (*sentences(facts, compared, ran, cost), *told_of_files(report))
     return Advice(answer, command(root, chosen), chosen, compared, cost, results)

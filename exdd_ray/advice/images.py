@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 
-from exdd_ray.data.check import DataReport, FileTrouble
+from exdd_ray.data.check import EMPTY_MASK, NO_MASK, DataReport
 from exdd_ray.errors import DataError
 
 
 def require_usable(report: DataReport) -> None:
     """Raise DataError for images and masks that every trial which meets them would fail at."""
-    troubles = (*report.unreadable, *_of_masks(report))
+    masks = [one for one in report.masks if one.reason not in {EMPTY_MASK, NO_MASK}]
+    troubles = [*report.unreadable, *masks]
     if troubles:
         raise DataError(
             f"{troubles[0].path}: {troubles[0].reason}: mend it, or take it out of the folder (files of no use: "
@@ -16,13 +17,15 @@ def require_usable(report: DataReport) -> None:
         )
 
 
-def _of_masks(report: DataReport) -> Iterator[FileTrouble]:
-    """Troubles of masks that are there: candidates are chosen by which masks are not."""
-    return (one for one in report.masks if not one.path.endswith(one.id))
+def told_of_files(report: DataReport) -> Iterator[str]:
+    """What is amiss with files that can be used: masks that mark nothing, and images that show the same."""
+    empty = [one for one in report.masks if one.reason == EMPTY_MASK]
+    if empty:
+        yield f"Defects whose mask marks nothing: {len(empty)} (the first: {empty[0].id}): none learns where they are."
+    yield from _alike(report)
 
 
-def told_alike(report: DataReport) -> Iterator[str]:
-    """That images show the same: learnt and judged by alike, they flatter what learns them."""
+def _alike(report: DataReport) -> Iterator[str]:
     copies = sum(len(group.ids) - 1 for group in report.duplicates)
     alike = [f"copies of others, byte for byte: {copies}"] * bool(copies)
     alike += [f"like another one nearly to the pixel: {len(report.twins)}"] * bool(report.twins)

@@ -19,6 +19,7 @@ from exdd_ray.data.values import DeepFacts, MaskFacts, deep_facts, depth_notes, 
 from exdd_ray.errors import ImageError
 from exdd_ray.progress import Progress, silent
 
+EMPTY_MASK, NO_MASK = "the mask of a defect is empty", "a defect without a mask"
 _MAX_THREADS = 8
 
 
@@ -192,7 +193,7 @@ def _inspect_mask(row: CatalogRow, size: tuple[int, int]) -> FileTrouble | None:
         if others:
             reason = f"mask of {others[0][1]} x {others[0][0]} pixels for an image of {size[1]} x {size[0]}"
         elif row.label == 1 and not read_mask(row.mask, row.mask_threshold).any():
-            reason = "the mask of a defect is empty"
+            reason = EMPTY_MASK
         else:
             return None
     except ImageError as error:
@@ -207,7 +208,7 @@ def _mask_findings(findings: Sequence[_Finding]) -> tuple[tuple[FileTrouble, ...
     missing = [row for row in defects if row.mask is None]
     if missing and len(missing) == len(defects):
         return tuple(troubles), (f"none of the {len(defects)} defects has a mask: image labels only",)
-    troubles += [FileTrouble(id=row.id, path=row.image, reason="a defect without a mask") for row in missing]
+    troubles += [FileTrouble(id=row.id, path=row.image, reason=NO_MASK) for row in missing]
     return tuple(troubles), ()
 
 

@@ -140,6 +140,20 @@ def test_a_file_of_no_use_is_told_before_anything_is_run(parts, capsys):
     assert "seed 0" not in told
 
 
+def test_a_mask_of_another_size_is_refused_and_an_empty_one_told(parts, capsys, tmp_path):
+    (tmp_path / "few.yaml").write_text("good: {PatchCore: {system: patchcore}}\nlearners: {ExDD: {system: exdd}}")
+    root = parts(16, 6)
+    Image.new("L", SIZE).save(root / "masks" / "17.png")
+    code, _, found = asked(capsys, str(root), "--config", "few.yaml", "--seeds", "2")
+    assert code == 0
+    assert any(
+        one.startswith("Defects whose mask marks nothing: 1 (the first: defect/17.png)") for one in found["answer"]
+    )
+    Image.new("L", (32, 32), 255).save(root / "masks" / "18.png")
+    assert main(["advise", str(root)]) == 2
+    assert f"{root / 'masks' / '18.png'}: mask of 32 x 32 pixels" in capsys.readouterr().err
+
+
 def test_copies_that_may_be_learnt_and_judge_are_told(parts, capsys, tmp_path):
     (tmp_path / "few.yaml").write_text("good: {PatchCore: {system: patchcore}}")
     root = parts(16, 6)
