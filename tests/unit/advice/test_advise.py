@@ -187,3 +187,12 @@ def test_an_unknown_key_of_a_detector_is_told_by_its_name(parts, capsys, tmp_pat
     (tmp_path / "few.yaml").write_text("good: {small: {system: patchcore, sise: 8}}")
     assert main(["advise", str(parts(16, 6)), "--config", "few.yaml"]) == 2
     assert "exdd: advise: unknown config key 'detector.sise'" in capsys.readouterr().err
+
+
+def test_no_seed_is_begun_without_the_first_candidate(parts, capsys, tmp_path, monkeypatch):
+    (tmp_path / "few.yaml").write_text("good: {PatchCore: {system: patchcore}, PaDiM: {kind: padim}}")
+    # looks at the clock: the start; the begin and the end of a trial, of the first one twice; what is passed over
+    looks = iter([0.0, 0.0, 20.0, 20.0, 20.0, 25.0, 45.0, 45.0, 45.0])
+    monkeypatch.setattr(within, "time", SimpleNamespace(perf_counter=lambda: next(looks, 45.0)))
+    _, _, found = asked(capsys, str(parts(16, 6)), "--config", "few.yaml", "--seeds", "2", "--minutes", "1")
+    assert "up to 1 seed in" in found["answer"][0]
