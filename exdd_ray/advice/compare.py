@@ -57,14 +57,18 @@ def advised(compared: Compared) -> Candidate:
     """The best candidate, or one without synthetic defects within one standard error of it.
 
     The rule of Breiman et al. (Classification and Regression Trees, 1984): what is best by less than the error of the
-    comparison is not worth making defects for. Labels, which are there already, and detectors compete by their means of
-    the differences from the single bank, so that candidates with fewer seeds are compared on the same images.
+    comparison is not worth making defects for. Detectors compete by their means of the differences from the single
+    bank, so that candidates with fewer seeds are compared on the same images; those with less than half of its seeds do
+    not compete, as one lucky draw would win, nor do those that learn fewer defects than there are to learn.
     """
     single = compared.candidates[0]
+    most = max(one.defects for one in compared.candidates)
+    half = compared.means[single.name].runs / 2
+    fair = [one for one in compared.candidates if one.defects in (0, most) and compared.means[one.name].runs >= half]
     gains = {single.name: 0.0, **{name: one.mean.value for name, one in compared.apart(single).items()}}
-    best = max(compared.candidates, key=lambda one: gains[one.name])
+    best = max(fair, key=lambda one: gains[one.name])
     apart = compared.apart(best)
-    near = [one for one in compared.candidates if one is best or apart[one.name].mean.value >= -_error(apart[one.name])]
+    near = [one for one in fair if one is best or apart[one.name].mean.value >= -_error(apart[one.name])]
     return min(near, key=lambda one: (bool(one.synthetic), -gains[one.name]))
 
 

@@ -47,7 +47,16 @@ def test_synthetic_defects_must_win_by_more_than_the_error():
 
 
 def test_fewer_seeds_are_compared_on_those_that_both_have():
-    assert advised(found((SINGLE, [0.6, 0.9, 0.9]), (REAL, [0.65]))) is REAL
+    assert advised(found((SINGLE, [0.6, 0.9, 0.9]), (REAL, [0.65, 0.9]))) is REAL
+
+
+def test_one_lucky_draw_does_not_win():
+    assert advised(found((SINGLE, [0.6, 0.9, 0.9]), (REAL, [0.99]))) is SINGLE
+
+
+def test_fewer_labels_than_there_are_do_not_win_by_noise():
+    fewer = Candidate("ExDD", 5, "", {})
+    assert advised(found((SINGLE, [0.6, 0.7]), (REAL, [0.8, 0.9]), (fewer, [0.81, 0.9]))) is REAL
 
 
 def test_a_candidate_with_a_failed_trial_is_left_out():
