@@ -7,10 +7,12 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -58,6 +60,24 @@ def timed(work: Callable[[], object], repeats: int = 3) -> float:
         work()
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds)
+
+
+def rounds_per_second(once: Callable[[], object], rounds: int, *, apart: bool) -> float:
+    """How often a second a function runs, after a first run of each thread that is not counted.
+
+    Args:
+        apart: runs side by side, each on one thread; else one after another, each on all threads.
+    """
+    threads = torch.get_num_threads()
+    workers, each = (threads, 1) if apart else (1, threads)
+    torch.set_num_threads(each)
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(each,)) as pool:
+        list(pool.map(lambda _: once(), range(workers)))
+        started = time.perf_counter()
+        list(pool.map(lambda _: once(), range(rounds)))
+        seconds = time.perf_counter() - started
+    torch.set_num_threads(threads)
+    return rounds / seconds
 
 
 def report(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], figures: Mapping[str, object]) -> None:

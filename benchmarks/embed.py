@@ -5,14 +5,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
-from common import free_tiles, report, resnet18
+from common import free_tiles, report, resnet18, rounds_per_second
 
 from exdd_ray.data.images import read_image
 from exdd_ray.features.aggregate import aggregate
@@ -51,20 +50,11 @@ def bare(count: int, size: int, *, apart: bool) -> float:
     backbone = folded(load_backbone(resnet18()))
     batch = torch.randn(size, 3, 224, 224).contiguous(memory_format=torch.channels_last)
 
-    def once(_: int = 0) -> None:
+    def once() -> None:
         with torch.inference_mode():
             aggregate(backbone(batch), "avg")
 
-    once()
-    threads = torch.get_num_threads()
-    workers, each = (threads, 1) if apart else (1, threads)
-    torch.set_num_threads(each)
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(each,)) as pool:
-        started = time.perf_counter()
-        list(pool.map(once, range(count // size)))
-        seconds = time.perf_counter() - started
-    torch.set_num_threads(threads)
-    return count / seconds
+    return size * rounds_per_second(once, count // size, apart=apart)
 
 
 def pipeline(runner: object, folder: Path) -> float:

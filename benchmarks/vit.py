@@ -11,7 +11,6 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from common import CACHE, SHARED, free_tiles, report, resnet18, tiles
+from common import CACHE, SHARED, free_tiles, report, resnet18, rounds_per_second, tiles
 
 from exdd_ray.data.catalog import CatalogRow, build_catalog, catalog_rows
 from exdd_ray.data.datasets import load_dataset
@@ -56,21 +55,13 @@ def bare(model: torch.nn.Module, images: int, *, apart: bool) -> float:
     Args:
         apart: batches side by side, each on one thread; else one after another, each on all threads.
     """
-    batch, threads = torch.randn(BATCH, 3, 224, 224), torch.get_num_threads()
+    batch = torch.randn(BATCH, 3, 224, 224)
 
-    def once(_: int) -> None:
+    def once() -> None:
         with torch.inference_mode():
             model.forward_features(batch)  # type: ignore[operator]
 
-    workers, each = (threads, 1) if apart else (1, threads)
-    torch.set_num_threads(each)
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(each,)) as pool:
-        list(pool.map(once, range(workers)))
-        started = time.perf_counter()
-        list(pool.map(once, range(images // BATCH)))
-        seconds = time.perf_counter() - started
-    torch.set_num_threads(threads)
-    return images / seconds
+    return BATCH * rounds_per_second(once, images // BATCH, apart=apart)
 
 
 def embedding(images: int, features: FeaturesConfig) -> float:

@@ -87,5 +87,5 @@ def advise(
     )
     chosen = advised(compared)
     cost = cost_of(chosen, ran, loaded.sweep, session)
-    answer = (*sentences(facts, compared, ran, cost), *told_of_files(report))
+    answer = (*sentences(facts, compared, chosen, ran, cost), *told_of_files(report))
     return Advice(answer, command(root, chosen), chosen, compared, cost, results)

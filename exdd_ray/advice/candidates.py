@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from exdd_ray.config.base import Frozen
 from exdd_ray.config.bundled import configs_folder
 from exdd_ray.data.catalog import UNSPLIT, VALIDATION, catalog_rows
-from exdd_ray.errors import ConfigError, DataError
-from exdd_ray.experiment.load import Raw, read_raw
+from exdd_ray.errors import DataError
+from exdd_ray.experiment.load import Raw, read_raw, validate
 from exdd_ray.experiment.space import LoadedSweep, load_raw_sweep
 
 MIN_NORMAL = 12
@@ -103,14 +103,7 @@ class Candidate:
 def read_advice_config(path: Path | None) -> AdviceConfig:
     """What a file compares, or the bundled one. Raises ConfigError for a file that is none."""
     path = configs_folder() / "advice" / "default.yaml" if path is None else path
-    try:
-        return AdviceConfig.model_validate(read_raw(path))
-    except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"]))
-        raise ConfigError(
-            f"{path}: {where}: {fault['msg'].removeprefix('Value error, ')}".replace(": :", ":")
-        ) from error
+    return validate(AdviceConfig, read_raw(path), path)
 
 
 def facts_of(catalog: pa.Table) -> Facts:

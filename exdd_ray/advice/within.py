@@ -1,8 +1,9 @@
 """Running candidates until a time is over: every one with the first seed, then every one with the next."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from exdd_ray.errors import UserError
 from exdd_ray.experiment.plan import PlannedTrial, lay_out, make_plan
@@ -19,7 +20,7 @@ class Ran:
     Attributes:
         outcomes: of the trials.
         left_out: names of the candidates for which there was no time at all.
-        longest: seconds of each other candidate's longest trial, with all that it made first.
+        longest: seconds of each candidate's longest trial, with all that it made first.
         seconds: that it took.
     """
 
@@ -48,32 +49,47 @@ def run_within(
     Raises UserError where the first trial fails, or takes longer alone.
     """
     started = time.perf_counter()
-    trials = lay_out(
-        points_ahead(loaded), session, measured=False
-    )  # judged by validation images: the test may lack any
+    trials = lay_out(points_ahead(loaded), session, measured=False)  # validation images judge; tested ones may lack
     planned = sorted(trials, key=lambda one: (one.trial.config.seed, one.point.number))
-    took: dict[str, float] = {}
-    longest: dict[str, float] = {}
-    most: dict[str, float] = {}
+    first = planned[0].point.name
     outcomes: list[Outcome] = []
-    paired: set[int] = set()
+    spent: list[_Spent] = []
     for one in planned:
-        name, kind, begun = one.point.name, one.trial.config.detector.kind, time.perf_counter()
-        expected = took.get(name, most.get(kind, max(most.values(), default=0.0)))
-        late = begun - started + expected > seconds
-        if outcomes and (late or not (name == planned[0].point.name or one.trial.config.seed in paired)):
+        begun, seed = time.perf_counter(), one.trial.config.seed
+        paired = one.point.name == first or any(seed == each.seed for each in spent if each.name == first)
+        if spent and not (paired and begun - started + _expected(one, spent) <= seconds):
             continue  # without the first candidate's trial of the seed there is nothing to compare it with
         outcomes += run_plan(make_plan([one], session, read_rates(session.store.root)), session, told)
-        paired.add(one.trial.config.seed)
-        took[name] = time.perf_counter() - begun
-        longest[name] = max(took[name], longest.get(name, 0.0))
-        most[kind] = max(took[name], most.get(kind, 0.0))
-        if len(outcomes) == 1 and outcomes[0].artifact is None:
-            raise UserError(f"{name} failed: {outcomes[0].error}")
-        if len(outcomes) == 1 and time.perf_counter() - started > seconds:
-            raise UserError(
-                f"{seconds:.3g} s are too short: the first of {len(planned)} trials alone took {took[name]:.0f} s; its "
-                "result is in the store"
-            )
-    left_out = tuple(dict.fromkeys(one.point.name for one in planned if one.point.name not in took))
+        spent.append(_Spent(one.point.name, one.trial.config.detector.kind, seed, time.perf_counter() - begun))
+        if len(spent) == 1:
+            _require_first(outcomes[0], spent[0], len(planned), seconds, time.perf_counter() - started)
+    longest: dict[str, float] = {}
+    for each in spent:
+        longest[each.name] = max(each.seconds, longest.get(each.name, 0.0))
+    left_out = tuple(dict.fromkeys(one.point.name for one in planned if one.point.name not in longest))
     return Ran(tuple(outcomes), left_out, longest, time.perf_counter() - started)
+
+
+class _Spent(NamedTuple):
+    """Seconds of a trial: of a candidate, a kind of detector, a seed."""
+
+    name: str
+    kind: str
+    seed: int
+    seconds: float
+
+
+def _expected(one: PlannedTrial, spent: Sequence[_Spent]) -> float:
+    own = [each.seconds for each in spent if each.name == one.point.name]
+    alike = [each.seconds for each in spent if each.kind == one.trial.config.detector.kind]
+    return own[-1] if own else max(alike or [each.seconds for each in spent])
+
+
+def _require_first(outcome: Outcome, spent: _Spent, trials: int, allowed: float, elapsed: float) -> None:
+    if outcome.artifact is None:
+        raise UserError(f"{spent.name} failed: {outcome.error}")
+    if elapsed > allowed:
+        raise UserError(
+            f"{allowed:.3g} s are too short: the first of {trials} trials alone took {spent.seconds:.0f} s; its "
+            "result is in the store"
+        )

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from exdd_ray.advice.candidates import MIN_DEFECTS, Candidate, Facts
-from exdd_ray.advice.compare import Compared, advised
+from exdd_ray.advice.compare import Compared
 from exdd_ray.advice.cost import Cost
 from exdd_ray.advice.within import Ran
 from exdd_ray.device import CPU
@@ -30,9 +30,9 @@ def without_measuring(facts: Facts) -> list[str]:
     ]
 
 
-def sentences(facts: Facts, compared: Compared, ran: Ran, cost: Cost) -> Iterator[str]:
+def sentences(facts: Facts, compared: Compared, chosen: Candidate, ran: Ran, cost: Cost) -> Iterator[str]:
     """The answer: which detector, how many labels, whether to synthesise, at what cost, and what is not known."""
-    chosen, seeds = advised(compared), max(one.runs for one in compared.means.values())
+    seeds = max(one.runs for one in compared.means.values())
     judge = compared.trials.slice(0, 1).to_pylist()[0]
     yield (
         f"{_many(facts.normal, 'good image')} and {_many(facts.defects, 'defect')} to learn from or judge by; "

@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from exdd_ray.config.base import merge
+from exdd_ray.config.base import Frozen, merge
 from exdd_ray.config.bundled import find_config
 from exdd_ray.config.keys import key_at, resolve_key, set_key, value_at
 from exdd_ray.errors import ConfigError
@@ -23,7 +23,7 @@ _NAME = re.compile(r"~|0[0-9]+")  # a home folder and a name such as 01, which a
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 Raw = dict[str, Any]
-Config = TypeVar("Config", bound=ExperimentConfig)
+Config = TypeVar("Config", bound=Frozen)
 
 
 @dataclass(frozen=True)
@@ -137,13 +137,13 @@ def validate(model: type[Config], raw: Raw, path: Path) -> Config:
         raise ConfigError(f"{path}: {_first_fault(error, model)}") from error
 
 
-def _first_fault(error: ValidationError, model: type[ExperimentConfig]) -> str:
+def _first_fault(error: ValidationError, model: type[Frozen]) -> str:
     fault, *others = error.errors()
     more = f" (and {len(others)} more)" if others else ""
     return f"{_fault(fault, key_at(model, fault['loc']), model)}{more}"
 
 
-def _fault(fault: ErrorDetails, where: str, model: type[ExperimentConfig]) -> str:
+def _fault(fault: ErrorDetails, where: str, model: type[Frozen]) -> str:
     if fault["type"] == "extra_forbidden":
         try:
             resolve_key(where, model)

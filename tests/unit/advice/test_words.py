@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from exdd_ray.advice.candidates import Candidate, Facts
-from exdd_ray.advice.compare import compare
+from exdd_ray.advice.compare import advised, compare
 from exdd_ray.advice.cost import Cost
 from exdd_ray.advice.within import Ran
 from exdd_ray.advice.words import sentences, without_measuring
@@ -39,7 +39,7 @@ def answer(*aurocs: tuple[Candidate, Sequence[float]], facts: Facts = FACTS) -> 
     ]
     trials, sweep = pa.Table.from_pylist(rows, schema=TRIALS_SCHEMA), SweepConfig(select="validation")
     compared = compare([one for one, _ in aurocs], trials, sweep, lambda _: {})
-    return " ".join(sentences(facts, compared, Ran((), (), {}, 60.0), COST))
+    return " ".join(sentences(facts, compared, advised(compared), Ran((), (), {}, 60.0), COST))
 
 
 def test_a_gain_that_may_be_noise_is_advised_as_such():
