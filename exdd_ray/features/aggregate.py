@@ -21,10 +21,12 @@ class Patches:
     Attributes:
         vectors: [B x P x D], P = height * width of the grid, row by row.
         grid: (height, width) of the patch grid.
+        widths: values of a vector that each layer gives, shallow first; all together where they are mixed (`pc1024`).
     """
 
     vectors: Tensor
     grid: tuple[int, int]
+    widths: tuple[int, ...]
 
 
 def aggregate(maps: Sequence[Tensor], how: Aggregator) -> Patches:
@@ -44,7 +46,8 @@ def aggregate(maps: Sequence[Tensor], how: Aggregator) -> Patches:
     if any(m.shape[-2] > height or m.shape[-1] > width for m in maps):
         raise ConfigError("features.layers go shallow first: the first layer's map must be the finest")
     grid = (2 * height, 2 * width) if how == "upscaled" else (height, width)
-    return Patches(_WAYS[how](maps, grid), grid)
+    widths = (_PC_DIM,) if how == "pc1024" else tuple(m.shape[1] for m in maps)
+    return Patches(_WAYS[how](maps, grid), grid, widths)
 
 
 def _average(maps: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:

@@ -25,6 +25,8 @@ class FeaturesConfig(Frozen):
         unit_length: whether vectors are scaled to length 1: the square of a distance is then 2 (1 - cosine).
         foreground: whether patches of a background, told by an image's first principal component (AnomalyDINO), are
             in no bank and score 0.
+        layers_apart: whether each layer's part of a vector is scaled (`unit_length`) and searched for itself, in a bank
+            of its own; their distances are averaged (SuperADD).
         working_size: (height, width) to which images and masks are resized before anything else (bilinear, as OpenCV
             does), as when a dataset is stored so; None keeps theirs.
         resize: (height, width), or one number for the shorter side (then `crop` is needed).
@@ -43,6 +45,7 @@ class FeaturesConfig(Frozen):
     channels: int | None = Field(None, ge=1)
     unit_length: bool = False
     foreground: bool = False
+    layers_apart: bool = False
     working_size: Size | None = None
     resize: int | Size = (224, 224)
     fit: Literal["stretch", "cut"] = "stretch"
@@ -65,12 +68,17 @@ class FeaturesConfig(Frozen):
             raise ValueError("resize by the shorter side stretches nothing: unset fit, or give resize=[height,width]")
         if self.fit == "cut" and self.working_size is not None:
             raise ValueError("fit=cut takes images as they are, and working_size stretches them: unset one")
+        mixing = {"aggregator=pc1024": self.aggregator == "pc1024", "channels": self.channels is not None}
+        if self.layers_apart and any(mixing.values()):
+            found = next(name for name, mixes in mixing.items() if mixes)
+            raise ValueError(f"features.{found} mixes the layers: unset it, or layers_apart")
         return self
 
     def aside(self) -> Iterator[str]:
         """The weights' file, known by its content, and options that are off."""
         yield "weights"
-        yield from (name for name in ("final_norm", "unit_length", "foreground") if not getattr(self, name))
+        options = ("final_norm", "unit_length", "foreground", "layers_apart")
+        yield from (name for name in options if not getattr(self, name))
 
     @property
     def input_size(self) -> Size:

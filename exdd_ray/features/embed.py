@@ -3,6 +3,7 @@
 It is made in slices (`slices.py`), of which only those are computed that the store lacks.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -44,6 +45,8 @@ class Embedding:
         reasons: row -> why it could not.
         grid: (height, width) of the patch grid.
         dim: D, length of a vector.
+        widths: values of a vector that are of each layer, where these are kept apart; else none.
+        columns: first and last + 1 of the stored vectors' values that these are; None is all.
     """
 
     key: str
@@ -54,6 +57,8 @@ class Embedding:
     reasons: Mapping[int, str]
     grid: Size
     dim: int
+    widths: tuple[int, ...] = ()
+    columns: tuple[int, int] | None = None
     _slices: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
     @property
@@ -74,6 +79,18 @@ class Embedding:
         """[N] position of a row's image within its slice, counting readable ones only."""
         counts = [np.cumsum(part) - 1 for part in np.split(self.readable, range(SLICE, len(self.readable), SLICE))]
         return np.concatenate(counts)
+
+    @cached_property
+    def parts(self) -> "tuple[Embedding, ...]":
+        """One embedding a layer, of its values alone, where layers are kept apart; else this one."""
+        if not self.widths:
+            return (self,)
+        bounds = itertools.pairwise(np.cumsum((0, *self.widths)).tolist())
+        return tuple(self._part(layer, first, last) for layer, (first, last) in enumerate(bounds))
+
+    def _part(self, layer: int, first: int, last: int) -> "Embedding":
+        key, space = (digest([name, f"layer {layer}"]) for name in (self.key, self.space))
+        return replace(self, key=key, space=space, dim=last - first, widths=(), columns=(first, last))
 
     def closed(self) -> "Embedding":
         """The same embedding with no file open: what another process can be given."""
@@ -104,7 +121,7 @@ class Embedding:
         if number not in self._slices:
             artifact = make_slice(self.store, self.jobs[number])
             self._slices[number] = slice_vectors(artifact)
-        return self._slices[number]
+        return self._slices[number] if self.columns is None else self._slices[number][..., slice(*self.columns)]
 
 
 def _runs(rows: Sequence[int] | np.ndarray) -> Iterator[tuple[int, int]]:
@@ -158,17 +175,18 @@ def embed(
 def _assembled(store: Store, jobs: Sequence[SliceJob]) -> Embedding:
     readable: list[bool] = []
     reasons: dict[int, str] = {}
-    shapes: set[tuple[Size, int]] = set()
+    shapes: set[tuple[Size, int, tuple[int, ...]]] = set()
     for number, job in enumerate(jobs):
         artifact = store.peek(job.recipe.key) or make_slice(store, job)
         faults = {int(i): reason for i, reason in artifact.metadata["reasons"].items()}
         readable += [i not in faults for i in range(len(job.rows))]
         reasons |= {number * SLICE + i: f"{job.rows[i].image}: {reason}" for i, reason in faults.items()}
         if "dim" in artifact.metadata:
-            shapes.add((tuple(artifact.metadata["grid"]), artifact.metadata["dim"]))
+            found = artifact.metadata
+            shapes.add((tuple(found["grid"]), found["dim"], tuple(found.get("widths", ()))))
     if not shapes:
         raise DataError(f"no image is readable; the first: {next(iter(reasons.values()))}")
-    ((grid, dim),) = shapes
+    ((grid, dim, widths),) = shapes
     key = digest([job.recipe.key for job in jobs])
     space = digest([jobs[0].recipe.config["weights"], *feature_space(jobs[0].features)])
-    return Embedding(key, space, store, tuple(jobs), np.array(readable), reasons, grid, dim)
+    return Embedding(key, space, store, tuple(jobs), np.array(readable), reasons, grid, dim, widths)

@@ -4,7 +4,7 @@ An image is known by its file and by what is in it, never by its id, which anoth
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -51,6 +51,11 @@ class Samples:
     def key(self) -> str:
         """Names these rows' vectors in recipes."""
         return digest([self.embedding.key, self.at.tolist()])
+
+    @property
+    def parts(self) -> "tuple[Samples, ...]":
+        """The rows with each layer's vectors, where layers are kept apart; else these."""
+        return tuple(replace(self, embedding=one) for one in self.embedding.parts)
 
     def subset(self, keep: np.ndarray) -> "Samples":
         """The rows at positions `keep`."""

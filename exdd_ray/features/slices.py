@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from exdd_ray.banks.tiles import one_thread_each
 from exdd_ray.config.base import Size, identity
@@ -22,7 +23,7 @@ from exdd_ray.data.catalog import REAL, CatalogRow, catalog_rows
 from exdd_ray.data.masks import read_pair
 from exdd_ray.device import CPU
 from exdd_ray.errors import ConfigError, ImageError, UserError
-from exdd_ray.features.aggregate import aggregate
+from exdd_ray.features.aggregate import Patches, aggregate
 from exdd_ray.features.backbone import Backbone, folded, load_backbone, normalisation, weights_digest
 from exdd_ray.features.config import FeaturesConfig
 from exdd_ray.features.foreground import foreground
@@ -81,7 +82,7 @@ def image_names(rows: Sequence[CatalogRow]) -> list[ImageName]:
 def feature_space(features: FeaturesConfig) -> tuple[str, ...]:
     """What, with the weights, makes two images' vectors comparable."""
     kept = () if features.channels is None else (f"{features.channels} channels",)
-    options = [name for name in ("final_norm", "unit_length") if getattr(features, name)]
+    options = [name for name in ("final_norm", "unit_length", "layers_apart") if getattr(features, name)]
     return (features.backbone, *features.layers, features.aggregator, features.precision, *kept, *options)
 
 
@@ -142,12 +143,12 @@ def _computed(job: SliceJob) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     metadata: dict[str, Any] = {"rows": len(job.rows), "reasons": reasons}
     if not images:
         return {}, metadata
-    arrays, grid = _patches(images, job.features, job.device)
+    arrays, shape = _patches(images, job.features, job.device)
     vectors = arrays["vectors"]
     finite = np.isfinite(vectors).all(axis=(1, 2))
     reasons |= {places[at]: f"its features are not finite in {vectors.dtype}" for at in np.flatnonzero(~finite)}
     kept = arrays if finite.all() else {name: array[finite] for name, array in arrays.items()}
-    return kept, metadata | {"grid": grid, "dim": vectors.shape[-1]}
+    return kept, metadata | shape
 
 
 def _require_unchanged(job: SliceJob) -> None:
@@ -162,8 +163,13 @@ def _decoded(row: CatalogRow, working_size: Size | None) -> np.ndarray:
     return image
 
 
-def _patches(images: list[np.ndarray], features: FeaturesConfig, device: str) -> tuple[dict[str, np.ndarray], Size]:
-    """Vectors [n x P x D] of prepared images, and where asked their foreground [n x P], as stored; the patch grid."""
+def _patches(
+    images: list[np.ndarray], features: FeaturesConfig, device: str
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Vectors [n x P x D] of prepared images, and where asked their foreground [n x P], as stored; and their shape.
+
+    The shape is the patch grid, D, and how much of it is each layer's where these are kept apart.
+    """
     step = _FORWARD if device == CPU else len(images)
     backbone = _backbone(features, device)
     vectors: np.ndarray | None = None
@@ -176,12 +182,19 @@ def _patches(images: list[np.ndarray], features: FeaturesConfig, device: str) ->
             if features.foreground:
                 front += [foreground(one, patches.grid) for one in patches.vectors.float().cpu().numpy()]
             if features.unit_length:
-                found = F.normalize(found, dim=-1)
+                found = torch.cat([F.normalize(part, dim=-1) for part in _apart(found, patches, features)], dim=-1)
             if vectors is None:
                 vectors = np.empty((len(images), *found.shape[1:]), dtype=features.dtype)
             vectors[start : start + step] = found.float().cpu().numpy()
     assert vectors is not None
-    return {"vectors": vectors} | ({"foreground": np.stack(front).astype(np.uint8)} if front else {}), patches.grid
+    shape = {"grid": patches.grid, "dim": vectors.shape[-1]}
+    shape |= {"widths": patches.widths} if features.layers_apart else {}
+    return {"vectors": vectors} | ({"foreground": np.stack(front).astype(np.uint8)} if front else {}), shape
+
+
+def _apart(vectors: Tensor, patches: Patches, features: FeaturesConfig) -> tuple[Tensor, ...]:
+    """The parts of vectors [B x P x D] that are scaled for themselves: each layer's, or all as one."""
+    return vectors.split(patches.widths, dim=-1) if features.layers_apart else (vectors,)
 
 
 def kept_channels(dim: int, channels: int | None) -> slice | list[int]:

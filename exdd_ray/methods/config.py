@@ -21,14 +21,15 @@ class DetectorConfig(Frozen):
     """
 
     makes_anomalies: ClassVar[str] = ""  # key of the anomalies that it makes itself, where a synthesizer has no use
-    masks_background: ClassVar[bool] = False  # whether it leaves out what `features.foreground` calls background
+    has_banks: ClassVar[bool] = False  # whether it takes what is of memory banks in `features`
     kind: str
     preset: str
 
     @model_validator(mode="after")
-    def _background(self) -> "DetectorConfig":
-        if self.geometry.foreground and not self.masks_background:
-            raise ValueError("features.foreground is of memory banks (detector.kind=patch_bank): unset it")
+    def _of_banks(self) -> "DetectorConfig":
+        given = next((name for name in ("foreground", "layers_apart") if getattr(self.geometry, name)), None)
+        if given and not self.has_banks:
+            raise ValueError(f"features.{given} is of memory banks (detector.kind=patch_bank): unset it")
         return self
 
     @property

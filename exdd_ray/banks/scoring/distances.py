@@ -1,5 +1,6 @@
 """What scoring starts from: distances of test patches to the banks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +14,23 @@ class BankDistances:
 
     Attributes:
         nearest: [n x P] distance (not squared) of each patch to its nearest bank vector.
-        indices: [n x P] that vector's position in the bank.
+        indices: [n x P] that vector's position in the bank; [n x P x L] of a mean over L banks.
     """
 
     nearest: np.ndarray
     indices: np.ndarray
+
+
+def mean_distances(found: Sequence[BankDistances]) -> BankDistances:
+    """The mean over several banks, one a layer, of the distances to each; of one bank what was found.
+
+    Source: SuperADD's code, which divides each layer's distances by the length of its vectors first: of one transformer
+    all are as long.
+    """
+    if len(found) == 1:
+        return found[0]
+    nearest = np.mean([one.nearest for one in found], axis=0)
+    return BankDistances(nearest, np.stack([one.indices for one in found], axis=-1))
 
 
 def smooth(values: np.ndarray, grid: Size, side: int) -> np.ndarray:

@@ -180,7 +180,7 @@ class PatchBankConfig(DetectorConfig):
         preset: `paper` as published, `released` as the authors' code computes it, `best` what measurements support.
     """
 
-    masks_background: ClassVar[bool] = True
+    has_banks: ClassVar[bool] = True
     kind: Literal["patch_bank"] = "patch_bank"
     system: System = "exdd"
     preset: Preset = "best"
@@ -204,8 +204,13 @@ class PatchBankConfig(DetectorConfig):
             raise ValueError("bank.positive is set, but patchcore has one bank: use system=exdd")
         if not dual and self.scoring.fusion != "single":
             raise ValueError(f"scoring.fusion={self.scoring.fusion} needs bank.positive")
-        if dual and self.features.foreground:
-            raise ValueError("features.foreground is of a single bank: unset it, or use system=patchcore")
+        for name in ("foreground", "layers_apart"):
+            if dual and getattr(self.features, name):
+                raise ValueError(f"features.{name} is of a single bank: unset it, or use system=patchcore")
+        if self.features.layers_apart and self.scoring.neighbours:
+            raise ValueError(
+                "scoring.neighbours looks around one bank's vector, and features.layers_apart has a bank a layer: set 0"
+            )
         if self.scoring.fusion == "evidence" and self.positives.source == "crop":
             raise ValueError("scoring.fusion=evidence learns of patches under masks: set positives.source=mask")
         return self

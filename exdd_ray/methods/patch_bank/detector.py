@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from exdd_ray.banks.memory_bank import MemoryBank
-from exdd_ray.banks.scoring.distances import BankDistances
+from exdd_ray.banks.scoring.distances import BankDistances, mean_distances
 from exdd_ray.banks.scoring.fuse import Calibration, Evidence, Scores, critical_patches, score
 from exdd_ray.banks.scoring.maps import map_maker
 from exdd_ray.errors import DataError
@@ -27,11 +27,12 @@ class FittedPatchBank:
 
     Attributes:
         normal: the images that the negative bank was built from.
-        negative: bank of normal vectors.
+        negative: bank of normal vectors; of the first layer's, where layers are kept apart.
         positive: bank of defect vectors, for a dual bank.
         calibration: for the fusions that standardise distances.
         evidence: of defects, for the fusion that adds it.
         remarks: what a reader of the scores must know.
+        deeper: banks of the other layers' normal vectors, where layers are kept apart.
     """
 
     config: PatchBankConfig
@@ -42,6 +43,12 @@ class FittedPatchBank:
     calibration: Calibration | None = None
     evidence: DefectEvidence | None = None
     remarks: tuple[str, ...] = ()
+    deeper: tuple[MemoryBank, ...] = ()
+
+    @property
+    def normal_vectors(self) -> int:
+        """How many there are in all banks of them."""
+        return sum(len(bank.vectors) for bank in (self.negative, *self.deeper))
 
     def predict(self, catalog: pa.Table) -> Predictions:
         """Scores and patch maps of the readable images of a catalog. Raises DataError where none is."""
@@ -58,7 +65,8 @@ class FittedPatchBank:
 
     def _score(self, samples: Samples) -> Scores:
         scoring, grid = self.config.scoring, samples.embedding.grid
-        negative = self.nearest(samples, self.negative, "test images, normal bank")
+        banks = zip(samples.parts, (self.negative, *self.deeper), strict=True)
+        negative = mean_distances([self.nearest(part, bank, "test images, normal bank") for part, bank in banks])
         positive = None
         if self.positive is not None and self.evidence is None:
             positive = self.nearest(samples, self.positive, "test images, defect bank")
@@ -90,7 +98,7 @@ class FittedPatchBank:
         them that differ from trial to trial are served by one search.
         """
         embedding = samples.embedding
-        same = embedding.key == self.normal.embedding.key
+        same = embedding.key in {part.key for part in self.normal.embedding.parts}
         pool = others(self.normal) if same else np.flatnonzero(embedding.readable)
         if not np.isin(samples.at, pool).all():
             pool = np.unique(samples.at)

@@ -41,8 +41,9 @@ def fit_patch_bank(config: PatchBankConfig, train: pa.Table, embedder: Embedder,
     """
     store, progress = embedder.store, embedder.progress
     samples = normal_samples(train, embedder)
-    negative = make_bank(normal_points(samples, embedder), config.bank.negative, seed, store, progress)
-    single = FittedPatchBank(config, embedder, samples, negative, None)
+    points = normal_points(samples, embedder)
+    negative, *deeper = (make_bank(one, config.bank.negative, seed, store, progress) for one in points)
+    single = FittedPatchBank(config, embedder, samples, negative, None, deeper=tuple(deeper))
     if config.bank.positive is None:
         return single
     away = _held_out(single) if config.calibrates else None

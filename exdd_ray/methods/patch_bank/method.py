@@ -38,7 +38,7 @@ def _fit(config: PatchBankConfig, images: TrainingImages, resources: Resources, 
         predict=fitted.predict,
         predict_from_files=lambda catalog: predict_from_files(fitted, catalog),
         train=counts(images.train),
-        bank_sizes=(len(fitted.negative.vectors), positive),
+        bank_sizes=(fitted.normal_vectors, positive),
         remarks=fitted.remarks,
     )
 
@@ -50,10 +50,11 @@ def _needs(config: PatchBankConfig, fit: PlannedFit, resources: Resources) -> It
     yield embedding
     normal = select_rows(fit.train, label=0)["id"].to_pylist()
     order = digest([embedding.keys, normal, order_family(config.bank.negative), fit.seed])
-    yield Need(ORDERS, "artifacts", (order,))
+    orders = _of_layers(config, order)
+    yield Need(ORDERS, "artifacts", orders)
     defects = select_rows(fit.train, label=1)["id"].to_pylist()
     if config.bank.positive is None or not (defects or fit.synthetic):
-        yield Need(SEARCHES, "passes", (order,))
+        yield Need(SEARCHES, "passes", orders)
         return
     learnt = config.scoring.fusion == "evidence"
     purified = [order, config.bank.negative.model_dump_json(), config.scoring.calibration] if config.purify else None
@@ -66,6 +67,11 @@ def _needs(config: PatchBankConfig, fit: PlannedFit, resources: Resources) -> It
     bank = digest([embedding.keys, made_from, purified, config.bank.positive.model_dump_json(), fit.seed])
     yield Need(BANKS, "artifacts", (bank,))
     yield Need(SEARCHES, "passes", (order,) if learnt else (order, bank))
+
+
+def _of_layers(config: PatchBankConfig, key: str) -> tuple[str, ...]:
+    """Keys of what each layer has, where layers are kept apart, or the one of all."""
+    return tuple(digest([key, layer]) for layer in config.features.layers) if config.features.layers_apart else (key,)
 
 
 def _prepare_synthetic(config: PatchBankConfig, universe: pa.Table, resources: Resources, made: pa.Table) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from exdd_ray.banks.memory_bank import MemoryBank, make_banks, order_family
+from exdd_ray.banks.memory_bank import MemoryBank, Points, make_banks, order_family
 from exdd_ray.features.embedder import Embedder, Samples
 from exdd_ray.methods.patch_bank.config import PatchBankConfig
 from exdd_ray.methods.patch_bank.nearest import search_nested
@@ -23,7 +23,13 @@ def prepare_patch_banks(configs: Sequence[PatchBankConfig], train: pa.Table, emb
     Raises DataError as `fit_patch_bank`.
     """
     samples = normal_samples(train, embedder)
-    points = normal_points(samples, embedder)
+    for part, points in zip(samples.parts, normal_points(samples, embedder), strict=True):
+        _prepare(configs, part, points, embedder, seed)
+
+
+def _prepare(
+    configs: Sequence[PatchBankConfig], samples: Samples, points: Points, embedder: Embedder, seed: int
+) -> None:
     banks = make_banks(points, [config.bank.negative for config in configs], seed, embedder.store, embedder.progress)
     orders: dict[str, list[tuple[PatchBankConfig, MemoryBank]]] = {}
     for config, bank in zip(configs, banks, strict=True):

@@ -28,8 +28,12 @@ def normal_samples(train: pa.Table, embedder: Embedder) -> Samples:
     return samples
 
 
-def normal_points(samples: Samples, embedder: Embedder) -> Points:
-    """All patches of normal images, but for background: what the negative bank is chosen from."""
+def normal_points(samples: Samples, embedder: Embedder) -> tuple[Points, ...]:
+    """All patches of normal images, but for background: what the negative bank is chosen from, or each layer's."""
+    return tuple(_points(part, embedder) for part in samples.parts)
+
+
+def _points(samples: Samples, embedder: Embedder) -> Points:
     if embedder.features.foreground:
         return masked_points([samples], [samples.embedding.foreground(samples.at)], NORMAL)
     return Points(
