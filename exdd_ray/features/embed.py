@@ -143,6 +143,7 @@ def embed(
     features: FeaturesConfig,
     store: Store,
     *,
+    degrees: float = 0,
     run: SliceRunner | None = None,
     device: str | None = None,
     progress: Progress = silent,
@@ -150,6 +151,7 @@ def embed(
     """Embed every image of a catalog; only slices that the store lacks are computed.
 
     Args:
+        degrees: by which the images are turned first.
         run: computes the missing slices; None takes this process's threads.
         device: of those who compute them, which a cluster may have and this process not; None is this process's.
 
@@ -157,7 +159,7 @@ def embed(
         DataError: the catalog is empty, or no image of it is readable.
         UserError: workers embedded into another folder than this process's store.
     """
-    jobs = plan_slices(catalog, features, device or compute_device())
+    jobs = plan_slices(catalog, features, device or compute_device(), degrees=degrees)
     if not jobs:
         raise DataError("no image to embed: the catalog is empty")
     missing = [job for job in jobs if store.peek(job.recipe.key) is None]

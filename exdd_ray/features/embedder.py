@@ -120,9 +120,17 @@ class Embedder:
             np.array([position for _, position in readable], dtype=np.int64),
         )
 
-    def embed(self, catalog: pa.Table, features: FeaturesConfig) -> Embedding:
-        """A catalog embedded where this embeds, with features of another size or so."""
-        return embed(catalog, features, self.store, run=self.run, device=self.device, progress=self.progress)
+    def embed(self, catalog: pa.Table, features: FeaturesConfig, *, degrees: float = 0) -> Embedding:
+        """A catalog embedded where this embeds, with features of another size or so, or its images turned."""
+        return embed(
+            catalog,
+            features,
+            self.store,
+            degrees=degrees,
+            run=self.run,
+            device=self.device,
+            progress=self.progress,
+        )
 
     def embedding(self, catalog: pa.Table) -> Embedding:
         """The embedding of a whole catalog, row by row; made again where a file has changed since."""

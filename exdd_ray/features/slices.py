@@ -28,6 +28,7 @@ from exdd_ray.features.backbone import Backbone, folded, load_backbone, normalis
 from exdd_ray.features.config import FeaturesConfig
 from exdd_ray.features.foreground import foreground
 from exdd_ray.features.prepare import prepare_image
+from exdd_ray.features.turn import turned
 from exdd_ray.memory import limit_heap
 from exdd_ray.store.arrays import read_arrays, write_arrays
 from exdd_ray.store.artifact import Artifact, Recipe, Store
@@ -46,16 +47,23 @@ SliceRunner = Callable[[Store, Sequence["SliceJob"], Callable[[int], None]], Non
 
 @dataclass(frozen=True)
 class SliceJob:
-    """One slice to embed: its rows, how, and the recipe that names the result."""
+    """One slice to embed: its rows, how, and the recipe that names the result.
+
+    Attributes:
+        degrees: by which the images are turned.
+    """
 
     rows: tuple[CatalogRow, ...]
     features: FeaturesConfig
     recipe: Recipe
     device: str = CPU
+    degrees: float = 0
 
 
-def plan_slices(catalog: pa.Table, features: FeaturesConfig, device: str = CPU) -> list[SliceJob]:
-    """The slices of a catalog with their recipes; images are hashed, not decoded."""
+def plan_slices(
+    catalog: pa.Table, features: FeaturesConfig, device: str = CPU, *, degrees: float = 0
+) -> list[SliceJob]:
+    """The slices of a catalog, its images turned or not, with their recipes; images are hashed, not decoded."""
     rows = catalog_rows(catalog)
     names = image_names(rows)
     how: dict[str, Any] = {
@@ -65,11 +73,13 @@ def plan_slices(catalog: pa.Table, features: FeaturesConfig, device: str = CPU) 
     }
     if device != CPU:
         how["device"] = device
+    if degrees:
+        how["degrees"] = degrees
     jobs = []
     for start in range(0, len(rows), SLICE):
         part = tuple(rows[start : start + SLICE])
         inputs = tuple(content for _, content in names[start : start + SLICE])
-        jobs.append(SliceJob(part, features, Recipe("embed", VERSION, how, inputs), device))
+        jobs.append(SliceJob(part, features, Recipe("embed", VERSION, how, inputs), device, degrees))
     return jobs
 
 
@@ -135,7 +145,8 @@ def _computed(job: SliceJob) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     reasons: dict[int, str] = {}
     for i, row in enumerate(job.rows):
         try:
-            images.append(prepare_image(_decoded(row, job.features.working_size), job.features))
+            image = _decoded(row, job.features.working_size)
+            images.append(prepare_image(turned(image, job.degrees) if job.degrees else image, job.features))
             places.append(i)
         except ImageError as error:
             reasons[i] = error.reason

@@ -15,10 +15,26 @@ System = Literal["patchcore", "exdd"]
 
 
 class BankConfig(Frozen):
-    """The negative (normal) and, for a dual bank, the positive (defect) memory bank."""
+    """The negative (normal) and, for a dual bank, the positive (defect) memory bank.
+
+    Attributes:
+        rotations: degrees by which the normal images are turned, to join the bank beside themselves: for few images of
+            parts that lie in any direction (AnomalyDINO).
+    """
 
     negative: CoresetConfig = CoresetConfig()
     positive: CoresetConfig | None = None
+    rotations: tuple[float, ...] = ()
+
+    @model_validator(mode="after")
+    def _turned(self) -> "BankConfig":
+        if len({0.0, *(degrees % 360 for degrees in self.rotations)}) <= len(self.rotations):
+            raise ValueError("rotations are different ones, and images are in the bank as they are too: leave 0 out")
+        return self
+
+    def aside(self) -> Iterator[str]:
+        """None, as before there were any."""
+        yield from () if self.rotations else ("rotations",)
 
 
 class PositivesConfig(Frozen):
@@ -204,9 +220,14 @@ class PatchBankConfig(DetectorConfig):
             raise ValueError("bank.positive is set, but patchcore has one bank: use system=exdd")
         if not dual and self.scoring.fusion != "single":
             raise ValueError(f"scoring.fusion={self.scoring.fusion} needs bank.positive")
-        for name in ("foreground", "layers_apart"):
-            if dual and getattr(self.features, name):
-                raise ValueError(f"features.{name} is of a single bank: unset it, or use system=patchcore")
+        alone = {
+            "features.foreground": self.features.foreground,
+            "features.layers_apart": self.features.layers_apart,
+            "bank.rotations": self.bank.rotations,
+        }
+        for name, given in alone.items():
+            if dual and given:
+                raise ValueError(f"{name} is of a single bank: unset it, or use system=patchcore")
         if self.features.layers_apart and self.scoring.neighbours:
             raise ValueError(
                 "scoring.neighbours looks around one bank's vector, and features.layers_apart has a bank a layer: set 0"

@@ -41,7 +41,7 @@ def fit_patch_bank(config: PatchBankConfig, train: pa.Table, embedder: Embedder,
     """
     store, progress = embedder.store, embedder.progress
     samples = normal_samples(train, embedder)
-    points = normal_points(samples, embedder)
+    points = normal_points(samples, embedder, config.bank.rotations)
     negative, *deeper = (make_bank(one, config.bank.negative, seed, store, progress) for one in points)
     single = FittedPatchBank(config, embedder, samples, negative, None, deeper=tuple(deeper))
     if config.bank.positive is None:

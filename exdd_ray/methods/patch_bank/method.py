@@ -49,7 +49,7 @@ def _needs(config: PatchBankConfig, fit: PlannedFit, resources: Resources) -> It
     embedding = embedding_need(config, fit, resources)
     yield embedding
     normal = select_rows(fit.train, label=0)["id"].to_pylist()
-    order = digest([embedding.keys, normal, order_family(config.bank.negative), fit.seed])
+    order = digest([embedding.keys, normal, config.bank.rotations, order_family(config.bank.negative), fit.seed])
     orders = _of_layers(config, order)
     yield Need(ORDERS, "artifacts", orders)
     defects = select_rows(fit.train, label=1)["id"].to_pylist()
@@ -91,7 +91,7 @@ def _share(fits: Sequence[tuple[PatchBankConfig, PlannedFit]], resources: Resour
     groups: dict[str, list[tuple[PatchBankConfig, PlannedFit]]] = {}
     for config, fit in fits:
         normal = select_rows(fit.train, label=0)["image"].to_pylist()
-        key = digest([config.features.model_dump_json(), fit.seed, normal])
+        key = digest([config.features.model_dump_json(), config.bank.rotations, fit.seed, normal])
         groups.setdefault(key, []).append((config, fit))
     for group in groups.values():
         first, fit = group[0]

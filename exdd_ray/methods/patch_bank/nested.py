@@ -16,14 +16,14 @@ def prepare_patch_banks(configs: Sequence[PatchBankConfig], train: pa.Table, emb
     """Puts the negative banks of detectors, and the distances to them, into the store, as each would make them itself.
 
     Args:
-        configs: with the same features; those of one order of vectors are served together.
+        configs: with the same features and rotations; those of one order of vectors are served together.
         train: its normal images are trained on.
         seed: of the coresets' first picks.
 
     Raises DataError as `fit_patch_bank`.
     """
-    samples = normal_samples(train, embedder)
-    for part, points in zip(samples.parts, normal_points(samples, embedder), strict=True):
+    samples, rotations = normal_samples(train, embedder), configs[0].bank.rotations
+    for part, points in zip(samples.parts, normal_points(samples, embedder, rotations), strict=True):
         _prepare(configs, part, points, embedder, seed)
 
 

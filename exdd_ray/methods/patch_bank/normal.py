@@ -1,12 +1,14 @@
 """The normal images of a fit: their patches, those that scores are calibrated on, and where a bank's vectors are of."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
 from exdd_ray.banks.memory_bank import MemoryBank, Points
-from exdd_ray.data.catalog import select_rows
+from exdd_ray.banks.vectors import VectorBlocks
+from exdd_ray.data.catalog import build_catalog, catalog_rows, select_rows
 from exdd_ray.errors import DataError
 from exdd_ray.features.embedder import Embedder, Samples
 from exdd_ray.methods.patch_bank.config import PatchBankConfig
@@ -28,9 +30,35 @@ def normal_samples(train: pa.Table, embedder: Embedder) -> Samples:
     return samples
 
 
-def normal_points(samples: Samples, embedder: Embedder) -> tuple[Points, ...]:
-    """All patches of normal images, but for background: what the negative bank is chosen from, or each layer's."""
-    return tuple(_points(part, embedder) for part in samples.parts)
+def normal_points(samples: Samples, embedder: Embedder, rotations: Sequence[float] = ()) -> tuple[Points, ...]:
+    """All patches of normal images, but for background: what the negative bank is chosen from, or each layer's.
+
+    Args:
+        rotations: degrees by which the images are turned, whose patches follow.
+    """
+    images = [samples, *(_turned(samples, embedder, degrees) for degrees in rotations)]
+    of_layers = zip(*(one.parts for one in images), strict=True)
+    return tuple(_joined([_points(part, embedder) for part in parts]) for parts in of_layers)
+
+
+def _turned(samples: Samples, embedder: Embedder, degrees: float) -> Samples:
+    catalog = build_catalog(samples.rows)
+    embedding = embedder.embed(catalog, embedder.features, degrees=degrees)
+    at = np.flatnonzero(embedding.readable)
+    return Samples(tuple(catalog_rows(catalog)), embedding, np.arange(catalog.num_rows)).subset(at)
+
+
+def _joined(points: Sequence[Points]) -> Points:
+    """Points of one space, one after another."""
+    if len(points) == 1:
+        return points[0]
+    return Points(
+        read=lambda: VectorBlocks([segment for one in points for segment in one.read().segments]),
+        count=sum(one.count for one in points),
+        inputs=tuple(name for one in points for name in one.inputs),
+        space=points[0].space,
+        batch=points[0].batch,
+    )
 
 
 def _points(samples: Samples, embedder: Embedder) -> Points:

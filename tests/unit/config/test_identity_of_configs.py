@@ -41,7 +41,13 @@ from exdd_ray.training.stored import training_recipe
 
 DUAL = {"kind": "patch_bank", "system": "exdd"}
 MERGED = {**DUAL, "bank": {"negative": {"method": "merge_reduce"}, "positive": {"method": "merge_reduce"}}}
-VIT = {"backbone": "timm/vit_tiny_patch16_224", "final_norm": True, "unit_length": True, "foreground": True}
+VIT = {
+    "backbone": "timm/vit_tiny_patch16_224",
+    "final_norm": True,
+    "unit_length": True,
+    "foreground": True,
+    "layers_apart": True,
+}
 CLASSIFIER = {"kind": "classifier"}
 DIFFUSION = {"kind": "diffusionad", "preset": "released"}
 INPAINT = {"kind": "inpaint"}
@@ -55,6 +61,7 @@ EXPERIMENTS: list[dict[str, Any]] = [
     {"detector": {"kind": "patch_bank", "system": "patchcore", "preset": "paper"}},
     {"detector": {"kind": "patch_bank", "scoring": {"fusion": "bonus"}}},
     {"detector": {"system": "patchcore", "features": VIT, "scoring": {"neighbours": 0, "top": 0.01}}},
+    {"detector": {"system": "patchcore", "bank": {"rotations": [90]}}},
     {"detector": CLASSIFIER, "synthesizer": {"kind": "pasted", "blend": "feathered"}},
     {"detector": CLASSIFIER, "synthesizer": {**INPAINT, "crop_padding": None, "masks": {"foreground": GROUND}}},
     {"detector": CLASSIFIER, "synthesizer": {**INPAINT, "run": {"memory": "slicing"}}},
