@@ -9,6 +9,26 @@ from pydantic import Field, model_validator
 from exdd_ray.config.base import Frozen, Size
 
 
+class TilesConfig(Frozen):
+    """Square tiles that a large image is embedded by, one after another.
+
+    Attributes:
+        size: pixels of a side.
+        overlap: pixels at each inner edge that are at least taken from the neighbour, which overlaps by twice as many.
+    """
+
+    size: int = Field(448, ge=16)
+    overlap: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _has_a_middle(self) -> "TilesConfig":
+        if self.size <= 2 * self.overlap:
+            raise ValueError(
+                f"tiles of {self.size} pixels with an overlap of {self.overlap} on both sides leave nothing"
+            )
+        return self
+
+
 class FeaturesConfig(Frozen):
     """What turns an image into patch vectors.
 
@@ -27,6 +47,7 @@ class FeaturesConfig(Frozen):
             in no bank and score 0.
         layers_apart: whether each layer's part of a vector is scaled (`unit_length`) and searched for itself, in a bank
             of its own; their distances are averaged (SuperADD).
+        tiles: by which images are embedded; None embeds them whole.
         working_size: (height, width) to which images and masks are resized before anything else (bilinear, as OpenCV
             does), as when a dataset is stored so; None keeps theirs.
         resize: (height, width), or one number for the shorter side (then `crop` is needed).
@@ -46,6 +67,7 @@ class FeaturesConfig(Frozen):
     unit_length: bool = False
     foreground: bool = False
     layers_apart: bool = False
+    tiles: TilesConfig | None = None
     working_size: Size | None = None
     resize: int | Size = (224, 224)
     fit: Literal["stretch", "cut"] = "stretch"
@@ -68,6 +90,11 @@ class FeaturesConfig(Frozen):
             raise ValueError("resize by the shorter side stretches nothing: unset fit, or give resize=[height,width]")
         if self.fit == "cut" and self.working_size is not None:
             raise ValueError("fit=cut takes images as they are, and working_size stretches them: unset one")
+        if self.tiles and self.tiles.size > min(self.input_size):
+            height, width = self.input_size
+            raise ValueError(
+                f"tiles of {self.tiles.size} pixels are larger than images of {height} x {width}: unset tiles"
+            )
         mixing = {"aggregator=pc1024": self.aggregator == "pc1024", "channels": self.channels is not None}
         if self.layers_apart and any(mixing.values()):
             found = next(name for name, mixes in mixing.items() if mixes)
@@ -78,11 +105,16 @@ class FeaturesConfig(Frozen):
         """The weights' file, known by its content, and options that are off."""
         yield "weights"
         options = ("final_norm", "unit_length", "foreground", "layers_apart")
-        yield from (name for name in options if not getattr(self, name))
+        yield from (name for name in (*options, "tiles") if not getattr(self, name))
 
     @property
     def input_size(self) -> Size:
-        """(height, width) that the backbone sees."""
+        """(height, width) of images as they are embedded, and of their anomaly maps."""
         size = self.crop if self.crop is not None else self.resize
         assert not isinstance(size, int)
         return size
+
+    @property
+    def network_size(self) -> Size:
+        """(height, width) that the backbone sees: of a tile, or of the whole image."""
+        return self.input_size if self.tiles is None else (self.tiles.size, self.tiles.size)

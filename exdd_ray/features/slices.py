@@ -23,11 +23,12 @@ from exdd_ray.data.catalog import REAL, CatalogRow, catalog_rows
 from exdd_ray.data.masks import read_pair
 from exdd_ray.device import CPU
 from exdd_ray.errors import ConfigError, ImageError, UserError
-from exdd_ray.features.aggregate import Patches, aggregate
+from exdd_ray.features.aggregate import Patches
 from exdd_ray.features.backbone import Backbone, folded, load_backbone, normalisation, weights_digest
 from exdd_ray.features.config import FeaturesConfig
 from exdd_ray.features.foreground import foreground
 from exdd_ray.features.prepare import prepare_image
+from exdd_ray.features.tiles import patch_vectors
 from exdd_ray.features.turn import turned
 from exdd_ray.memory import limit_heap
 from exdd_ray.store.arrays import read_arrays, write_arrays
@@ -188,7 +189,7 @@ def _patches(
     with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=features.precision == "bfloat16"):
         for start in range(0, len(images), step):
             batch = torch.from_numpy(np.stack(images[start : start + step])).to(device)
-            patches = aggregate(backbone(batch.contiguous(memory_format=torch.channels_last)), features.aggregator)
+            patches = patch_vectors(backbone, batch.contiguous(memory_format=torch.channels_last), features)
             found = patches.vectors[..., kept_channels(patches.vectors.shape[-1], features.channels)]
             if features.foreground:
                 front += [foreground(one, patches.grid) for one in patches.vectors.float().cpu().numpy()]

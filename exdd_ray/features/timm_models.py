@@ -70,7 +70,8 @@ def cut_timm_model(config: FeaturesConfig) -> tuple[nn.Module, bool]:
         if config.final_norm:
             raise ConfigError(f"{name} has no final norm for its layers: unset features.final_norm")
         return _made(config, features_only=True, out_indices=indices).eval(), last[axes]
-    _require_whole_patches(name, outline.model, config.input_size)
+    for size in dict.fromkeys((config.input_size, config.network_size)):
+        _require_whole_patches(name, outline.model, size)
     whole = _outline(config)
     if any(True for _ in whole.buffers()):  # computed, and in no weights, as rotary embeddings
         whole = _made(config)
@@ -146,11 +147,11 @@ def _made(config: FeaturesConfig, **options: Any) -> Any:
     timm, name = _timm(config.backbone), config.backbone.removeprefix(TIMM)
     with torch.device("meta"):
         published = timm.create_model(name, pretrained=False).pretrained_cfg
-    size = {"img_size": config.input_size} if published.get("fixed_input_size") else {}
+    size = {"img_size": config.network_size} if published.get("fixed_input_size") else {}
     try:
         return timm.create_model(name, pretrained=False, **size, **options)
     except AssertionError as error:  # how timm refuses a size
-        height, width = config.input_size
+        height, width = config.network_size
         raise ConfigError(f"timm/{name} cannot be made for images of {height} x {width} pixels: {error}") from error
 
 
@@ -171,8 +172,8 @@ def _require_whole_patches(name: str, network: Any, size: Size) -> None:
     above = [-(-side // step) * step for side, step in zip(size, patch, strict=True)]
     near = " or ".join(f"{height} x {width}" for height, width in dict.fromkeys(((*below,), (*above,))))
     raise ConfigError(
-        f"{name} reads patches of {patch[0]} x {patch[1]} pixels, and images of {size[0]} x {size[1]} are no whole "
-        f"ones: give {near}"
+        f"{name} reads patches of {patch[0]} x {patch[1]} pixels, and images or tiles of {size[0]} x {size[1]} are no "
+        f"whole ones: give {near}"
     )
 
 

@@ -21,15 +21,15 @@ class DetectorConfig(Frozen):
     """
 
     makes_anomalies: ClassVar[str] = ""  # key of the anomalies that it makes itself, where a synthesizer has no use
-    has_banks: ClassVar[bool] = False  # whether it takes what is of memory banks in `features`
+    feature_options: ClassVar[tuple[str, ...]] = ()  # those of `features` that it takes, of what not all can
     kind: str
     preset: str
 
     @model_validator(mode="after")
-    def _of_banks(self) -> "DetectorConfig":
-        given = next((name for name in ("foreground", "layers_apart") if getattr(self.geometry, name)), None)
-        if given and not self.has_banks:
-            raise ValueError(f"features.{given} is of memory banks (detector.kind=patch_bank): unset it")
+    def _feature_options(self) -> "DetectorConfig":
+        for name in ("foreground", "layers_apart", "tiles"):
+            if getattr(self.geometry, name) and name not in self.feature_options:
+                raise ValueError(f"features.{name} is not for detector.kind={self.kind}, but for patch_bank: unset it")
         return self
 
     @property

@@ -1,7 +1,7 @@
 """Config of PaDiM (Defard et al., 2021) and its presets."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -28,6 +28,7 @@ class PadimConfig(DetectorConfig):
         blur_radius: standard deviation of the anomaly map's Gaussian blur in pixels; 0 for none.
     """
 
+    feature_options: ClassVar[tuple[str, ...]] = ("tiles",)
     kind: Literal["padim"] = "padim"
     preset: PadimPreset = "best"
     features: FeaturesConfig = _FEATURES

@@ -149,7 +149,9 @@ def crop_points(defective: pa.Table, config: PositivesConfig, embedder: Embedder
         min_area=config.min_area,
         working_size=embedder.features.working_size,
     )
-    features = embedder.features.model_copy(update={"resize": config.crop_size, "fit": "stretch", "crop": None})
+    features = embedder.features.model_copy(
+        update={"resize": config.crop_size, "fit": "stretch", "crop": None, "tiles": None}
+    )
     embedding = embedder.embed(crops, features)
     if embedding.reasons:
         raise DataError(f"a defect cannot be cropped: {next(iter(embedding.reasons.values()))}")

@@ -1,7 +1,7 @@
 """Config of SuperSimpleNet, and its presets."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -60,6 +60,7 @@ class SuperSimpleNetConfig(DetectorConfig):
         training: the loop.
     """
 
+    feature_options: ClassVar[tuple[str, ...]] = ("tiles",)
     kind: Literal["supersimplenet"] = "supersimplenet"
     preset: Literal["paper", "best"] = "best"
     features: FeaturesConfig = FeaturesConfig()

@@ -47,6 +47,7 @@ VIT = {
     "unit_length": True,
     "foreground": True,
     "layers_apart": True,
+    "tiles": {"size": 112},
 }
 CLASSIFIER = {"kind": "classifier"}
 DIFFUSION = {"kind": "diffusionad", "preset": "released"}

@@ -95,7 +95,7 @@ def test_no_bank_has_background_and_it_scores_0(discs, features, tmp_path):
 
 
 def test_only_single_banks_leave_a_background_out(features):
-    with pytest.raises(ValueError, match=r"features.foreground is of memory banks"):
+    with pytest.raises(ValueError, match=r"features.foreground is not for detector.kind=padim"):
         PadimConfig(features=features)
     with pytest.raises(ValueError, match=r"features.foreground is of a single bank"):
         PatchBankConfig(features=features)

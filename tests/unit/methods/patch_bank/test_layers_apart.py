@@ -114,7 +114,7 @@ def test_mixed_layers_cannot_be_apart(changes, error):
 
 def test_a_bank_a_layer_is_of_a_single_bank_without_neighbours():
     features = {"layers_apart": True}
-    with pytest.raises(ValueError, match=r"features.layers_apart is of memory banks"):
+    with pytest.raises(ValueError, match=r"features.layers_apart is not for detector.kind=padim"):
         PadimConfig.model_validate({"features": {"channels": None, **features}})
     with pytest.raises(ValueError, match=r"features.layers_apart is of a single bank"):
         PatchBankConfig.model_validate({"features": features})
