@@ -38,7 +38,7 @@ def stored_pixel_metrics(
         "code": code_digest("exdd_ray.experiment.trial"),
         "mask_resize": evaluation.mask_resize,
         "fpr_limit": evaluation.fpr_limit,
-        "draw": asdict(draw),
+        "draw": {name: value for name, value in asdict(draw).items() if value is not None},
         "geometry": geometry.model_dump(mode="json", include={"working_size", "resize", "fit", "crop"}),
     }
     known = iter(content_digests([row.mask for row in predictions.rows if row.mask]))

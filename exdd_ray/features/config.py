@@ -48,6 +48,8 @@ class FeaturesConfig(Frozen):
         layers_apart: whether each layer's part of a vector is scaled (`unit_length`) and searched for itself, in a bank
             of its own; their distances are averaged (SuperADD).
         tiles: by which images are embedded; None embeds them whole.
+        pad: whether images of a size that a transformer's patches do not divide get their last row and column repeated
+            until they do. Patches that are mostly padding are in no bank and have no score.
         working_size: (height, width) to which images and masks are resized before anything else (bilinear, as OpenCV
             does), as when a dataset is stored so; None keeps theirs.
         resize: (height, width), or one number for the shorter side (then `crop` is needed).
@@ -68,6 +70,7 @@ class FeaturesConfig(Frozen):
     foreground: bool = False
     layers_apart: bool = False
     tiles: TilesConfig | None = None
+    pad: bool = False
     working_size: Size | None = None
     resize: int | Size = (224, 224)
     fit: Literal["stretch", "cut"] = "stretch"
@@ -84,8 +87,9 @@ class FeaturesConfig(Frozen):
             raise ValueError(f"crop {self.crop} is larger than resize {self.resize}")
         if isinstance(self.resize, int) and self.crop is None:
             raise ValueError("resize by the shorter side leaves many sizes: give crop, or resize=[height,width]")
-        if self.final_norm and not self.backbone.startswith("timm/"):
-            raise ValueError(f"final_norm is of vision transformers (timm/<name>), and not of {self.backbone}")
+        for name in ("final_norm", "pad"):
+            if getattr(self, name) and not self.backbone.startswith("timm/"):
+                raise ValueError(f"{name} is of vision transformers (timm/<name>), and not of {self.backbone}")
         if self.fit == "cut" and isinstance(self.resize, int):
             raise ValueError("resize by the shorter side stretches nothing: unset fit, or give resize=[height,width]")
         if self.fit == "cut" and self.working_size is not None:
@@ -105,7 +109,7 @@ class FeaturesConfig(Frozen):
         """The weights' file, known by its content, and options that are off."""
         yield "weights"
         options = ("final_norm", "unit_length", "foreground", "layers_apart")
-        yield from (name for name in (*options, "tiles") if not getattr(self, name))
+        yield from (name for name in (*options, "tiles", "pad") if not getattr(self, name))
 
     @property
     def input_size(self) -> Size:
@@ -113,8 +117,3 @@ class FeaturesConfig(Frozen):
         size = self.crop if self.crop is not None else self.resize
         assert not isinstance(size, int)
         return size
-
-    @property
-    def network_size(self) -> Size:
-        """(height, width) that the backbone sees: of a tile, or of the whole image."""
-        return self.input_size if self.tiles is None else (self.tiles.size, self.tiles.size)

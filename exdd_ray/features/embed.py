@@ -46,6 +46,7 @@ class Embedding:
         grid: (height, width) of the patch grid.
         dim: D, length of a vector.
         widths: values of a vector that are of each layer, where these are kept apart; else none.
+        covered: (height, width) in pixels of the input that the grid covers, where images may be padded; None is all.
         columns: first and last + 1 of the stored vectors' values that these are; None is all.
     """
 
@@ -58,6 +59,7 @@ class Embedding:
     grid: Size
     dim: int
     widths: tuple[int, ...] = ()
+    covered: Size | None = None
     columns: tuple[int, int] | None = None
     _slices: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
@@ -177,7 +179,7 @@ def embed(
 def _assembled(store: Store, jobs: Sequence[SliceJob]) -> Embedding:
     readable: list[bool] = []
     reasons: dict[int, str] = {}
-    shapes: set[tuple[Size, int, tuple[int, ...]]] = set()
+    shapes: set[tuple[Size, int, tuple[int, ...], Size | None]] = set()
     for number, job in enumerate(jobs):
         artifact = store.peek(job.recipe.key) or make_slice(store, job)
         faults = {int(i): reason for i, reason in artifact.metadata["reasons"].items()}
@@ -185,10 +187,11 @@ def _assembled(store: Store, jobs: Sequence[SliceJob]) -> Embedding:
         reasons |= {number * SLICE + i: f"{job.rows[i].image}: {reason}" for i, reason in faults.items()}
         if "dim" in artifact.metadata:
             found = artifact.metadata
-            shapes.add((tuple(found["grid"]), found["dim"], tuple(found.get("widths", ()))))
+            covered = tuple(found["covered"]) if "covered" in found else None
+            shapes.add((tuple(found["grid"]), found["dim"], tuple(found.get("widths", ())), covered))
     if not shapes:
         raise DataError(f"no image is readable; the first: {next(iter(reasons.values()))}")
-    ((grid, dim, widths),) = shapes
+    ((grid, dim, widths, covered),) = shapes
     key = digest([job.recipe.key for job in jobs])
     space = digest([jobs[0].recipe.config["weights"], *feature_space(jobs[0].features)])
-    return Embedding(key, space, store, tuple(jobs), np.array(readable), reasons, grid, dim, widths)
+    return Embedding(key, space, store, tuple(jobs), np.array(readable), reasons, grid, dim, widths, covered)

@@ -45,12 +45,18 @@ def full_pixels(levels: np.ndarray, config: FeaturesConfig) -> np.ndarray:
     return _central(resized == 255, config.crop)
 
 
-def covered_shares(mask: np.ndarray, config: FeaturesConfig, grid: Size) -> np.ndarray:
-    """How much of each patch a mask covers, 0 to 1: bool [H x W] -> float32 [grid height x grid width]."""
+def covered_shares(mask: np.ndarray, config: FeaturesConfig, grid: Size, covered: Size | None = None) -> np.ndarray:
+    """How much of each patch a mask covers, 0 to 1: bool [H x W] -> float32 [grid height x grid width].
+
+    Args:
+        covered: (height, width) in pixels of the input that the grid covers; None is all.
+    """
     mask = _cut(mask, config)
     height, width = _resized(mask.shape, config.resize)
     area = Image.fromarray(mask.astype(np.float32)).resize((width, height), Image.Resampling.BOX)
     cropped = Image.fromarray(_central(np.asarray(area), config.crop))
+    if covered is not None:  # what is beyond the image is padding, and in no mask
+        cropped = cropped.crop((0, 0, covered[1], covered[0]))
     return np.asarray(cropped.resize((grid[1], grid[0]), Image.Resampling.BOX))
 
 

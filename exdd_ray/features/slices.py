@@ -27,8 +27,10 @@ from exdd_ray.features.aggregate import Patches
 from exdd_ray.features.backbone import Backbone, folded, load_backbone, normalisation, weights_digest
 from exdd_ray.features.config import FeaturesConfig
 from exdd_ray.features.foreground import foreground
+from exdd_ray.features.padding import padded, without_padding
 from exdd_ray.features.prepare import prepare_image
 from exdd_ray.features.tiles import patch_vectors
+from exdd_ray.features.timm_models import padded_size
 from exdd_ray.features.turn import turned
 from exdd_ray.memory import limit_heap
 from exdd_ray.store.arrays import read_arrays, write_arrays
@@ -180,16 +182,18 @@ def _patches(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Vectors [n x P x D] of prepared images, and where asked their foreground [n x P], as stored; and their shape.
 
-    The shape is the patch grid, D, and how much of it is each layer's where these are kept apart.
+    The shape is the patch grid, D, and how much of it is each layer's where these are kept apart; of images that may be
+    padded also how many pixels the grid covers.
     """
     step = _FORWARD if device == CPU else len(images)
-    backbone = _backbone(features, device)
+    backbone, size = _backbone(features, device), padded_size(features)
     vectors: np.ndarray | None = None
     front: list[np.ndarray] = []
     with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=features.precision == "bfloat16"):
         for start in range(0, len(images), step):
             batch = torch.from_numpy(np.stack(images[start : start + step])).to(device)
-            patches = patch_vectors(backbone, batch.contiguous(memory_format=torch.channels_last), features)
+            patches = patch_vectors(backbone, padded(batch, size), features)
+            patches, covered = without_padding(patches, features.input_size, size)
             found = patches.vectors[..., kept_channels(patches.vectors.shape[-1], features.channels)]
             if features.foreground:
                 front += [foreground(one, patches.grid) for one in patches.vectors.float().cpu().numpy()]
@@ -201,6 +205,7 @@ def _patches(
     assert vectors is not None
     shape = {"grid": patches.grid, "dim": vectors.shape[-1]}
     shape |= {"widths": patches.widths} if features.layers_apart else {}
+    shape |= {"covered": covered} if features.pad else {}
     return {"vectors": vectors} | ({"foreground": np.stack(front).astype(np.uint8)} if front else {}), shape
 
 

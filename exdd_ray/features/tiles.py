@@ -37,17 +37,17 @@ def patch_vectors(backbone: Backbone, images: Tensor, features: FeaturesConfig) 
 
     Raises ConfigError for sizes that are no multiples of the network's stride.
     """
-    size = images.shape[-2], images.shape[-1]
-    if features.tiles is None or size == features.network_size:
+    size, tiles = (images.shape[-2], images.shape[-1]), features.tiles
+    if tiles is None or size == (tiles.size, tiles.size):
         return aggregate(backbone(images), features.aggregator)
-    side = features.tiles.size
+    side = tiles.size
     corner = backbone(_tile(images, 0, 0, side))
     found = aggregate(corner, features.aggregator)
     stride = _stride({*found.grid, *(length for one in corner for length in one.shape[-2:])}, size, features)
     patch = (side // found.grid[0], side // found.grid[1])
     grid = (size[0] // patch[0], size[1] // patch[1])
     whole = found.vectors.new_empty((len(images), *grid, found.vectors.shape[-1]))
-    spans = (tile_spans(length, features.tiles, stride, one) for length, one in zip(size, patch, strict=True))
+    spans = (tile_spans(length, tiles, stride, one) for length, one in zip(size, patch, strict=True))
     for row, column in itertools.product(*spans):
         if row.start or column.start:
             tile = _tile(images, row.start * patch[0], column.start * patch[1], side)

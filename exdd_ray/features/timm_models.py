@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import os
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def cut_timm_model(config: FeaturesConfig) -> tuple[nn.Module, bool]:
     A network whose weights belong to a size is made for the config's: a vision transformer's position embeddings.
 
     Raises ConfigError for a model without feature maps, unknown layers or ones not shallow first, a size of which the
-    patches are no whole ones, and a final norm that is not there.
+    patches are no whole ones, a final norm that is not there, and padding to patches that are not.
     """
     timm, name = _timm(config.backbone), config.backbone
     try:
@@ -66,12 +67,12 @@ def cut_timm_model(config: FeaturesConfig) -> tuple[nn.Module, bool]:
     last = {"NCHW": False, "NHWC": True}
     if axes not in last:
         raise ConfigError(f"{name} gives features as {axes.value}, and no maps")
+    padded_size(config)
     if not is_held(outline):
         if config.final_norm:
             raise ConfigError(f"{name} has no final norm for its layers: unset features.final_norm")
         return _made(config, features_only=True, out_indices=indices).eval(), last[axes]
-    for size in dict.fromkeys((config.input_size, config.network_size)):
-        _require_whole_patches(name, outline.model, size)
+    _require_whole_patches(config)
     whole = _outline(config)
     if any(True for _ in whole.buffers()):  # computed, and in no weights, as rotary embeddings
         whole = _made(config)
@@ -147,11 +148,11 @@ def _made(config: FeaturesConfig, **options: Any) -> Any:
     timm, name = _timm(config.backbone), config.backbone.removeprefix(TIMM)
     with torch.device("meta"):
         published = timm.create_model(name, pretrained=False).pretrained_cfg
-    size = {"img_size": config.network_size} if published.get("fixed_input_size") else {}
+    size = {"img_size": _network_size(config)} if published.get("fixed_input_size") else {}
     try:
         return timm.create_model(name, pretrained=False, **size, **options)
     except AssertionError as error:  # how timm refuses a size
-        height, width = config.network_size
+        height, width = _network_size(config)
         raise ConfigError(f"timm/{name} cannot be made for images of {height} x {width} pixels: {error}") from error
 
 
@@ -161,19 +162,50 @@ def _outline(config: FeaturesConfig) -> Any:
         return _made(config)
 
 
-def _require_whole_patches(name: str, network: Any, size: Size) -> None:
-    embedding = getattr(network, "patch_embed", None)
-    if embedding is None or not hasattr(embedding, "feat_ratio"):
-        return
-    patch = embedding.feat_ratio(as_scalar=False)
-    if all(side % step == 0 for side, step in zip(size, patch, strict=True)):
+def padded_size(config: FeaturesConfig) -> Size:
+    """(height, width) of images as a network gets them: padded to whole patches where asked.
+
+    Raises ConfigError for a model that reads no patches.
+    """
+    if not config.pad:
+        return config.input_size
+    patch = _patch_size(config.backbone)
+    if patch is None:
+        raise ConfigError(f"{config.backbone} reads no patches that images are padded to: unset features.pad")
+    height, width = (-(-side // step) * step for side, step in zip(config.input_size, patch, strict=True))
+    return height, width
+
+
+def _network_size(config: FeaturesConfig) -> Size:
+    """(height, width) of what a network sees at a time: a tile, or a whole image."""
+    return padded_size(config) if config.tiles is None else (config.tiles.size, config.tiles.size)
+
+
+@lru_cache(maxsize=16)
+def _patch_size(backbone: str) -> Size | None:
+    """(height, width) of a model's patches; None where it reads none."""
+    with torch.device("meta"):
+        whole: Any = _timm(backbone).create_model(backbone.removeprefix(TIMM), pretrained=False)
+    ratio = getattr(getattr(whole, "patch_embed", None), "feat_ratio", None)
+    return None if ratio is None else ratio(as_scalar=False)
+
+
+def _require_whole_patches(config: FeaturesConfig) -> None:
+    _require_whole("images", padded_size(config), config.backbone, ", or set features.pad=true")
+    if config.tiles is not None:
+        _require_whole("tiles", _network_size(config), config.backbone)
+
+
+def _require_whole(what: str, size: Size, name: str, otherwise: str = "") -> None:
+    patch = _patch_size(name)
+    if patch is None or all(side % step == 0 for side, step in zip(size, patch, strict=True)):
         return
     below = [max(side // step, 1) * step for side, step in zip(size, patch, strict=True)]
     above = [-(-side // step) * step for side, step in zip(size, patch, strict=True)]
     near = " or ".join(f"{height} x {width}" for height, width in dict.fromkeys(((*below,), (*above,))))
     raise ConfigError(
-        f"{name} reads patches of {patch[0]} x {patch[1]} pixels, and images or tiles of {size[0]} x {size[1]} are no "
-        f"whole ones: give {near}"
+        f"{name} reads patches of {patch[0]} x {patch[1]} pixels, and {what} of {size[0]} x {size[1]} are no whole "
+        f"ones: give {near}{otherwise}"
     )
 
 

@@ -27,7 +27,7 @@ class DetectorConfig(Frozen):
 
     @model_validator(mode="after")
     def _feature_options(self) -> "DetectorConfig":
-        for name in ("foreground", "layers_apart", "tiles"):
+        for name in ("foreground", "layers_apart", "tiles", "pad"):
             if getattr(self.geometry, name) and name not in self.feature_options:
                 raise ValueError(f"features.{name} is not for detector.kind={self.kind}, but for patch_bank: unset it")
         return self

@@ -18,12 +18,15 @@ class MapMaker:
         grid: (height, width) of the patches.
         input_size: (height, width) of the network's input, at which the blur is defined.
         blur, radius: as in ScoringConfig.
+        covered: (height, width) in pixels of the input that the grid covers, where some of it is padding or not
+            covered, and has the value of its edge; None is all.
     """
 
     grid: Size
     input_size: Size
     blur: str
     radius: float
+    covered: Size | None = None
 
     def __call__(self, patch_map: np.ndarray, size: Size | None = None) -> np.ndarray:
         """Anomaly map float32 [size], by default the input's size, of one patch map [P] (bilinear, then blurred)."""
@@ -36,29 +39,36 @@ class MapMaker:
         """Anomaly maps float32 [n x H x W] at the input's size of patch maps [n x P], as `__call__` gives each."""
         if self.blur == "pillow8":
             return np.stack([self(patch_map) for patch_map in patch_maps])
-        (tall, wide), (height, width) = self.grid, self.input_size
-        rows, columns = _operator(tall, height, height, self.radius), _operator(wide, width, width, self.radius)
+        (_, wide), (height, width) = self.grid, self.input_size
+        rows, columns = self._operators(self.input_size, self.radius)
         across = patch_maps.reshape(-1, wide).astype(np.float32) @ columns.T
-        side_by_side = across.reshape(-1, tall, width).swapaxes(0, 1).reshape(tall, -1)
+        side_by_side = across.reshape(-1, self.grid[0], width).swapaxes(0, 1).reshape(self.grid[0], -1)
         return (rows @ side_by_side).reshape(height, -1, width).swapaxes(0, 1)
 
     def _upsampled(self, patch_map: np.ndarray, size: Size, radius: float) -> np.ndarray:
-        rows, columns = (_operator(*lengths, radius) for lengths in zip(self.grid, self.input_size, size, strict=True))
+        rows, columns = self._operators(size, radius)
         upsampled: np.ndarray = rows @ patch_map.reshape(self.grid).astype(np.float32) @ columns.T
         return upsampled
 
+    def _operators(self, size: Size, radius: float) -> list[np.ndarray]:
+        sides = zip(self.grid, self.covered or self.input_size, self.input_size, size, strict=True)
+        return [_operator(*lengths, radius) for lengths in sides]
 
-def map_maker(config: ScoringConfig, grid: Size, input_size: Size) -> MapMaker:
+
+def map_maker(config: ScoringConfig, grid: Size, input_size: Size, covered: Size | None = None) -> MapMaker:
     """The map maker of a scoring config."""
-    return MapMaker(grid, input_size, config.blur, config.blur_radius)
+    return MapMaker(grid, input_size, config.blur, config.blur_radius, covered)
 
 
 @lru_cache(maxsize=4096)
-def _operator(patches: int, length: int, final: int, radius: float) -> np.ndarray:
-    """Matrix float32 [final x patches]: bilinear to `length`, Gaussian blur there, bilinear to `final`."""
+def _operator(patches: int, covered: int, length: int, final: int, radius: float) -> np.ndarray:
+    """Matrix float32 [final x patches]: bilinear to `covered`, cut or extended by its edge to `length`, blurred there.
+
+    Then bilinear to `final`.
+    """
     from scipy.ndimage import gaussian_filter1d
 
-    matrix = _bilinear(patches, length)
+    matrix = np.pad(_bilinear(patches, covered), ((0, max(length - covered, 0)), (0, 0)), mode="edge")[:length]
     if radius:
         matrix = gaussian_filter1d(matrix, radius, axis=0)
     if final != length:

@@ -28,7 +28,7 @@ class PadimConfig(DetectorConfig):
         blur_radius: standard deviation of the anomaly map's Gaussian blur in pixels; 0 for none.
     """
 
-    feature_options: ClassVar[tuple[str, ...]] = ("tiles",)
+    feature_options: ClassVar[tuple[str, ...]] = ("tiles", "pad")
     kind: Literal["padim"] = "padim"
     preset: PadimPreset = "best"
     features: FeaturesConfig = _FEATURES

@@ -41,8 +41,8 @@ class FittedPadim:
         parts = [part for part in self.embedder.samples(catalog) if len(part.at)]
         if not parts:
             raise DataError("nothing to predict: no image of the catalog is readable")
-        size = self.config.features.input_size
-        draw = MapMaker(parts[0].embedding.grid, size, "gaussian", self.config.blur_radius)
+        size, embedding = self.config.features.input_size, parts[0].embedding
+        draw = MapMaker(embedding.grid, size, "gaussian", self.config.blur_radius, embedding.covered)
         maps = np.concatenate([self._maps(part) for part in parts])
         blocks = [draw.many(maps[start : start + _IMAGES]) for start in range(0, len(maps), _IMAGES)]
         scores = np.concatenate([block.max(axis=(1, 2)) for block in blocks])

@@ -196,7 +196,7 @@ class PatchBankConfig(DetectorConfig):
         preset: `paper` as published, `released` as the authors' code computes it, `best` what measurements support.
     """
 
-    feature_options: ClassVar[tuple[str, ...]] = ("foreground", "layers_apart", "tiles")
+    feature_options: ClassVar[tuple[str, ...]] = ("foreground", "layers_apart", "tiles", "pad")
     kind: Literal["patch_bank"] = "patch_bank"
     system: System = "exdd"
     preset: Preset = "best"

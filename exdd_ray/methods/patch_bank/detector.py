@@ -10,8 +10,9 @@ import pyarrow as pa
 from exdd_ray.banks.memory_bank import MemoryBank
 from exdd_ray.banks.scoring.distances import BankDistances, mean_distances
 from exdd_ray.banks.scoring.fuse import Calibration, Evidence, Scores, critical_patches, score
-from exdd_ray.banks.scoring.maps import map_maker
+from exdd_ray.banks.scoring.maps import MapMaker, map_maker
 from exdd_ray.errors import DataError
+from exdd_ray.features.embed import Embedding
 from exdd_ray.features.embedder import Embedder, Samples
 from exdd_ray.methods.patch_bank.config import PatchBankConfig
 from exdd_ray.methods.patch_bank.evidence import DefectEvidence
@@ -60,8 +61,11 @@ class FittedPatchBank:
             rows=tuple(row for part in parts for row in part.rows),
             scores=np.concatenate([part.images for part in scored]),
             patch_maps=np.concatenate([part.maps for part in scored]),
-            draw=map_maker(self.config.scoring, parts[0].embedding.grid, self.config.features.input_size),
+            draw=self._draw(parts[0].embedding),
         )
+
+    def _draw(self, embedding: Embedding) -> MapMaker:
+        return map_maker(self.config.scoring, embedding.grid, self.config.features.input_size, embedding.covered)
 
     def _score(self, samples: Samples) -> Scores:
         scoring, grid = self.config.scoring, samples.embedding.grid

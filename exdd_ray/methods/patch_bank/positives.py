@@ -81,14 +81,14 @@ def masked_shares(samples: Samples, embedder: Embedder) -> np.ndarray:
 
     Raises DataError where a mask is missing.
     """
-    grid, covered = samples.embedding.grid, []
+    grid, whole, covered = samples.embedding.grid, samples.embedding.covered, []
     for row in samples.rows:
         if row.mask is None:
             raise DataError(f"{row.image}: the positive bank needs a mask for every defect, and this one has none")
         key = (content_digests([row.mask])[0], row, grid)
         if key not in embedder.covers:
             mask = read_row_mask(row, embedder.features.working_size)
-            embedder.covers[key] = covered_shares(mask, embedder.features, grid).reshape(-1)
+            embedder.covers[key] = covered_shares(mask, embedder.features, grid, whole).reshape(-1)
         covered.append(embedder.covers[key])
     return np.stack(covered)
 

@@ -48,6 +48,7 @@ VIT = {
     "foreground": True,
     "layers_apart": True,
     "tiles": {"size": 112},
+    "pad": True,
 }
 CLASSIFIER = {"kind": "classifier"}
 DIFFUSION = {"kind": "diffusionad", "preset": "released"}

@@ -102,8 +102,8 @@ def test_inside_of_tiles_a_convolutional_network_sees_what_it_sees_in_the_whole_
             {"resize": (96, 128), "tiles": {"size": 64, "overlap": 8}},
             "steps of 16 pixels, .* and tiles.overlap is 8: give",
         ),
-        ({"resize": (96, 128), "tiles": {"size": 72}}, "images or tiles of 72 x 72 are no whole ones: give 64 x 64 or"),
-        ({"resize": (100, 128), "tiles": {"size": 64}}, "images or tiles of 100 x 128 are no whole ones"),
+        ({"resize": (96, 128), "tiles": {"size": 72}}, "tiles of 72 x 72 are no whole ones: give 64 x 64 or"),
+        ({"resize": (100, 128), "tiles": {"size": 64}}, "images of 100 x 128 are no whole ones"),
     ],
 )
 def test_sizes_that_do_not_fit_a_transformer_are_one_clear_error(changes, error, weights):
@@ -138,7 +138,7 @@ def test_tiles_are_no_larger_than_images_and_have_a_middle():
 
 def test_tiles_are_of_detectors_on_patch_vectors():
     features = {"tiles": {"size": 112}, "resize": (224, 224)}
-    assert PatchBankConfig.model_validate({"features": features}).features.network_size == (112, 112)
+    assert PatchBankConfig.model_validate({"features": features}).features.tiles == TilesConfig(size=112)
     assert PadimConfig.model_validate({"features": features}).features.tiles == TilesConfig(size=112)
     with pytest.raises(ValueError, match=r"features.tiles is not for detector.kind=classifier, but for patch_bank"):
         ClassifierConfig.model_validate({"features": features})

@@ -118,7 +118,8 @@ def test_swin_and_convnext_at_another_size(name, layers, grids, tmp_path):
     [
         (
             {"resize": (64, 90)},
-            "patches of 16 x 16 pixels, and images or tiles of 64 x 90 are no whole ones: give 64 x 80 or 64 x 96",
+            "patches of 16 x 16 pixels, and images of 64 x 90 are no whole ones: "
+            "give 64 x 80 or 64 x 96, or set features.pad=true",
         ),
         ({"resize": (70, 90)}, r"give 64 x 80 or 80 x 96"),
         ({"layers": ("blocks.6",)}, r"timm/test_vit has no layer 'blocks.6': it has 6: blocks.0, .*, blocks.5"),
