@@ -1,12 +1,12 @@
 """From a folder to advice."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from exdd_ray.advice.candidates import MIN_DEFECTS, AdviceConfig, Candidate, as_sweep, candidates, facts_of
-from exdd_ray.advice.compare import Compared, advised, compare
+from exdd_ray.advice.compare import Compared, advised, compare, left_behind
 from exdd_ray.advice.cost import Cost, command, cost_of
 from exdd_ray.advice.images import require_usable, told_of_files
 from exdd_ray.advice.within import run_within
@@ -17,6 +17,7 @@ from exdd_ray.experiment.plan import Plan
 from exdd_ray.experiment.run_plan import Outcome
 from exdd_ray.experiment.scores import scored_trials
 from exdd_ray.experiment.session import Session
+from exdd_ray.experiment.sweep_config import SweepConfig
 from exdd_ray.experiment.sweep_results import SweepResults, results_of
 from exdd_ray.experiment.tables import predictions_table, trials_table
 
@@ -61,7 +62,7 @@ def advise(
 
     Raises:
         DataError: the folder has none of the layouts, too few good images, or files that cannot be read.
-        UserError: the time is too short for the first trial, or that failed.
+        UserError: the time is too short for the first trial, or the first detector failed with every seed.
     """
     started = time.perf_counter()
     catalog = load_dataset("folder", root)
@@ -72,20 +73,28 @@ def advise(
         return Advice(tuple(without_measuring(facts)), command(root, WITHOUT_DEFECTS))
     given = candidates(config, facts)
     loaded = as_sweep(root, facts, given, seeds)
-    ran = run_within(loaded, seconds - (time.perf_counter() - started), session, told)
-    scored = scored_trials(one.artifact for one in ran.outcomes if one.artifact)
-    trials = trials_table(ran.outcomes)
-    compared = compare(given, trials, loaded.sweep, lambda key: scored.get(key, {}))
-    results = results_of(
-        loaded,
-        Plan(ran.trials, ()),
-        trials,
-        given[0].name,
-        ran.seconds,
-        lambda key: scored.get(key, {}),
-        predictions_table(ran.outcomes),
-    )
+
+    def race(outcomes: Sequence[Outcome]) -> set[str]:
+        behind = left_behind(_compared(given, loaded.sweep, outcomes))
+        return {one.name for one in given[1:] if one.learner in behind}
+
+    ran = run_within(loaded, seconds - (time.perf_counter() - started), session, race, told)
+    compared = _compared(given, loaded.sweep, ran.outcomes)
     chosen = advised(compared)
     cost = cost_of(chosen, ran, loaded.sweep, session)
     answer = (*sentences(facts, compared, chosen, ran, cost), *told_of_files(report))
+    results = results_of(
+        loaded,
+        Plan(ran.trials, ()),
+        trials_table(ran.outcomes),
+        given[0].name,
+        ran.seconds,
+        compared.scored,
+        predictions_table(ran.outcomes),
+    )
     return Advice(answer, command(root, chosen), chosen, compared, cost, results)
+
+
+def _compared(given: Sequence[Candidate], sweep: SweepConfig, outcomes: Sequence[Outcome]) -> Compared:
+    scored = scored_trials(one.artifact for one in outcomes if one.artifact)
+    return compare(given, trials_table(outcomes), sweep, lambda key: scored.get(key, {}))

@@ -36,7 +36,7 @@ class Cost:
 
 def cost_of(chosen: Candidate, ran: Ran, sweep: SweepConfig, session: Session) -> Cost:
     """What a candidate that was run costs; its milliseconds are measured here where the store has none."""
-    outcomes = [one for one in ran.outcomes if one.planned.point.name == chosen.name]
+    outcomes = [one for one in ran.outcomes if one.planned.point.name == chosen.name and one.artifact is not None]
     records = [one.artifact.metadata for one in outcomes if one.artifact is not None]
     timed = sweep.model_copy(update={"objectives": (*sweep.objectives, "milliseconds")})
     (each,) = milliseconds(timed, outcomes[:1], session).values()

@@ -1,9 +1,9 @@
-"""Running candidates until a time is over: every one with the first seed, then every one with the next."""
+"""Running candidates until a time is over: all with the first seed, then those that may still win with the next."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 
 from exdd_ray.errors import UserError
 from exdd_ray.experiment.plan import PlannedTrial, lay_out, make_plan
@@ -11,6 +11,9 @@ from exdd_ray.experiment.rates import read_rates
 from exdd_ray.experiment.run_plan import Outcome, run_plan
 from exdd_ray.experiment.session import Session
 from exdd_ray.experiment.space import LoadedSweep, points_ahead
+
+# Outcomes so far -> names of the candidates that are not worth another seed.
+Race = Callable[[Sequence[Outcome]], Collection[str]]
 
 
 @dataclass(frozen=True)
@@ -20,12 +23,14 @@ class Ran:
     Attributes:
         outcomes: of the trials.
         left_out: names of the candidates for which there was no time at all.
+        behind: names of the candidates that were not run with further seeds, as they could hardly win.
         longest: seconds of each candidate's longest trial, with all that it made first.
         seconds: that it took.
     """
 
     outcomes: tuple[Outcome, ...]
     left_out: tuple[str, ...]
+    behind: frozenset[str]
     longest: Mapping[str, float]
     seconds: float
 
@@ -36,60 +41,93 @@ class Ran:
 
 
 def run_within(
-    loaded: LoadedSweep, seconds: float, session: Session, told: Callable[[Outcome], None] = lambda _: None
+    loaded: LoadedSweep,
+    seconds: float,
+    session: Session,
+    race: Race = lambda _: (),
+    told: Callable[[Outcome], None] = lambda _: None,
 ) -> Ran:
     """Run a sweep's trials, seed by seed, as long as the next is expected to end in time.
 
     A trial is expected to take what its candidate last took, or else the most that its kind of detector, or else any,
-    took. So the time is exceeded by one trial at most.
+    took. So the time is exceeded by one trial at most. With a seed with which the first candidate fails no other is
+    run, as there is nothing to compare it with.
 
     Args:
+        race: asked before every further seed who is not run with it, nor with those after it: time goes to those that
+            may still win (Maron and Moore, Hoeffding races, 1994). The first candidate always goes on.
         told: of each trial, as it ends.
 
-    Raises UserError where the first trial fails, or takes longer alone.
+    Raises UserError where the first trial alone takes longer.
     """
-    started = time.perf_counter()
+    runs = _Runs(time.perf_counter(), seconds, session, told)
     trials = lay_out(points_ahead(loaded), session, measured=False)  # validation images judge; tested ones may lack
-    planned = sorted(trials, key=lambda one: (one.trial.config.seed, one.point.number))
-    first = planned[0].point.name
-    outcomes: list[Outcome] = []
-    spent: list[_Spent] = []
-    for one in planned:
-        begun, seed = time.perf_counter(), one.trial.config.seed
-        paired = one.point.name == first or any(seed == each.seed for each in spent if each.name == first)
-        if spent and not (paired and begun - started + _expected(one, spent) <= seconds):
-            continue  # without the first candidate's trial of the seed there is nothing to compare it with
-        outcomes += run_plan(make_plan([one], session, read_rates(session.store.root)), session, told)
-        spent.append(_Spent(one.point.name, one.trial.config.detector.kind, seed, time.perf_counter() - begun))
-        if len(spent) == 1:
-            _require_first(outcomes[0], spent[0], len(planned), seconds, time.perf_counter() - started)
-    longest: dict[str, float] = {}
-    for each in spent:
-        longest[each.name] = max(each.seconds, longest.get(each.name, 0.0))
-    left_out = tuple(dict.fromkeys(one.point.name for one in planned if one.point.name not in longest))
-    return Ran(tuple(outcomes), left_out, longest, time.perf_counter() - started)
+    behind: set[str] = set()
+    for first, *others in _by_seed(trials):
+        if not runs.allow(first):
+            break
+        if any(one.artifact for one in runs.outcomes):
+            behind.update(race(runs.outcomes))
+        if runs.run(first):
+            runs.require_time_left(len(trials))
+            for one in others:
+                if one.point.name not in behind and runs.allow(one):
+                    runs.run(one)
+    left_out = tuple(dict.fromkeys(one.point.name for one in trials if one.point.name not in runs.longest))
+    return Ran(tuple(runs.outcomes), left_out, frozenset(behind), runs.longest, runs.elapsed)
 
 
-class _Spent(NamedTuple):
-    """Seconds of a trial: of a candidate, a kind of detector, a seed."""
+def _by_seed(trials: Sequence[PlannedTrial]) -> Iterator[list[PlannedTrial]]:
+    """The candidates' trials of every seed, in the candidates' order."""
+    order = sorted(trials, key=lambda one: (one.trial.config.seed, one.point.number))
+    return (list(of_seed) for _, of_seed in groupby(order, key=lambda one: one.trial.config.seed))
 
-    name: str
-    kind: str
-    seed: int
+
+@dataclass
+class _Runs:
+    """Trials that are run one by one by the clock, and the seconds that each took."""
+
+    started: float
     seconds: float
+    session: Session
+    told: Callable[[Outcome], None]
+    outcomes: list[Outcome] = field(default_factory=list)
+    spent: list[tuple[PlannedTrial, float]] = field(default_factory=list)
 
+    @property
+    def elapsed(self) -> float:
+        return time.perf_counter() - self.started
 
-def _expected(one: PlannedTrial, spent: Sequence[_Spent]) -> float:
-    own = [each.seconds for each in spent if each.name == one.point.name]
-    alike = [each.seconds for each in spent if each.kind == one.trial.config.detector.kind]
-    return own[-1] if own else max(alike or [each.seconds for each in spent])
+    @property
+    def longest(self) -> dict[str, float]:
+        """Seconds of each candidate's longest trial."""
+        longest: dict[str, float] = {}
+        for one, seconds in self.spent:
+            longest[one.point.name] = max(seconds, longest.get(one.point.name, 0.0))
+        return longest
 
+    def allow(self, one: PlannedTrial) -> bool:
+        """Whether a trial is expected to end in time; the first one is tried."""
+        return not self.spent or self.elapsed + self._expected(one) <= self.seconds
 
-def _require_first(outcome: Outcome, spent: _Spent, trials: int, allowed: float, elapsed: float) -> None:
-    if outcome.artifact is None:
-        raise UserError(f"{spent.name} failed: {outcome.error}")
-    if elapsed > allowed:
-        raise UserError(
-            f"{allowed:.3g} s are too short: the first of {trials} trials alone took {spent.seconds:.0f} s; its "
-            "result is in the store"
-        )
+    def _expected(self, one: PlannedTrial) -> float:
+        own = [seconds for each, seconds in self.spent if each.point.name == one.point.name]
+        kind = one.trial.config.detector.kind
+        alike = [seconds for each, seconds in self.spent if each.trial.config.detector.kind == kind]
+        return own[-1] if own else max(alike or [seconds for _, seconds in self.spent])
+
+    def run(self, one: PlannedTrial) -> bool:
+        """Run a trial: whether it has a result."""
+        begun = time.perf_counter()
+        plan = make_plan([one], self.session, read_rates(self.session.store.root))
+        self.outcomes += run_plan(plan, self.session, self.told)
+        self.spent.append((one, time.perf_counter() - begun))
+        return self.outcomes[-1].artifact is not None
+
+    def require_time_left(self, trials: int) -> None:
+        """Raise UserError where the first trial alone took all of the time."""
+        if len(self.spent) == 1 and self.elapsed > self.seconds:
+            raise UserError(
+                f"{self.seconds:.3g} s are too short: the first of {trials} trials alone took {self.spent[0][1]:.0f} "
+                "s; its result is in the store"
+            )

@@ -66,6 +66,9 @@ def _cost(cost: Cost) -> str:
 def _limits(compared: Compared, ran: Ran, seeds: int) -> Iterator[str]:
     failed = {row["name"]: row["error"] for row in compared.trials.to_pylist() if row["state"] != "done"}
     yield from (f"Failed: {name}: {error}" for name, error in failed.items())
+    single = compared.candidates[0].name
+    yield from (f"Seed {seed} is left out for all, as {single} failed: {why}" for seed, why in compared.lost.items())
+    yield from _behind(compared, ran)
     if ran.left_out:
         yield f"No time was left for: {'; '.join(ran.left_out)}."
     if seeds < 3:
@@ -74,6 +77,16 @@ def _limits(compared: Compared, ran: Ran, seeds: int) -> Iterator[str]:
     yield "± are 95 % intervals: of a mean by its seeds, of a difference by its images too."
     if (count := len(compared.candidates)) > 1:
         yield f"The best of {count} by few images is a little worse on others, and all holds for defects like these."
+
+
+def _behind(compared: Compared, ran: Ran) -> Iterator[str]:
+    seeds: dict[str, int] = {}
+    for one in compared.candidates:
+        if one.name in ran.behind:
+            seeds[one.learner] = max(compared.means[one.name].runs, seeds.get(one.learner, 0))
+    if seeds:
+        after = ", ".join(f"{learner} after {_many(count, 'seed')}" for learner, count in seeds.items())
+        yield f"Left behind, by more than one standard error, for time to go to those that may still win: {after}."
 
 
 def _which(chosen: Candidate, compared: Compared) -> Iterator[str]:

@@ -6,42 +6,10 @@ import shutil
 from itertools import count
 from types import SimpleNamespace
 
-import numpy as np
-import pytest
 from PIL import Image
 
 from exdd_ray.advice import within
 from exdd_ray.cli.main import main
-from exdd_ray.data.procedural.defects import add_defect
-from exdd_ray.data.procedural.surfaces import make_surface
-
-SIZE = (64, 64)
-
-
-@pytest.fixture
-def parts(tmp_path, monkeypatch):
-    """A maker of folders of good and defective images, and the folder to run in."""
-    monkeypatch.chdir(tmp_path)
-
-    def make(good: int, defects: int, *, masks: bool = True):
-        root = tmp_path / "parts #1: mine"
-        for name in ("normal", "defect", "masks"):
-            (root / name).mkdir(parents=True)
-        for number in range(good + defects):
-            rng = np.random.default_rng(number)
-            image = make_surface("brushed_metal", SIZE, rng)
-            if number < good:
-                Image.fromarray(image).save(root / "normal" / f"{number}.png")
-                continue
-            image, mask = add_defect(image, "hole", rng)
-            Image.fromarray(image).save(root / "defect" / f"{number}.png")
-            if masks:
-                Image.fromarray(mask.astype(np.uint8) * 255).save(root / "masks" / f"{number}.png")
-        if not masks:
-            (root / "masks").rmdir()
-        return root
-
-    return make
 
 
 def asked(capsys, *words: str) -> tuple[int, str, dict[str, object]]:
@@ -143,7 +111,7 @@ def test_a_file_of_no_use_is_told_before_anything_is_run(parts, capsys):
 def test_a_mask_of_another_size_is_refused_and_an_empty_one_told(parts, capsys, tmp_path):
     (tmp_path / "few.yaml").write_text("good: {PatchCore: {system: patchcore}}\nlearners: {ExDD: {system: exdd}}")
     root = parts(16, 6)
-    Image.new("L", SIZE).save(root / "masks" / "17.png")
+    Image.new("L", (64, 64)).save(root / "masks" / "17.png")
     code, _, found = asked(capsys, str(root), "--config", "few.yaml", "--seeds", "2")
     assert code == 0
     assert any(
@@ -181,6 +149,23 @@ def test_a_first_candidate_that_fails_ends_it(parts, capsys, tmp_path):
     told = capsys.readouterr().err
     assert "exdd: learner failed: " in told
     assert "PaDiM" not in told
+
+
+def test_a_detector_that_is_behind_is_not_run_with_further_seeds(parts, capsys, tmp_path):
+    coarse = "{kind: padim, features: {resize: [32, 32], channels: 1}}"
+    (tmp_path / "few.yaml").write_text(f"good: {{PatchCore: {{system: patchcore}}, coarse: {coarse}}}")
+    _, _, found = asked(capsys, str(parts(24, 16)), "--config", "few.yaml", "--seeds", "2")
+    assert any(one.startswith("Left behind") and one.endswith("coarse after 1 seed.") for one in found["answer"])
+    assert "2 candidates and up to 2 seeds" in found["answer"][0]
+
+
+def test_a_first_candidate_that_is_behind_goes_on(parts, capsys, tmp_path):
+    coarse = "{kind: padim, features: {resize: [32, 32], channels: 1}}"
+    (tmp_path / "few.yaml").write_text(f"good: {{coarse: {coarse}, PatchCore: {{system: patchcore}}}}")
+    _, _, found = asked(capsys, str(parts(24, 16)), "--config", "few.yaml", "--seeds", "2")
+    assert found["chosen"] == "PatchCore"
+    assert "2 candidates and up to 2 seeds" in found["answer"][0]
+    assert not any(one.startswith("Left behind") for one in found["answer"])
 
 
 def test_an_unknown_key_of_a_detector_is_told_by_its_name(parts, capsys, tmp_path):

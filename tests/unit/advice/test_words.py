@@ -18,7 +18,9 @@ FACTS = Facts(normal=60, defects=20, masked=20, split=False)
 COST = Cost(seconds=41.2, normal=38, defects=1, synthetic=0, milliseconds=46.9, device="cpu")
 
 
-def answer(*aurocs: tuple[Candidate, Sequence[float]], facts: Facts = FACTS) -> str:
+def answer(
+    *aurocs: tuple[Candidate, Sequence[float | None]], facts: Facts = FACTS, behind: frozenset[str] = frozenset()
+) -> str:
     """Advice on candidates with a value for each seed."""
     rows = [
         {
@@ -27,7 +29,8 @@ def answer(*aurocs: tuple[Candidate, Sequence[float]], facts: Facts = FACTS) -> 
             "seed": seed,
             "dataset": "folder",
             "category": "folder",
-            "state": "done",
+            "state": "failed" if value is None else "done",
+            "error": "no memory" if value is None else "",
             "validation_image_auroc": value,
             "validation_defects": 9,
             "validation_normal": 20,
@@ -39,7 +42,7 @@ def answer(*aurocs: tuple[Candidate, Sequence[float]], facts: Facts = FACTS) -> 
     ]
     trials, sweep = pa.Table.from_pylist(rows, schema=TRIALS_SCHEMA), SweepConfig(select="validation")
     compared = compare([one for one, _ in aurocs], trials, sweep, lambda _: {})
-    return " ".join(sentences(facts, compared, advised(compared), Ran((), (), {}, 60.0), COST))
+    return " ".join(sentences(facts, compared, advised(compared), Ran((), (), behind, {}, 60.0), COST))
 
 
 def test_a_gain_that_may_be_noise_is_advised_as_such():
@@ -81,3 +84,17 @@ def test_of_a_folder_with_few_defects_in_train_it_says_that_they_alone_count():
         "60 good images and 2 defective ones to draw from (where train/ has defects, they alone are)"
     )
     assert "train/" not in without_measuring(Facts(normal=60, defects=0, masked=0, split=True))[0]
+
+
+def test_who_was_left_behind_is_told_by_detector_and_number_of_seeds():
+    fewer = Candidate("ExDD", 5, "", {})
+    behind = frozenset({REAL.name, fewer.name})
+    told = answer((SINGLE, [0.9, 0.8, 0.9]), (REAL, [0.5, 0.5]), (fewer, [0.5]), behind=behind)
+    assert "for time to go to those that may still win: ExDD after 2 seeds." in told
+    assert "Left behind" not in answer((SINGLE, [0.9]))
+
+
+def test_a_seed_that_is_left_out_is_told_with_its_reason():
+    told = answer((SINGLE, [0.9, None, 0.9]), (REAL, [0.8, 0.9, 0.7]))
+    assert "Seed 1 is left out for all, as PatchCore failed: no memory" in told
+    assert "2 candidates and up to 2 seeds" in told
