@@ -210,7 +210,7 @@ def test_a_base_by_name(tmp_path):
         ("foldr", "'foldr' is no YAML file, and no bundled config has this name: did you mean 'folder'?"),
         ("small", "did you mean 'diffusionad_small'?"),
         ("ksdd2_zero", "did you mean 'diag_ksdd2_zero' or 'in_and_out_ksdd2_zero'?"),
-        ("zzz", "bundled: classifier_magnetic_tile, demo"),
+        ("zzz", "bundled: anomalydino_folder, classifier_magnetic_tile, demo"),
         (".", "is a folder, not a config; its images are those of `folder dataset.root=.`"),
     ],
 )
