@@ -3,7 +3,8 @@
 Of magnetic tiles 200 normal ones are trained on, 150 normal and 150 defective ones tested; of elpv's mono- and
 polycrystalline cells, apart, 100, 75 and 75 (functional and defective for certain; AUROC is the mean of the two). The
 bank is PatchCore's `best`, features aside; `top` scores images by the mean of their farthest 1 % of patches instead.
-`both` adds the two banks' scores, standardised on 50 (25) other normal images. Keys without a size are of 336 pixels.
+`both` adds the two banks' scores, standardised on 50 (25) other normal images. Keys without a size are of the last one
+(`--size`, 224 and 336 pixels where none is given).
 `--elpv` is the folder of labels.csv, as `pip download elpv-dataset` has it.
 """
 
@@ -155,15 +156,16 @@ def main() -> int:
     """Speed first, while the memory is empty."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--elpv", type=Path, help="folder of elpv's labels.csv")
+    parser.add_argument("--size", type=int, nargs="+", default=SIZES, help="pixels of a side, as 448; several in turn")
     parser.add_argument("--images", type=int, default=128, help="whose embedding is timed")
     arguments = parser.parse_args()
     speeds, share = speed(arguments.images)
     rows = [(f"{what}, images/s", "224", f"{value:.1f}", "") for what, value in speeds.items()]
     found: dict[str, list[float]] = {}
     for name, part in datasets(arguments.elpv):
-        for size in SIZES:
+        for size in arguments.size:
             for what, auroc, interval in compared(part, size):
-                beginning, ending = "elpv_" * (name != "tiles"), f"_{size}" * (size != SIZES[-1])
+                beginning, ending = "elpv_" * (name != "tiles"), f"_{size}" * (size != arguments.size[-1])
                 found.setdefault(f"{beginning}image_auroc_{what}{ending}", []).append(auroc)
                 rows.append((f"{name}, {what}", f"{size}", f"{auroc:.4f}", interval))
     figures = {"forward_fraction": round(share, 3)} | {key: round(float(np.mean(of)), 4) for key, of in found.items()}
