@@ -149,7 +149,7 @@ def _in_read_only_files(arrays: Sequence[np.ndarray]) -> list[bool]:
     if not sys.platform.startswith("linux") or any(array.flags.writeable for array in arrays):
         return [False] * len(arrays)
     ranges = _read_only_file_ranges()
-    return [array.flags.c_contiguous and _lies_in(array, ranges) for array in arrays]
+    return [_lies_in(array, ranges) for array in arrays]
 
 
 def _read_only_file_ranges() -> list[tuple[int, int]]:
@@ -163,15 +163,15 @@ def _read_only_file_ranges() -> list[tuple[int, int]]:
 
 
 def _lies_in(array: np.ndarray, ranges: Sequence[tuple[int, int]]) -> bool:
-    address = array.__array_interface__["data"][0]
-    before = bisect.bisect_right(ranges, (address, sys.maxsize)) - 1
-    return before >= 0 and address + array.nbytes <= ranges[before][1]
+    low, high = np.lib.array_utils.byte_bounds(array)
+    before = bisect.bisect_right(ranges, (low, sys.maxsize)) - 1
+    return before >= 0 and high <= ranges[before][1]
 
 
 def _drop_pages(array: np.ndarray) -> None:
     page = mmap.PAGESIZE
-    address = array.__array_interface__["data"][0]
-    start, stop = -(-address // page) * page, (address + array.nbytes) // page * page
+    low, high = np.lib.array_utils.byte_bounds(array)  # of columns also what lies between them
+    start, stop = -(-low // page) * page, high // page * page
     if start < stop:
         _libc().madvise(ctypes.c_void_p(start), ctypes.c_size_t(stop - start), _MADV_DONTNEED)
 

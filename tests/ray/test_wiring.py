@@ -134,3 +134,22 @@ def test_nested_banks_are_searched_on_ray_in_one_pass(catalog, features, tmp_pat
     for key in stores[0].made:
         for file in stores[0].folder(key).glob("*.arrow"):
             assert file.read_bytes() == (stores[1].folder(key) / file.name).read_bytes()
+
+
+@pytest.mark.parametrize("rotations", [(), (90,)])
+def test_a_bank_a_layer_on_ray_is_the_bank(rotations, catalog, features, tmp_path):
+    apart = features.model_copy(update={"layers_apart": True})
+    bank, scoring = {"negative": {"rate": 0.1}, "rotations": rotations}, {"top": 0.1}
+    config = PatchBankConfig.model_validate(
+        {"system": "patchcore", "features": apart, "bank": bank, "scoring": scoring}
+    )
+    stores = [Store(tmp_path / "here"), Store(tmp_path / "ray")]
+    embedders = [
+        Embedder(stores[0], apart, catalog),
+        Embedder(stores[1], apart, catalog, run=RaySlices(1), order=RayOrders(1), search=RaySearch(1)),
+    ]
+    wanted, found = (fit_patch_bank(config, catalog.slice(0, 20), embedder, 0) for embedder in embedders)
+    np.testing.assert_array_equal(found.predict(catalog).scores, wanted.predict(catalog).scores)
+    keys = [[bank.key for bank in (one.negative, *one.deeper)] for one in (found, wanted)]
+    assert keys[0] == keys[1]
+    assert len(keys[0]) == len(features.layers)
