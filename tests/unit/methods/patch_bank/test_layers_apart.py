@@ -9,7 +9,7 @@ from exdd_ray.features.config import FeaturesConfig
 from exdd_ray.features.embedder import Embedder
 from exdd_ray.methods.padim.config import PadimConfig
 from exdd_ray.methods.patch_bank.config import PatchBankConfig
-from exdd_ray.methods.patch_bank.detector import FittedPatchBank
+from exdd_ray.methods.patch_bank.detector import FittedPatchBank, predict_from_files
 from exdd_ray.methods.patch_bank.fit import fit_patch_bank
 from exdd_ray.methods.patch_bank.nested import prepare_patch_banks
 from exdd_ray.store.artifact import Store
@@ -50,6 +50,7 @@ def test_distances_are_the_mean_of_those_of_banks_of_each_layer_alone(unit_lengt
     test = images.slice(4, 2)
     wanted = np.mean([one.predict(test).patch_maps for one in alone], axis=0)
     np.testing.assert_allclose(both.predict(test).patch_maps, wanted, rtol=1e-5)
+    np.testing.assert_array_equal(predict_from_files(both, test).patch_maps, both.predict(test).patch_maps)
     assert [len(one.negative.vectors) for one in alone] == [len(both.negative.vectors), len(both.deeper[0].vectors)]
     assert not np.array_equal(both.negative.points, both.deeper[0].points), "each layer has a coreset of its own"
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from vit_inputs import save_surfaces, save_weights
 
 from exdd_ray.config.bundled import find_config
@@ -16,6 +17,8 @@ from exdd_ray.methods.patch_bank.fit import fit_patch_bank
 from exdd_ray.store.artifact import Store
 
 DINOV2 = "timm/vit_small_patch14_dinov2.lvd142m"
+SMALL_DINOV3 = "features.backbone=timm/vit_small_patch16_dinov3.lvd1689m"
+SMALL_LAYERS = "features.layers=[blocks.3,blocks.5,blocks.8,blocks.10]"
 ANGLES = 8
 
 
@@ -54,6 +57,34 @@ def test_superadd_is_a_bank_a_layer_of_tiles_as_published():
     assert all(length % 16 == 0 for length in (*features.input_size, features.tiles.size, features.tiles.overlap))
 
 
+@pytest.mark.parametrize("overrides", [(), (SMALL_DINOV3, SMALL_LAYERS)])
+def test_superadds_layers_are_those_of_its_network(overrides):
+    timm = pytest.importorskip("timm")
+    features = detector("superadd_folder", *overrides).features
+    with torch.device("meta"):
+        outline = timm.create_model(features.backbone.removeprefix("timm/"), pretrained=False, features_only=True)
+    blocks = [one["module"] for one in outline.feature_info.info]
+    depth = {12: ("3", "5", "8", "10"), 32: ("7", "15", "23", "31")}[len(blocks)]
+    assert features.layers == tuple(f"blocks.{number}" for number in depth)
+    assert set(features.layers) <= set(blocks)
+
+
+def test_superadd_with_rotary_embeddings(tmp_path):
+    """As DINOv3 has them: each tile is a network's whole image."""
+    name = "vit_tiny_patch16_dinov3_qkvb"
+    weights = save_weights(tmp_path / "w.safetensors", name)
+    small = (f"features.backbone=timm/{name}", SMALL_LAYERS, "features.resize=[96,128]", f"features.weights={weights}")
+    config = detector("superadd_folder", *small, "features.tiles.size=64", "features.tiles.overlap=16")
+    images = save_surfaces(tmp_path, 3)
+    found = fitted(config, images.slice(0, 2), images, Store(tmp_path / "store"))
+    assert [len(bank.vectors) for bank in (found.negative, *found.deeper)] == [2 * 48] * 4
+    predictions = found.predict(images)
+    of = {row.id: score for row, score in zip(predictions.rows, predictions.scores, strict=True)}
+    assert of["0.png"] < 1e-3
+    assert of["1.png"] < 1e-3
+    assert of["2.png"] > 0.1
+
+
 @pytest.fixture(scope="module")
 def tiles(shared_dir) -> tuple[pa.Table, pa.Table]:
     """Four normal magnetic tiles to train on, and four normal and four defective ones to test."""
@@ -71,7 +102,7 @@ def tiles(shared_dir) -> tuple[pa.Table, pa.Table]:
         (
             "superadd_folder",
             (
-                "features.layers=[blocks.3,blocks.5,blocks.8,blocks.10]",
+                SMALL_LAYERS,
                 "features.resize=[336,336]",
                 "features.tiles.size=224",
                 "features.tiles.overlap=56",
