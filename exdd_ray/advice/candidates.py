@@ -11,6 +11,8 @@ from pydantic import Field, model_validator
 from exdd_ray.config.base import Frozen
 from exdd_ray.config.bundled import configs_folder
 from exdd_ray.data.catalog import UNSPLIT, VALIDATION, catalog_rows
+from exdd_ray.data.config import Draw
+from exdd_ray.data.split import masked_share
 from exdd_ray.errors import DataError
 from exdd_ray.experiment.load import Raw, read_raw, validate
 from exdd_ray.experiment.space import LoadedSweep, load_raw_sweep
@@ -67,8 +69,18 @@ class Facts:
 
     @property
     def learnt(self) -> int:
-        """Defects that a candidate learns at most; one at least is left over for the test images."""
-        return self.defects - self.judged - 1
+        """Defects that a candidate learns at most, of those with a mask; one is left over for the test images."""
+        return self.masked - masked_share(self.judged, self.masked, self.defects) - 1
+
+    @property
+    def learnable(self) -> bool:
+        """Whether enough defects have a mask for some to be learnt."""
+        return self.masked >= MIN_DEFECTS
+
+    @property
+    def draw(self) -> Draw:
+        """How those that are learnt are drawn."""
+        return "masked" if self.learnable and self.masked < self.defects else "random"
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -123,24 +135,28 @@ def facts_of(catalog: pa.Table) -> Facts:
 def candidates(config: AdviceConfig, facts: Facts) -> tuple[Candidate, ...]:
     """What is compared, the first detector of good images first, then by what a user wants to know first.
 
-    Where defects lack masks, it is detectors of good images alone.
+    Where too few defects have masks, it is detectors of good images alone.
     """
     good = [Candidate(name, 0, "", {"detector": one}) for name, one in config.good.items()]
-    if facts.masked < facts.defects:
+    if not facts.learnable:
         return tuple(good)
     most, *fewer = facts.counts
     first, *others = config.synthesizers or [""]
     asked = [(most, ""), (most, first), *((count, "") for count in fewer)]
     asked += [(0, config.alone)] if config.alone else []
     asked += [(most, other) for other in others]
-    learnt = [_learning(config, learner, *each) for each in dict.fromkeys(asked) for learner in config.learners]
+    learnt = [
+        _learning(config, facts.draw, learner, *each) for each in dict.fromkeys(asked) for learner in config.learners
+    ]
     which = len(config.learners)  # those of the first asked: which detector, as the others of good images
     return good[0], *learnt[:which], *good[1:], *learnt[which:]
 
 
-def _learning(config: AdviceConfig, learner: str, defects: int, synthesizer: str) -> Candidate:
+def _learning(config: AdviceConfig, draw: Draw, learner: str, defects: int, synthesizer: str) -> Candidate:
     made = {**config.synthesizers[synthesizer], "count": config.synthetic} if synthesizer else None
     changes = {"detector": config.learners[learner], "dataset.split.defects": defects, "synthesizer": made}
+    if draw == "masked":
+        changes["dataset.split.draw"] = draw
     return Candidate(learner, defects, f"{config.synthetic} {synthesizer}" if synthesizer else "", changes)
 
 
@@ -148,6 +164,7 @@ def as_sweep(root: Path, facts: Facts, compared: tuple[Candidate, ...], seeds: i
     """The sweep over the candidates: every seed draws anew who is learnt, and who all are judged by."""
     split = {
         "defects": 0,
+        "draw": facts.draw,
         "validation_fraction": _HELD_OUT,
         "validation_defects": facts.judged,
         **({} if facts.split else {"train_fraction": 1 - _TESTED / facts.normal}),

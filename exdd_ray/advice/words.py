@@ -41,15 +41,24 @@ def sentences(facts: Facts, compared: Compared, chosen: Candidate, ran: Ran, cos
         "images that it had not learnt, drawn anew with every seed."
     )
     yield from _which(chosen, compared)
-    if facts.masked < facts.defects:
-        without = _many(facts.defects - facts.masked, "defect")
-        yield f"Labels and synthesis: {without} without a mask (`exdd data check` names them). {_MASKS}"
-    else:
+    yield from _without_masks(facts)
+    if facts.learnable:
         learner = _learner(facts, chosen, compared)
         yield from _labels(facts, learner, compared)
         yield from _synthesis(facts, learner, chosen, compared)
     yield _cost(cost)
     yield from _limits(compared, ran, seeds)
+
+
+def _without_masks(facts: Facts) -> Iterator[str]:
+    without = f"{_many(facts.defects - facts.masked, 'defect')} without a mask (`exdd data check` names them)"
+    if not facts.learnable:
+        yield (
+            f"Labels and synthesis: {without} and {facts.masked} with one, fewer than the {MIN_DEFECTS} that it takes "
+            f"to learn some and be judged by others. {_MASKS}"
+        )
+    elif facts.masked < facts.defects:
+        yield f"{without}: no detector learns them; they judge by their image labels alone."
 
 
 def _cost(cost: Cost) -> str:

@@ -8,6 +8,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from exdd_ray.config.base import Frozen
 
+Draw = Literal["random", "first_third", "masked"]
+
 
 def _as_text(given: Any) -> Any:
     """A name such as 2024, which YAML takes for a number, as text."""
@@ -20,8 +22,8 @@ class SplitConfig(Frozen):
     Attributes:
         train_fraction: of the normal images, where the dataset publishes no split.
         defects: defective images to train on; None takes all that the dataset's own split puts into train.
-        draw: which defects are trained on: as many as `defects` says at `random`, or the `first_third` of each kind,
-            sorted by name and rounded down, as with AnomalyDiffusion and DualAnoDiff.
+        draw: which defects are trained on: as many as `defects` says at `random`, of all or of those that are `masked`,
+            or the `first_third` of each kind, sorted by name and rounded down, as AnomalyDiffusion and DualAnoDiff do.
         validation_fraction: of the normal training images, held out to choose thresholds on, and to choose between
             experiments where validation_defects are too; where the dataset publishes validation images of its own
             (MVTec LOCO AD, MVTec AD 2), they are taken in their stead.
@@ -30,7 +32,7 @@ class SplitConfig(Frozen):
 
     train_fraction: float = Field(0.8, gt=0, lt=1)
     defects: int | None = Field(None, ge=0)
-    draw: Literal["random", "first_third"] = "random"
+    draw: Draw = "random"
     validation_fraction: float = Field(0.0, ge=0, lt=1)
     validation_defects: int = Field(0, ge=0)
 
@@ -40,6 +42,8 @@ class SplitConfig(Frozen):
             raise ValueError("validation needs both kinds of images: set validation_fraction beside validation_defects")
         if self.draw == "first_third" and self.defects is not None:
             raise ValueError(f"draw=first_third says which defects are trained on: unset defects={self.defects}")
+        if self.draw == "masked" and self.defects is None:
+            raise ValueError("draw=masked takes as many defects as asked for: set defects")
         return self
 
     def aside(self) -> Iterator[str]:

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from exdd_ray.data.catalog import UNSPLIT, VALIDATION, CatalogRow, build_catalog, catalog_rows, select_rows
-from exdd_ray.errors import DataError
+from exdd_ray.data.config import Draw
+from exdd_ray.errors import DataError, told_of
 
 _DEFECT_DRAW = 1  # second word of the seed: the draw of defects does not depend on that of the normal images
 _VALIDATION_DRAW = 2
@@ -22,7 +23,7 @@ def split_catalog(
     seed: int,
     validation_fraction: float = 0.0,
     validation_defects: int = 0,
-    first_thirds: bool = False,
+    draw: Draw = "random",
 ) -> pa.Table:
     """Catalog with every row in `train`, `validation` or `test`; each category is split as if it were alone.
 
@@ -40,7 +41,8 @@ def split_catalog(
         seed: of all draws.
         validation_fraction: of the normal training images, rounded up; of no account where the dataset has its own.
         validation_defects: in each category.
-        first_thirds: train on the first third of each kind's defects, sorted by id and rounded down; none is drawn.
+        draw: `first_third` trains on the first third of each kind's defects, sorted by id and rounded down; `masked`
+            draws of the defects with a mask alone, which are held out by no more than their share of all.
 
     Raises:
         DataError: more defects asked for than there are; no normal image left to train on.
@@ -52,8 +54,8 @@ def split_catalog(
         members = _hold_out_normals(_place_unsplit(members, train_fraction, seed), validation_fraction, seed)
         if not any(row.split == "train" and row.label == 0 for row in members):
             raise DataError(f"category {category}: no normal image to train on (train_fraction {train_fraction})")
-        if first_thirds or defects is not None or validation_defects:
-            members = _choose_defects(members, defects, validation_defects, seed, first_thirds)
+        if draw == "first_third" or defects is not None or validation_defects:
+            members = _choose_defects(members, defects, validation_defects, seed, draw)
         placed += members
     return build_catalog(placed)
 
@@ -81,13 +83,13 @@ def _hold_out_normals(rows: Sequence[CatalogRow], fraction: float, seed: int) ->
 
 
 def _choose_defects(
-    rows: Sequence[CatalogRow], defects: int | None, validation: int, seed: int, first_thirds: bool
+    rows: Sequence[CatalogRow], defects: int | None, validation: int, seed: int, draw: Draw
 ) -> list[CatalogRow]:
     """Train on the first of an order of defects, validate on its last."""
     official = [row.id for row in rows if row.split == "train" and row.label == 1]
     available = official or [row.id for row in rows if row.split == "test" and row.label == 1]
     order = [available[i] for i in np.random.default_rng([seed, _DEFECT_DRAW]).permutation(len(available))]
-    if first_thirds:
+    if draw == "first_third":
         thirds = _first_thirds(rows, set(available))
         order, defects = thirds + [one for one in order if one not in thirds], len(thirds)
     count = len(official) - validation if defects is None and official else defects or 0
@@ -97,10 +99,28 @@ def _choose_defects(
             f"category {rows[0].category}: {max(count, 0)} defects to train on{held}, but the {where} split has "
             f"{len(available)}"
         )
+    if draw == "masked" and available:
+        with told_of(f"category {rows[0].category}"):
+            order = _masked_first(order, {row.id for row in rows if row.mask is not None}, count, validation)
     split = dict.fromkeys(order[:count], "train") | dict.fromkeys(order[len(order) - validation :], VALIDATION)
     left_out = set(official) - set(split)
     kept = (row for row in rows if row.id not in left_out)
     return [replace(row, split=split[row.id]) if row.id in split else row for row in kept]
+
+
+def masked_share(held_out: int, masked: int, available: int) -> int:
+    """Of defects that are held out those with a mask, where so many of the available ones have one."""
+    return round(held_out * masked / available)
+
+
+def _masked_first(order: Sequence[str], masked: set[str], count: int, validation: int) -> list[str]:
+    """An order of defects with those that have a mask first, but for their share of those held out, the last."""
+    marked, others = ([one for one in order if (one in masked) is has] for has in (True, False))
+    cut = len(marked) - masked_share(validation, len(marked), len(order))
+    if count > cut:
+        held = f", beside those of {validation} to validate on" if validation else ""
+        raise DataError(f"{count} defects with a mask to train on, but there are {cut}{held}")
+    return [*marked[:cut], *others, *marked[cut:]]
 
 
 def _first_thirds(rows: Sequence[CatalogRow], available: set[str]) -> list[str]:

@@ -93,7 +93,7 @@ def _split(config: ExperimentConfig, universe: pa.Table) -> pa.Table:
         seed=config.seed,
         validation_fraction=split.validation_fraction,
         validation_defects=split.validation_defects,
-        first_thirds=split.draw == "first_third",
+        draw=split.draw,
     )
 
 

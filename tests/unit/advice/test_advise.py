@@ -6,6 +6,7 @@ import shutil
 from itertools import count
 from types import SimpleNamespace
 
+import pyarrow.parquet as pq
 from PIL import Image
 
 from exdd_ray.advice import within
@@ -65,6 +66,21 @@ def test_defects_without_masks_are_told(parts, capsys):
     assert code == 0
     assert set(found["image_auroc"]) == {"PatchCore", "PaDiM"}
     assert "6 defects without a mask" in " ".join(found["answer"])
+
+
+def test_defects_that_lack_a_mask_are_not_learnt_but_the_others_are(parts, capsys, tmp_path):
+    (tmp_path / "few.yaml").write_text(FEW)
+    root = parts(16, 8)
+    for mask in sorted((root / "masks").iterdir())[:3]:
+        mask.unlink()
+    _, _, found = asked(capsys, str(root), "--config", "few.yaml", "--seeds", "2")
+    assert "3 defects without a mask" in " ".join(found["answer"])
+    assert {"ExDD, 2 real defects", "ExDD, 1 real defect"} < set(found["image_auroc"])
+    trials = pq.read_table(next((tmp_path / "runs" / "advise").glob("*/trials.parquet"))).to_pylist()
+    learnt = {(one["name"], one["train_defects"]) for one in trials if one["name"].startswith("ExDD, ")}
+    assert {("ExDD, 2 real defects", 2), ("ExDD, 1 real defect", 1), ("ExDD, 4 MemSeg defects", 0)} < learnt
+    assert {one["validation_defects"] for one in trials} == {3}
+    assert not any("have no mask" in one["remarks"] for one in trials)
 
 
 def test_without_defects_it_says_what_it_cannot_tell(parts, capsys):

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from exdd_ray.advice.candidates import AdviceConfig, Facts, as_sweep, candidates, facts_of, read_advice_config
-from exdd_ray.data.catalog import CatalogRow, build_catalog
+from exdd_ray.data.catalog import CatalogRow, build_catalog, select_rows
+from exdd_ray.data.split import split_catalog
 from exdd_ray.errors import ConfigError, DataError
 from exdd_ray.experiment.space import points_ahead
 
@@ -25,9 +27,13 @@ def row(number: int, label: int, *, mask: bool = True, split: str = "unsplit") -
     )
 
 
-def folder(normal: int, defects: int, *, mask: bool = True, split: str = "unsplit") -> Facts:
-    rows = [row(number, 0, split=split) for number in range(normal)]
-    return facts_of(build_catalog([*rows, *(row(number, 1, mask=mask) for number in range(defects))]))
+def folder(normal: int, defects: int, *, masked: int | None = None) -> Facts:
+    return facts_of(images(normal, defects, defects if masked is None else masked))
+
+
+def images(normal: int, defects: int, masked: int) -> pa.Table:
+    marked = (row(number, 1, mask=number < masked) for number in range(defects))
+    return build_catalog([*(row(number, 0) for number in range(normal)), *marked])
 
 
 def test_half_of_the_defects_judge_and_one_is_left_over_for_the_test():
@@ -45,8 +51,27 @@ def test_the_single_bank_is_first_then_all_detectors_and_all_names_differ():
     assert len(set(names)) == len(names)
 
 
-def test_without_masks_only_detectors_of_good_images_are_compared():
-    assert [one.name for one in candidates(CONFIG, folder(60, 20, mask=False))] == ["PatchCore", "PaDiM"]
+def test_with_too_few_masks_only_detectors_of_good_images_are_compared():
+    for masked in (0, 3):
+        assert [one.name for one in candidates(CONFIG, folder(60, 20, masked=masked))] == ["PatchCore", "PaDiM"]
+
+
+def test_defects_without_a_mask_are_learnt_by_none_and_judge_by_their_share():
+    facts = folder(60, 20, masked=12)
+    assert (facts.judged, facts.counts) == (9, (6, 3, 1))  # 5 of the 12 judge, and one is left over
+    points = points_ahead(as_sweep(Path("parts"), facts, candidates(CONFIG, facts), 1))
+    assert {trial.config.dataset.split.draw for point in points for _, trial in point.trials} == {"masked"}
+
+
+@pytest.mark.parametrize("defects", [4, 5, 6, 7, 20, 101])
+def test_so_many_as_are_to_be_learnt_can_be_drawn_whatever_lacks_a_mask(defects):
+    for masked in range(4, defects + 1):
+        facts = folder(20, defects, masked=masked)
+        split = {"train_fraction": 0.8, "validation_fraction": 0.3, "validation_defects": facts.judged, "seed": 0}
+        drawn = split_catalog(images(20, defects, masked), defects=facts.learnt, draw=facts.draw, **split)
+        assert facts.learnt >= 1
+        assert select_rows(drawn, split="train", label=1)["mask"].null_count == 0
+        assert select_rows(drawn, split="test", label=1).num_rows >= 1
 
 
 def test_every_candidate_is_a_valid_experiment_judged_by_the_same_numbers_of_images():

@@ -1,6 +1,7 @@
 """The command that goes on with a candidate."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,14 +26,18 @@ def experiment(line: str) -> ExperimentConfig:
     return trial.config
 
 
-def test_every_candidate_is_run_as_it_was_compared():
-    points = points_ahead(as_sweep(ROOT, FACTS, ALL, 1))
-    for candidate, point in zip(ALL, points, strict=True):
+@pytest.mark.parametrize("masked", [20, 12])
+def test_every_candidate_is_run_as_it_was_compared(masked):
+    facts = replace(FACTS, masked=masked)
+    given = candidates(read_advice_config(None), facts)
+    points = points_ahead(as_sweep(ROOT, facts, given, 1))
+    for candidate, point in zip(given, points, strict=True):
         ((_, compared),) = point.trials
         found = experiment(command(ROOT, candidate))
         assert found.detector == compared.config.detector
         assert found.synthesizer == compared.config.synthesizer
         assert (found.dataset.split.defects or 0) == candidate.defects
+        assert not candidate.defects or found.dataset.split.draw == compared.config.dataset.split.draw
 
 
 @pytest.mark.parametrize("root", ["/tmp/a b/parts", "/tmp/it's #1: {x}", "/tmp/größe=1"])

@@ -72,7 +72,7 @@ def test_scores_that_synthetic_defects_leave_alone_are_no_gain_with_an_interval(
 def test_one_is_not_many():
     told = answer((SINGLE, [0.9]), facts=Facts(normal=60, defects=20, masked=19, split=False))
     assert "1 candidate and up to 1 seed in 1.0 minutes" in told
-    assert "1 defect without a mask" in told
+    assert "1 defect without a mask (`exdd data check` names them): no detector learns them" in told
     assert "to fit it to 38 good images, 1 real defect, and judge it, took 41 s" in told
     assert "47 ms an image on one CPU thread" in told
     assert "1 seed is few" in told
@@ -98,3 +98,10 @@ def test_a_seed_that_is_left_out_is_told_with_its_reason():
     told = answer((SINGLE, [0.9, None, 0.9]), (REAL, [0.8, 0.9, 0.7]))
     assert "Seed 1 is left out for all, as PatchCore failed: no memory" in told
     assert "2 candidates and up to 2 seeds" in told
+
+
+def test_with_too_few_masks_it_says_so_and_nothing_of_labels():
+    told = answer((SINGLE, [0.9]), facts=Facts(normal=60, defects=20, masked=3, split=False))
+    assert "Labels and synthesis: 17 defects without a mask (`exdd data check` names them) and 3 with one" in told
+    assert "fewer than the 4 that it takes to learn some" in told
+    assert "Labels: " not in told

@@ -2,8 +2,10 @@ from dataclasses import replace
 
 import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
 from exdd_ray.data.catalog import UNSPLIT, CatalogRow, build_catalog, catalog_rows, select_rows
+from exdd_ray.data.config import SplitConfig
 from exdd_ray.data.split import positives_from_test, split_catalog
 from exdd_ray.errors import DataError
 
@@ -160,7 +162,7 @@ def test_the_first_third_of_each_kind_trains_and_the_others_are_tested():
     ]
     catalog = build_catalog([*rows("train", 0, 10), *rows("test", 0, 5), *defects])
     first, other = (
-        split_catalog(catalog, train_fraction=0.5, defects=None, seed=seed, first_thirds=True, **held)
+        split_catalog(catalog, train_fraction=0.5, defects=None, seed=seed, draw="first_third", **held)
         for seed, held in ((0, {}), (1, {"validation_fraction": 0.2, "validation_defects": 4}))
     )
     expected = {f"tile/test/dent/{i:04}" for i in range(3)} | {"tile/test/cut/0000"}
@@ -169,6 +171,52 @@ def test_the_first_third_of_each_kind_trains_and_the_others_are_tested():
     assert len(ids(other, "validation", 1)) == 4
     assert len(ids(other, "test", 1)) == 7
     assert ids(first, "train", 0) == ids(catalog, "train", 0)
-    official = split_catalog(OFFICIAL_CATALOG, train_fraction=0.5, defects=None, seed=0, first_thirds=True)
+    official = split_catalog(OFFICIAL_CATALOG, train_fraction=0.5, defects=None, seed=0, draw="first_third")
     assert len(ids(official, "train", 1)) == 10
     assert ids(official, "test", 1) == ids(OFFICIAL_CATALOG, "test", 1)
+
+
+def partly_masked(masked: int, others: int):
+    defects = rows("test", 1, masked + others)
+    marked = [replace(row, mask=f"{row.id}.png" if number < masked else None) for number, row in enumerate(defects)]
+    return build_catalog([*rows("train", 0, 8), *rows("test", 0, 4), *marked])
+
+
+def of_masks(catalog, split: str, *, there: bool) -> set[str]:
+    return {
+        row.id for row in catalog_rows(catalog) if row.split == split and row.label and (row.mask is not None) is there
+    }
+
+
+def test_defects_without_a_mask_are_not_trained_on_and_validate_by_their_share():
+    catalog = partly_masked(12, 8)
+    found = {n: validated(catalog, seed=3, defects=n, validation_defects=5, draw="masked") for n in (0, 2, 4, 9)}
+    assert {len(of_masks(split, "train", there=True)) for split in found.values()} == set(found)
+    for split in found.values():
+        assert not of_masks(split, "train", there=False)
+        assert ids(split, "validation", 1) == ids(found[0], "validation", 1)
+        assert len(of_masks(split, "validation", there=True)) == 3
+        assert len(of_masks(split, "validation", there=False)) == 2
+    assert ids(found[2], "train", 1) < ids(found[4], "train", 1)
+    assert ids(found[4], "train", 1) != ids(validated(catalog, seed=4, defects=4, draw="masked"), "train", 1)
+
+
+def test_where_all_have_masks_the_draw_of_masked_ones_is_that_of_all():
+    given = {"defects": 4, "validation_defects": 5}
+    assert validated(partly_masked(20, 0), draw="masked", **given).equals(validated(partly_masked(20, 0), **given))
+
+
+def test_more_defects_with_a_mask_than_there_are():
+    told = "category tile: 10 defects with a mask to train on, but there are 9, beside those of 5 to validate on"
+    with pytest.raises(DataError, match=told):
+        validated(partly_masked(12, 8), defects=10, validation_defects=5, draw="masked")
+
+
+def test_a_category_without_defects_has_none_with_a_mask_to_draw():
+    catalog = build_catalog([*rows("train", 0, 8), *rows("test", 0, 4)])
+    assert not ids(split_catalog(catalog, train_fraction=0.8, defects=0, seed=0, draw="masked"), "train", 1)
+
+
+def test_a_draw_of_masked_defects_must_say_how_many():
+    with pytest.raises(ValidationError, match="draw=masked takes as many defects as asked for: set defects"):
+        SplitConfig(draw="masked")
