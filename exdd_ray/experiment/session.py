@@ -48,7 +48,7 @@ class Session:
     _embedders: dict[tuple[str, str], Embedder] = field(default_factory=dict)
     _masks: dict[tuple[CatalogRow, str, str, str], np.ndarray] = field(default_factory=dict)
     _faults: dict[str, Mapping[str, str]] = field(default_factory=dict)
-    _slices: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)
+    _slices: dict[tuple[str, str, str, float], list[str]] = field(default_factory=dict)
     _contents: dict[str, str] = field(default_factory=dict)
     _categories: dict[str, dict[str, pa.Table]] = field(default_factory=dict)
     _unread: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -77,11 +77,11 @@ class Session:
             self._unread[key] = file_notes(config)
         return self._unread[key] + value_notes(universe, self.contents(universe), self.store)
 
-    def slices(self, features: FeaturesConfig, universe: pa.Table) -> list[str]:
-        """Keys of the embedding slices of a dataset's category; nothing is computed, images are hashed."""
-        key = (features.model_dump_json(), weights_digest(features), _named(universe))
+    def slices(self, features: FeaturesConfig, universe: pa.Table, *, degrees: float = 0) -> list[str]:
+        """Keys of the embedding slices of a category, turned or not; nothing is computed, images are hashed."""
+        key = (features.model_dump_json(), weights_digest(features), _named(universe), degrees)
         if key not in self._slices:
-            jobs = plan_slices(universe, features, self.backend.device or compute_device())
+            jobs = plan_slices(universe, features, self.backend.device or compute_device(), degrees=degrees)
             self._slices[key] = [job.recipe.key for job in jobs]
         return self._slices[key]
 

@@ -42,8 +42,8 @@ class Resources(Protocol):
     def embedder(self, features: FeaturesConfig, universe: pa.Table) -> "Embedder":
         """The embedder of a dataset's category; it embeds all of it once."""
 
-    def slices(self, features: FeaturesConfig, universe: pa.Table) -> list[str]:
-        """Keys of the embedding slices of a category; nothing is computed, images are hashed."""
+    def slices(self, features: FeaturesConfig, universe: pa.Table, *, degrees: float = 0) -> list[str]:
+        """Keys of the embedding slices of a category, turned or not; nothing is computed, images are hashed."""
 
     def faults(self, universe: pa.Table) -> Mapping[str, str]:
         """Why images of a category cannot be decoded, by id."""

@@ -22,6 +22,8 @@ from exdd_ray.methods.method import (
 from exdd_ray.methods.patch_bank.config import PatchBankConfig
 from exdd_ray.store.hashes import digest
 
+TURNED = "embedding, turned"
+
 
 def _learns_from(config: PatchBankConfig) -> LearnsFrom:
     alone = config.scoring.fusion == "evidence"
@@ -48,7 +50,11 @@ def _needs(config: PatchBankConfig, fit: PlannedFit, resources: Resources) -> It
 
     embedding = embedding_need(config, fit, resources)
     yield embedding
-    normal = select_rows(fit.train, label=0)["id"].to_pylist()
+    images = select_rows(fit.train, label=0)
+    for degrees in config.bank.rotations:
+        turned = resources.slices(config.features, images, degrees=degrees)
+        yield Need(TURNED, "slices of images", tuple(turned), in_store=True)
+    normal = images["id"].to_pylist()
     order = digest([embedding.keys, normal, config.bank.rotations, order_family(config.bank.negative), fit.seed])
     orders = _of_layers(config, order)
     yield Need(ORDERS, "artifacts", orders)

@@ -7,11 +7,14 @@ from PIL import Image
 from vit_inputs import save_surfaces, save_weights, tokens
 
 from exdd_ray.data.catalog import CatalogRow, build_catalog, catalog_rows
+from exdd_ray.experiment.session import Session
 from exdd_ray.features.config import FeaturesConfig
 from exdd_ray.features.embedder import Embedder
 from exdd_ray.features.turn import turned
+from exdd_ray.methods.method import PlannedFit
 from exdd_ray.methods.patch_bank.config import PatchBankConfig
 from exdd_ray.methods.patch_bank.fit import fit_patch_bank
+from exdd_ray.methods.patch_bank.method import METHOD
 from exdd_ray.store.artifact import Store
 
 SIDE = 64
@@ -91,6 +94,16 @@ def test_background_of_turned_images_is_left_out(features, images, tmp_path):
     fitted = fit_patch_bank(config(with_front, (90,)), images, embedder, 0)
     both = [embedder.embed(images, with_front, degrees=degrees).foreground(np.arange(3)) for degrees in (0, 90)]
     assert len(fitted.negative.vectors) == sum(int(front.sum()) for front in both)
+
+
+def test_the_plan_names_what_is_embedded(features, images, tmp_path):
+    store, given = Store(tmp_path), config(features, (90, 45))
+    fit = PlannedFit(images, images.slice(0, 2), (), 0)
+    planned = [key for need in METHOD.needs(given, fit, Session(store)) if need.in_store for key in need.keys]
+    assert len(set(planned)) == 3
+    assert not any(store.peek(key) for key in planned)
+    fit_patch_bank(given, fit.train, Embedder(store, features, images), 0)
+    assert set(planned) == {key for key in store.made if key.startswith("embed-")}
 
 
 @pytest.mark.parametrize("rotations", [(0,), (90, 360), (45, 45), (90, -270)])
