@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from exdd_ray.experiment.beside import Beside
+from exdd_ray.experiment.crossed import Combination
 from exdd_ray.experiment.plan import Plan
 from exdd_ray.experiment.space import LoadedSweep
 from exdd_ray.experiment.summary import judged_by
@@ -17,6 +18,7 @@ from exdd_ray.metrics.difference import Difference
 from exdd_ray.metrics.metric import Metric
 from exdd_ray.metrics.seeds import Mean
 from exdd_ray.metrics.table import COMPARED, METRICS, known_metric
+from exdd_ray.report.grid_table import cells_of, rows_of
 from exdd_ray.report.published import published_row
 
 _SHOWN = [metric for metric in COMPARED if metric.shown == "everywhere"]
@@ -127,6 +129,18 @@ def print_sweep(results: SweepResults) -> None:
         print(f"no point can be chosen: {judged_by(sweep.objectives[0], sweep)} could not be measured")
     if sweep.select == "test":
         print("warning: the best trial was chosen on the test images (select=test)")
+
+
+def print_grid(results: SweepResults, compared: Sequence[Combination]) -> None:
+    """A table a dataset: of every combination the mean in percent, and what synthetic defects gain."""
+    cells, objective = cells_of(results, compared), results.loaded.sweep.objectives[0]
+    for dataset in dict.fromkeys(place for place, _ in cells):
+        header, rows = rows_of(cells, dataset)
+        gains = "(gain of synthetic defects; *: more than noise)"
+        table = Table(*header, title=f"{dataset or 'grid'}: {objective}, percent ± half of the 95 % interval {gains}")
+        for row in rows:
+            table.add_row(*row)
+        console().print(table)
 
 
 def print_failures(results: SweepResults, *, traces: bool) -> None:

@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from exdd_ray.config.bundled import SWEEPS, find_config
 if TYPE_CHECKING:
     from exdd_ray.experiment.session import Session
     from exdd_ray.experiment.space import LoadedSweep
+    from exdd_ray.experiment.sweep_results import SweepResults
 
 
 def add_sweep_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -57,25 +58,45 @@ def add_script_options(parser: argparse.ArgumentParser, config: str) -> None:
     add_help(parser, [SWEEPS], sweep=True)
 
 
-def run_script(arguments: argparse.Namespace, over: Mapping[str, Any]) -> int:
-    """Run a script's sweep, `over` merged over its file; the exit code is that of `exdd`."""
+def named_dataset(name: str) -> dict[str, str]:
+    """Dotted keys of a dataset as scripts take it: NAME, NAME/CATEGORY, or a folder of one's own."""
+    if Path(name).is_dir():
+        return {"dataset.name": "folder", "dataset.root": str(Path(name).resolve())}
+    known, _, category = name.partition("/")
+    return {"dataset.name": known, **({"dataset.category": category} if category else {})}
+
+
+def run_script(
+    arguments: argparse.Namespace, over: Mapping[str, Any], then: "Callable[[SweepResults], None] | None" = None
+) -> int:
+    """Run a script's sweep, `over` merged over its file; the exit code is that of `exdd`.
+
+    Args:
+        then: prints more of the results.
+    """
     from exdd_ray.cli.command import run_command
 
-    return run_command(lambda: run_sweep_with(arguments, over), debug=arguments.debug)
+    return run_command(lambda: run_sweep_with(arguments, over, then), debug=arguments.debug)
 
 
-def run_sweep_with(arguments: argparse.Namespace, over: Mapping[str, Any] | None = None) -> int:
-    """Check a sweep, then run it here or as a job."""
+def run_sweep_with(
+    arguments: argparse.Namespace,
+    over: Mapping[str, Any] | None = None,
+    then: "Callable[[SweepResults], None] | None" = None,
+) -> int:
+    """Check a sweep, then run it here or as a job; `then` prints more of the results."""
     from exdd_ray.experiment.space import load_sweep
     from exdd_ray.runs import in_copied_folder, require_lasting
 
     loaded = load_sweep(find_config(arguments.config, [SWEEPS]), arguments.overrides, dict(over or {}))
     submitted = arguments.submit is not None and not in_copied_folder()  # the job has the same words, and runs
     require_lasting(loaded.sweep.store, loaded.sweep.output, mirrored=True, submitted=submitted)
-    return _submit(arguments, script=over is not None) if submitted else _run(loaded, arguments)
+    return _submit(arguments, script=over is not None) if submitted else _run(loaded, arguments, then)
 
 
-def _run(loaded: "LoadedSweep", arguments: argparse.Namespace) -> int:
+def _run(
+    loaded: "LoadedSweep", arguments: argparse.Namespace, then: "Callable[[SweepResults], None] | None" = None
+) -> int:
     """Plan a sweep, print the plan, run it, write and print the results."""
     from exdd_ray.cli.printing import print_failures, print_plan, print_sweep
     from exdd_ray.cli.progress import terminal_progress
@@ -105,6 +126,8 @@ def _run(loaded: "LoadedSweep", arguments: argparse.Namespace) -> int:
     mark_latest(folder)
     print_sweep(results)
     print_failures(results, traces=arguments.debug)
+    if then is not None:
+        then(results)
     for place in places:
         print(f"logged: {place}")
     print(f"{results.seconds:.1f} s; report: {folder / 'report.html'}")

@@ -11,6 +11,7 @@ import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -162,8 +163,7 @@ def resolve_key(key: str, model: type[BaseModel]) -> str:
     """
     if found := re.fullmatch(r"(.+?)\.(\d+)(?:\.(.+))?", key):
         return _resolve_in_list(found[1], found[2], found[3], model)
-    paths = list(dict.fromkeys(entry.path for entry in list_keys(model)))
-    known = dict.fromkeys([*paths, *(path.rsplit(".", n)[0] for path in paths for n in range(1, path.count(".") + 1))])
+    known = _known_paths(model, _descendants(BaseModel))
     if key in known:
         return key
     matches = [path for path in known if path.endswith(f".{key}")]
@@ -179,6 +179,18 @@ def resolve_key(key: str, model: type[BaseModel]) -> str:
     near = [path for path in known if _holds(path.split("."), key.split("."))]
     near = near or difflib.get_close_matches(key, [*known, *(path.split(".", 1)[-1] for path in known)], n=1)
     raise ConfigError(f"unknown config key {key!r}" + (f": did you mean {near[0]!r}?" if near else ""))
+
+
+@cache
+def _known_paths(model: type[BaseModel], _: frozenset[type]) -> tuple[str, ...]:
+    """Paths of all keys and groups of a model, given all models that there are: one may be of any of their kinds."""
+    paths = list(dict.fromkeys(entry.path for entry in list_keys(model)))
+    above = (path.rsplit(".", n)[0] for path in paths for n in range(1, path.count(".") + 1))
+    return tuple(dict.fromkeys([*paths, *above]))
+
+
+def _descendants(model: type) -> frozenset[type]:
+    return frozenset({model}).union(*map(_descendants, model.__subclasses__()))
 
 
 def _resolve_in_list(key: str, place: str, rest: str | None, model: type[BaseModel]) -> str:

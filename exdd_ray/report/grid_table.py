@@ -1,0 +1,111 @@
+"""The table of a grid: a row a detector and source of synthetic defects, a column a number of real ones."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from exdd_ray.experiment.crossed import Combination, Count
+from exdd_ray.experiment.summary import PointSummary, judged_by, summarize
+from exdd_ray.experiment.sweep_config import SweepConfig
+from exdd_ray.experiment.sweep_results import SweepResults
+from exdd_ray.metrics.difference import Difference
+from exdd_ray.metrics.influence import Scored
+from exdd_ray.metrics.seeds import Mean
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A combination on a dataset.
+
+    Attributes:
+        mean: of the sweep's first objective over the seeds; None where a trial failed.
+        gain: of synthetic defects: from the same detector with as many real defects and no other; None where there is
+            nothing to compare with.
+        seconds: mean of a trial's, beyond what trials share; None where none was done.
+        error: why the first trial that failed did; empty where none did.
+    """
+
+    mean: Mean | None
+    gain: Difference | None
+    seconds: float | None
+    error: str
+
+    @property
+    def text(self) -> str:
+        """In percent, as `94.1 ± 0.8 (+1.2)`; a gain that is more than noise has a star."""
+        if self.mean is None:
+            return "failed" if self.error else ""
+        half = "" if self.mean.half is None else f" ± {100 * self.mean.half:.1f}"
+        apart = "" if self.gain is None else f" ({100 * self.gain.mean.value:+.1f}{'*' * self.gain.clear})"
+        return f"{100 * self.mean.value:.1f}{half}{apart}"
+
+
+Cells = Mapping[tuple[str, Combination], Cell]
+
+
+def cells_of(results: SweepResults, compared: Sequence[Combination]) -> Cells:
+    """By dataset and combination, the cells of a sweep over combinations."""
+    scored, found = _scored(results), {}
+    for dataset in dict.fromkeys(results.trials["dataset"].to_pylist()):
+        here = results.trials.filter(pc.equal(results.trials["dataset"], dataset))
+        for detector, defects in dict.fromkeys((one.detector, one.defects) for one in compared):
+            group = [one for one in compared if (one.detector, one.defects) == (detector, defects)]
+            for one, cell in _group(group, here, results.loaded.sweep, scored).items():
+                found[dataset, one] = cell
+    return found
+
+
+def _group(
+    group: Sequence[Combination], trials: pa.Table, sweep: SweepConfig, scored: Mapping[str, Mapping[str, Scored]]
+) -> dict[Combination, Cell]:
+    """Cells of combinations that differ in the source of synthetic defects alone."""
+    trials = trials.filter(pc.is_in(trials["name"], pa.array([one.name for one in group])))
+    points = {one.name: one for one in summarize(trials, sweep, group[0].name, lambda key: scored.get(key, {}))}
+    plain = not group[0].synthesizer
+    column = judged_by(sweep.objectives[0], sweep)
+    return {one: _cell(points[one.name], trials, column, compared=plain) for one in group}
+
+
+def _cell(point: PointSummary, trials: pa.Table, column: str, *, compared: bool) -> Cell:
+    rows = [row for row in trials.to_pylist() if row["name"] == point.name]
+    seconds = [row["seconds"] for row in rows if row["state"] == "done"]
+    return Cell(
+        mean=None if point.failed else point.means.get(column),
+        gain=point.differences.get(column) if compared and not point.failed else None,
+        seconds=float(np.mean(seconds)) if seconds else None,
+        error=next((row["error"] for row in rows if row["state"] != "done"), ""),
+    )
+
+
+def _scored(results: SweepResults) -> dict[str, dict[str, Scored]]:
+    """What trials scored of the test images, by the key of their artifacts."""
+    about = ("name", "dataset", "category", "seed")
+    keys = {tuple(row[name] for name in about): row["artifact"] for row in results.trials.to_pylist()}
+    table = results.predictions.to_pandas()
+    return {
+        keys[place]: {"test": Scored(tuple(part["content"]), part["label"].to_numpy(), part["score"].to_numpy())}
+        for place, part in table.groupby(list(about), sort=False)
+    }
+
+
+def rows_of(cells: Cells, dataset: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and rows of a dataset's table: a row a detector and source, a column a number of real defects."""
+    here = {one: cell for (place, one), cell in cells.items() if place == dataset}
+    counts: list[Count] = list(dict.fromkeys(one.defects for one in here))
+    counts.sort(key=lambda count: float("inf") if count == "all" else count)
+    rows = []
+    for row in dict.fromkeys((one.detector, one.synthesizer) for one in here):
+        of_row = {one.defects: cell for one, cell in here.items() if (one.detector, one.synthesizer) == row}
+        seconds = [cell.seconds for cell in of_row.values() if cell.seconds is not None]
+        told = f"{np.mean(seconds):.1f}" if seconds else ""
+        rows.append((*row, *(of_row[c].text if c in of_row else "" for c in counts), told))
+    return ("detector", "synthetic", *(f"{count} real" for count in counts), "seconds"), rows
+
+
+def as_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
