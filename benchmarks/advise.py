@@ -6,7 +6,6 @@ the best of them (image AUROC, paired by image, at the 5 % level).
 """
 
 import argparse
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -16,13 +15,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from common import CACHE, report, tiles
+from common import CACHE, copy_images, report, tiles
 
 from exdd_ray.advice.advise import advise
 from exdd_ray.advice.candidates import AdviceConfig, Candidate, candidates, facts_of, read_advice_config
 from exdd_ray.advice.compare import METRIC
 from exdd_ray.cli.progress import terminal_progress
-from exdd_ray.data.catalog import CatalogRow, catalog_rows
+from exdd_ray.data.catalog import catalog_rows
 from exdd_ray.data.datasets import load_dataset
 from exdd_ray.experiment.plan import lay_out, make_plan
 from exdd_ray.experiment.rates import read_rates
@@ -80,18 +79,9 @@ def write(seed: int, theirs: Path, whole: Path) -> None:
         pool = [row for row in rows if row.label == label]
         order = [pool[at] for at in rng.permutation(len(pool))[: count + TESTED]]
         name = "defect" if label else "good"
-        _copy(order[:count], theirs / ("defect" if label else "normal"), theirs / "masks")
-        _copy(order[:count], whole / "train" / name, whole / "ground_truth" / name)
-        _copy(order[count:], whole / "test" / name, whole / "ground_truth" / name)
-
-
-def _copy(rows: Sequence[CatalogRow], images: Path, masks: Path) -> None:
-    for row in rows:
-        images.mkdir(parents=True, exist_ok=True)
-        shutil.copy(row.image, images)
-        if row.mask is not None:
-            masks.mkdir(parents=True, exist_ok=True)
-            shutil.copy(row.mask, masks)
+        copy_images(order[:count], theirs / ("defect" if label else "normal"), theirs / "masks")
+        copy_images(order[:count], whole / "train" / name, whole / "ground_truth" / name)
+        copy_images(order[count:], whole / "test" / name, whole / "ground_truth" / name)
 
 
 def truth(

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 import statistics
 import sys
 import time
@@ -16,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from exdd_ray.data.catalog import select_rows
+from exdd_ray.data.catalog import CatalogRow, select_rows
 from exdd_ray.data.datasets import load_dataset
 from exdd_ray.features.config import FeaturesConfig
 from exdd_ray.features.embed import Embedding, embed
@@ -50,6 +51,17 @@ def tile_features(count: int) -> tuple[Embedding, np.ndarray]:
     embedding = embed(free_tiles(count), resnet18(), Store(CACHE / "store"))
     vectors = embedding.vectors(np.arange(count))
     return embedding, vectors.take(np.arange(len(vectors)))
+
+
+def copy_images(rows: Sequence[CatalogRow], images: Path, masks: Path) -> None:
+    """Copies images, and the masks that they have, into folders; names tell their kinds."""
+    for row in rows:
+        name = f"{row.defect}_{Path(row.image).stem}"
+        images.mkdir(parents=True, exist_ok=True)
+        shutil.copy(row.image, images / f"{name}{Path(row.image).suffix}")
+        if row.mask is not None:
+            masks.mkdir(parents=True, exist_ok=True)
+            shutil.copy(row.mask, masks / f"{name}_mask{Path(row.mask).suffix}")
 
 
 def timed(work: Callable[[], object], repeats: int = 3) -> float:

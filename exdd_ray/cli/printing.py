@@ -133,7 +133,8 @@ def print_sweep(results: SweepResults) -> None:
 
 def print_grid(results: SweepResults, compared: Sequence[Combination]) -> None:
     """A table a dataset: of every combination the mean in percent, and what synthetic defects gain."""
-    cells, objective = cells_of(results, compared), results.loaded.sweep.objectives[0]
+    sweep = results.loaded.sweep
+    cells, objective = cells_of(results.trials, results.predictions, sweep, compared), sweep.objectives[0]
     for dataset in dict.fromkeys(place for place, _ in cells):
         header, rows = rows_of(cells, dataset)
         gains = "(gain of synthetic defects; *: more than noise)"

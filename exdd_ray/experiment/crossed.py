@@ -1,7 +1,7 @@
 """Every detector with every number of real defects and every source of synthetic ones, as variants of a sweep."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,7 +51,7 @@ class Combination:
     detector: str
     defects: Count
     synthesizer: str
-    changes: Mapping[str, Any]
+    changes: Mapping[str, Any] = field(hash=False)
 
     @property
     def name(self) -> str:

@@ -1,6 +1,7 @@
 """The table of a grid: a row a detector and source of synthetic defects, a column a number of real ones."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,6 @@ import pyarrow.compute as pc
 from exdd_ray.experiment.crossed import Combination, Count
 from exdd_ray.experiment.summary import PointSummary, judged_by, summarize
 from exdd_ray.experiment.sweep_config import SweepConfig
-from exdd_ray.experiment.sweep_results import SweepResults
 from exdd_ray.metrics.difference import Difference
 from exdd_ray.metrics.influence import Scored
 from exdd_ray.metrics.seeds import Mean
@@ -44,16 +44,22 @@ class Cell:
 
 
 Cells = Mapping[tuple[str, Combination], Cell]
+Table = tuple[tuple[str, ...], list[tuple[str, ...]]]  # header and rows
 
 
-def cells_of(results: SweepResults, compared: Sequence[Combination]) -> Cells:
-    """By dataset and combination, the cells of a sweep over combinations."""
-    scored, found = _scored(results), {}
-    for dataset in dict.fromkeys(results.trials["dataset"].to_pylist()):
-        here = results.trials.filter(pc.equal(results.trials["dataset"], dataset))
+def cells_of(trials: pa.Table, predictions: pa.Table, sweep: SweepConfig, compared: Sequence[Combination]) -> Cells:
+    """By dataset and combination, the cells of a sweep over combinations.
+
+    Args:
+        trials: as `trials_table` gives them.
+        predictions: as `predictions_table` gives them.
+    """
+    scored, found = _scored(trials, predictions), {}
+    for dataset in dict.fromkeys(trials["dataset"].to_pylist()):
+        here = trials.filter(pc.equal(trials["dataset"], dataset))
         for detector, defects in dict.fromkeys((one.detector, one.defects) for one in compared):
             group = [one for one in compared if (one.detector, one.defects) == (detector, defects)]
-            for one, cell in _group(group, here, results.loaded.sweep, scored).items():
+            for one, cell in _group(group, here, sweep, scored).items():
                 found[dataset, one] = cell
     return found
 
@@ -80,29 +86,62 @@ def _cell(point: PointSummary, trials: pa.Table, column: str, *, compared: bool)
     )
 
 
-def _scored(results: SweepResults) -> dict[str, dict[str, Scored]]:
+def _scored(trials: pa.Table, predictions: pa.Table) -> dict[str, dict[str, Scored]]:
     """What trials scored of the test images, by the key of their artifacts."""
-    about = ("name", "dataset", "category", "seed")
-    keys = {tuple(row[name] for name in about): row["artifact"] for row in results.trials.to_pylist()}
-    table = results.predictions.to_pandas()
+    about = ["name", "dataset", "category", "seed"]
+    keys = {tuple(row[name] for name in about): row["artifact"] for row in trials.to_pylist()}
     return {
         keys[place]: {"test": Scored(tuple(part["content"]), part["label"].to_numpy(), part["score"].to_numpy())}
-        for place, part in table.groupby(list(about), sort=False)
+        for place, part in predictions.to_pandas().groupby(about, sort=False)
     }
 
 
-def rows_of(cells: Cells, dataset: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Header and rows of a dataset's table: a row a detector and source, a column a number of real defects."""
+def rows_of(cells: Cells, dataset: str) -> Table:
+    """A dataset's table: a row a detector and source of synthetic defects, a column a number of real ones."""
     here = {one: cell for (place, one), cell in cells.items() if place == dataset}
     counts: list[Count] = list(dict.fromkeys(one.defects for one in here))
     counts.sort(key=lambda count: float("inf") if count == "all" else count)
     rows = []
-    for row in dict.fromkeys((one.detector, one.synthesizer) for one in here):
+    for row in _rows(here):
         of_row = {one.defects: cell for one, cell in here.items() if (one.detector, one.synthesizer) == row}
-        seconds = [cell.seconds for cell in of_row.values() if cell.seconds is not None]
-        told = f"{np.mean(seconds):.1f}" if seconds else ""
-        rows.append((*row, *(of_row[c].text if c in of_row else "" for c in counts), told))
+        texts = [of_row[count].text if count in of_row else "" for count in counts]
+        rows.append((*row, *texts, _seconds(list(of_row.values()))))
     return ("detector", "synthetic", *(f"{count} real" for count in counts), "seconds"), rows
+
+
+def rows_across(cells: Cells, defects: Count) -> Table:
+    """The table of a number of real defects: a row a detector and source of synthetic ones, a column a dataset.
+
+    Detectors that learn normal images alone have their row, too.
+    """
+    datasets = list(dict.fromkeys(place for place, _ in cells))
+    learners = {one.detector for _, one in cells if one.defects == defects}
+    shown = list(dict.fromkeys(one for _, one in cells if one.defects == defects or one.detector not in learners))
+    rows = []
+    for one in shown:
+        of_row = {place: cells[place, one] for place in datasets if (place, one) in cells}
+        texts = [of_row[place].text if place in of_row else "" for place in datasets]
+        rows.append((one.detector, one.synthesizer, *texts, _seconds(list(of_row.values()))))
+    return ("detector", "synthetic", *datasets, "seconds"), rows
+
+
+def _rows(here: Iterable[Combination]) -> list[tuple[str, str]]:
+    """Detectors and sources of synthetic defects, each detector without any first."""
+    found = list(dict.fromkeys((one.detector, one.synthesizer) for one in here))
+    detectors = list(dict.fromkeys(detector for detector, _ in found))
+    return sorted(found, key=lambda row: (detectors.index(row[0]), bool(row[1])))
+
+
+def failures(cells: Cells) -> list[str]:
+    """Why cells failed, each reason with how many."""
+    return [
+        f"{number} failed: {reason}" for reason, number in Counter(c.error for c in cells.values() if c.error).items()
+    ]
+
+
+def _seconds(cells: Sequence[Cell]) -> str:
+    known = [cell.seconds for cell in cells if cell.seconds is not None]
+    return f"{np.mean(known):.1f}" if known else ""
 
 
 def as_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

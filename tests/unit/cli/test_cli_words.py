@@ -110,9 +110,7 @@ def test_keys_stand_anywhere():
 @pytest.mark.parametrize("script", sorted(SWEEPS.glob("*.py")), ids=lambda path: path.stem)
 def test_a_sweeps_script_takes_keys_after_its_values(script, tmp_path):
     option = {"synth_count": "--counts", "coreset_rate": "--negative", "prompts": "--prompts"}.get(script.stem)
-    option = (
-        option or {"neighborhood": "--neighbours", "multi_dataset": "--datasets", "in_and_out": "--counts"}[script.stem]
-    )
+    option = option or {"neighborhood": "--neighbours", "multi_dataset": "--datasets"}.get(script.stem, "--counts")
     values = {"--negative": ["0.1", "0.2"], "--datasets": ["procedural/wood"], "--prompts": ["hole"]}.get(option, ["0"])
     words = [option, *values, "seeds=[-1]", "--here", "--plan"]
     done = subprocess.run([sys.executable, script, *words], cwd=tmp_path, capture_output=True, text=True)
