@@ -18,8 +18,8 @@ class MapMaker:
         grid: (height, width) of the patches.
         input_size: (height, width) of the network's input, at which the blur is defined.
         blur, radius: as in ScoringConfig.
-        covered: (height, width) in pixels of the input that the grid covers, where some of it is padding or not
-            covered, and has the value of its edge; None is all.
+        covered: (height, width) in pixels that the grid covers, where the input was padded to whole patches: what of
+            the input is beyond them has the value of their edge; None is the input's size.
     """
 
     grid: Size
