@@ -17,7 +17,8 @@ def cluster():
 
     from exdd_ray.on_ray.cluster import connect
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
+    # `local`: not the one that another process of the tests has started
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
     connect("local")
     ray.data.DataContext.get_current().execution_no_progress_timeout_s = 120
     yield
