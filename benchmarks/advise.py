@@ -117,7 +117,7 @@ def main() -> int:
     parser.add_argument("--folders", type=int, default=10)
     parser.add_argument("--first", type=int, default=0, help="seed of the first folder")
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--config", type=Path, help="what is compared, as of exdd advise")
+    parser.add_argument("--config", default="default", help="what is compared, as of exdd advise")
     options = parser.parse_args()
     session, config = Session(Store(CACHE / "store"), terminal_progress), read_advice_config(options.config)
     found = []

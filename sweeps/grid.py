@@ -8,7 +8,6 @@ are tested on the same images:
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exdd_ray.cli.parser import Parser
@@ -29,7 +28,9 @@ def count(text: str) -> int | str:
 
 parser = Parser(add_help=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--datasets", nargs="+", metavar="DATASET", default=["procedural/ceramic"])
-parser.add_argument("--grid", type=Path, metavar="FILE", help="what is crossed (default: configs/grids/default.yaml)")
+parser.add_argument(
+    "--grid", metavar="FILE", default="default", help="what is crossed: a file, or a name in configs/grids"
+)
 parser.add_argument("--detectors", nargs="+", metavar="NAME", help="of the file (default: all)")
 parser.add_argument("--synthesizers", nargs="*", metavar="NAME", help="of the file (default: all)")
 parser.add_argument("--counts", type=count, nargs="+", metavar="N", help="real defects (default: the file's)")

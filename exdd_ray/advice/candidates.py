@@ -9,7 +9,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from exdd_ray.config.base import Frozen
-from exdd_ray.config.bundled import configs_folder
+from exdd_ray.config.bundled import ADVICE, find_config
 from exdd_ray.data.catalog import UNSPLIT, VALIDATION, catalog_rows
 from exdd_ray.data.config import Draw
 from exdd_ray.data.split import masked_share
@@ -112,9 +112,9 @@ class Candidate:
         return f"{self.learner}, {' + '.join(parts)} {noun}" if parts else self.learner
 
 
-def read_advice_config(path: Path | None) -> AdviceConfig:
-    """What a file compares, or the bundled one. Raises ConfigError for a file that is none."""
-    path = configs_folder() / "advice" / "default.yaml" if path is None else path
+def read_advice_config(given: str = "default") -> AdviceConfig:
+    """What a file compares, or the bundled one of a name. Raises ConfigError for a file that is none."""
+    path = find_config(given, [ADVICE])
     return validate(AdviceConfig, read_raw(path), path)
 
 

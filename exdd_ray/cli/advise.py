@@ -22,7 +22,10 @@ def add_advise_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
     parser.add_argument("--minutes", type=float, default=_MINUTES, metavar="M", help=f"to take (default: {_MINUTES:g})")
     parser.add_argument("--seeds", type=int, default=_SEEDS, metavar="N", help=f"draws of images (default: {_SEEDS})")
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="what is compared (default: configs/advice/default.yaml)"
+        "--config",
+        metavar="FILE",
+        default="default",
+        help="what is compared: a file, or `default` or `transformer` (configs/advice)",
     )
     parser.add_argument("--store", default="store", metavar="DIR", help="of the artifacts (default: store)")
     parser.add_argument("--json", action="store_true", help="print the answer as one JSON object on the last line")

@@ -14,6 +14,7 @@ EXPERIMENTS, SWEEPS, SYNTHESIZERS, DATASETS, DETECTORS = (
     "datasets",
     "detectors",
 )
+ADVICE, GRIDS = "advice", "grids"  # of commands of their own
 _KINDS = (EXPERIMENTS, SWEEPS, SYNTHESIZERS, DATASETS, DETECTORS)
 _PACKAGE = Path(__file__).resolve().parents[1]
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from exdd_ray.config.base import Frozen
-from exdd_ray.config.bundled import configs_folder
+from exdd_ray.config.bundled import GRIDS, find_config
 from exdd_ray.errors import ConfigError
 from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.load import read_raw, validate
@@ -59,9 +59,9 @@ class Combination:
         return ", ".join([self.detector, f"{self.defects} real", *([self.synthesizer] if self.synthesizer else [])])
 
 
-def read_grid(path: Path | None = None) -> GridConfig:
-    """What a file crosses, or the bundled one. Raises ConfigError for a file that is none."""
-    path = configs_folder() / "grids" / "default.yaml" if path is None else path
+def read_grid(given: str = "default") -> GridConfig:
+    """What a file crosses, or the bundled one of a name. Raises ConfigError for a file that is none."""
+    path = find_config(given, [GRIDS])
     return validate(GridConfig, read_raw(path), path)
 
 

@@ -11,7 +11,7 @@ from exdd_ray.data.split import split_catalog
 from exdd_ray.errors import ConfigError, DataError
 from exdd_ray.experiment.space import points_ahead
 
-CONFIG = read_advice_config(None)
+CONFIG = read_advice_config()
 
 
 def row(number: int, label: int, *, mask: bool = True, split: str = "unsplit") -> CatalogRow:
@@ -110,10 +110,20 @@ def test_too_few_good_images_are_refused():
 def test_a_file_that_names_no_synthesizer_for_alone_is_refused(tmp_path):
     (tmp_path / "mine.yaml").write_text("good: {PatchCore: {system: patchcore}}\nalone: DRAEM\n")
     with pytest.raises(ConfigError, match="alone=DRAEM is none of the synthesizers"):
-        read_advice_config(tmp_path / "mine.yaml")
+        read_advice_config(str(tmp_path / "mine.yaml"))
 
 
 def test_only_what_a_file_names_is_compared():
     config = AdviceConfig(good={"single": {"system": "patchcore"}}, learners={"two banks": {"system": "exdd"}})
     names = [one.name for one in candidates(config, folder(60, 20))]
     assert names == ["single", "two banks, 10 real defects", "two banks, 5 real defects", "two banks, 2 real defects"]
+
+
+def test_a_bundled_config_is_found_by_its_name():
+    found = candidates(read_advice_config("transformer"), Facts(normal=40, defects=10, masked=10, split=False))
+    assert {one.learner for one in found} == {"PatchCore", "PatchCore on DINOv2", "ExDD", "ExDD on DINOv2"}
+    sweep = as_sweep(Path("/x"), Facts(normal=40, defects=10, masked=10, split=False), found, 1)
+    kinds = {one.config.detector.features.backbone for one in sweep.trials}
+    assert kinds == {"surface_resnet18", "timm/vit_small_patch14_dinov2.lvd142m"}
+    with pytest.raises(ConfigError, match="transformer"):
+        read_advice_config("transformers")

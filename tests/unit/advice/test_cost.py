@@ -13,7 +13,7 @@ from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.space import load_run, points_ahead
 
 FACTS = Facts(normal=60, defects=20, masked=20, split=False)
-ALL = candidates(read_advice_config(None), FACTS)
+ALL = candidates(read_advice_config(), FACTS)
 ROOT = Path("/tmp/parts")
 
 
@@ -29,7 +29,7 @@ def experiment(line: str) -> ExperimentConfig:
 @pytest.mark.parametrize("masked", [20, 12])
 def test_every_candidate_is_run_as_it_was_compared(masked):
     facts = replace(FACTS, masked=masked)
-    given = candidates(read_advice_config(None), facts)
+    given = candidates(read_advice_config(), facts)
     points = points_ahead(as_sweep(ROOT, facts, given, 1))
     for candidate, point in zip(given, points, strict=True):
         ((_, compared),) = point.trials

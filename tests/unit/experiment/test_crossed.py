@@ -48,7 +48,7 @@ def test_names_that_the_grid_has_not_are_refused():
 def test_a_file_that_is_no_grid_is_refused(tmp_path):
     (tmp_path / "mine.yaml").write_text("detectors: {}\n")
     with pytest.raises(ConfigError, match=r"mine.yaml: detectors"):
-        read_grid(tmp_path / "mine.yaml")
+        read_grid(str(tmp_path / "mine.yaml"))
     (tmp_path / "mine.yaml").write_text("detectors: {mine: {kind: padim, epochs: 3}}\n")
     with pytest.raises(ConfigError, match=r"detectors.mine: .*epochs"):
-        combinations(read_grid(tmp_path / "mine.yaml"))
+        combinations(read_grid(str(tmp_path / "mine.yaml")))
