@@ -18,7 +18,7 @@ from exdd_ray.metrics.difference import Difference
 from exdd_ray.metrics.metric import Metric
 from exdd_ray.metrics.seeds import Mean
 from exdd_ray.metrics.table import COMPARED, METRICS, known_metric
-from exdd_ray.report.grid_table import cells_of, rows_of
+from exdd_ray.report.grid_table import NONE_TO_LEARN, cells_of, rows_of, shown_metric
 from exdd_ray.report.published import published_row
 
 _SHOWN = [metric for metric in COMPARED if metric.shown == "everywhere"]
@@ -134,14 +134,16 @@ def print_sweep(results: SweepResults) -> None:
 def print_grid(results: SweepResults, compared: Sequence[Combination]) -> None:
     """A table a dataset: of every combination the mean in percent, and what synthetic defects gain."""
     sweep = results.loaded.sweep
-    cells, objective = cells_of(results.trials, results.predictions, sweep, compared), sweep.objectives[0]
+    cells, metric = cells_of(results.trials, results.predictions, sweep, compared), shown_metric(sweep)
     for dataset in dict.fromkeys(place for place, _ in cells):
         header, rows = rows_of(cells, dataset)
         gains = "(gain of synthetic defects; *: more than noise)"
-        table = Table(*header, title=f"{dataset or 'grid'}: {objective}, percent ± half of the 95 % interval {gains}")
+        table = Table(*header, title=f"{dataset or 'grid'}: {metric}, percent ± half of the 95 % interval {gains}")
         for row in rows:
             table.add_row(*row)
         console().print(table)
+    if any(cell.error == NONE_TO_LEARN for cell in cells.values()):
+        print(f"none: {NONE_TO_LEARN}")
 
 
 def print_failures(results: SweepResults, *, traces: bool) -> None:

@@ -14,6 +14,9 @@ from exdd_ray.experiment.sweep_config import SweepConfig
 from exdd_ray.metrics.difference import Difference
 from exdd_ray.metrics.influence import Scored
 from exdd_ray.metrics.seeds import Mean
+from exdd_ray.metrics.table import COSTS
+
+NONE_TO_LEARN = "the dataset's own split trains on no defect, so that there are no `all`"
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,11 @@ class Cell:
     """A combination on a dataset.
 
     Attributes:
-        mean: of the sweep's first objective over the seeds; None where a trial failed.
+        mean: of the metric over the seeds; None where a trial failed, and of all defects where there is none.
         gain: of synthetic defects: from the same detector with as many real defects and no other; None where there is
             nothing to compare with.
         seconds: mean of a trial's, beyond what trials share; None where none was done.
-        error: why the first trial that failed did; empty where none did.
+        error: why there is no mean, as of the first trial that failed; empty where there is one.
     """
 
     mean: Mean | None
@@ -37,7 +40,7 @@ class Cell:
     def text(self) -> str:
         """In percent, as `94.1 ± 0.8 (+1.2)`; a gain that is more than noise has a star."""
         if self.mean is None:
-            return "failed" if self.error else ""
+            return "none" if self.error == NONE_TO_LEARN else "failed" if self.error else ""
         half = "" if self.mean.half is None else f" ± {100 * self.mean.half:.1f}"
         apart = "" if self.gain is None else f" ({100 * self.gain.mean.value:+.1f}{'*' * self.gain.clear})"
         return f"{100 * self.mean.value:.1f}{half}{apart}"
@@ -48,7 +51,7 @@ Table = tuple[tuple[str, ...], list[tuple[str, ...]]]  # header and rows
 
 
 def cells_of(trials: pa.Table, predictions: pa.Table, sweep: SweepConfig, compared: Sequence[Combination]) -> Cells:
-    """By dataset and combination, the cells of a sweep over combinations.
+    """By dataset and combination, the cells of a sweep over combinations; none of those that a search left out.
 
     Args:
         trials: as `trials_table` gives them.
@@ -57,8 +60,10 @@ def cells_of(trials: pa.Table, predictions: pa.Table, sweep: SweepConfig, compar
     scored, found = _scored(trials, predictions), {}
     for dataset in dict.fromkeys(trials["dataset"].to_pylist()):
         here = trials.filter(pc.equal(trials["dataset"], dataset))
-        for detector, defects in dict.fromkeys((one.detector, one.defects) for one in compared):
-            group = [one for one in compared if (one.detector, one.defects) == (detector, defects)]
+        tried = set(here["name"].to_pylist())
+        ran = [one for one in compared if one.name in tried]
+        for detector, defects in dict.fromkeys((one.detector, one.defects) for one in ran):
+            group = [one for one in ran if (one.detector, one.defects) == (detector, defects)]
             for one, cell in _group(group, here, sweep, scored).items():
                 found[dataset, one] = cell
     return found
@@ -71,18 +76,27 @@ def _group(
     trials = trials.filter(pc.is_in(trials["name"], pa.array([one.name for one in group])))
     points = {one.name: one for one in summarize(trials, sweep, group[0].name, lambda key: scored.get(key, {}))}
     plain = not group[0].synthesizer
-    column = judged_by(sweep.objectives[0], sweep)
-    return {one: _cell(points[one.name], trials, column, compared=plain) for one in group}
+    column = judged_by(shown_metric(sweep), sweep)
+    return {one: _cell(one, points[one.name], trials, column, compared=plain) for one in group}
 
 
-def _cell(point: PointSummary, trials: pa.Table, column: str, *, compared: bool) -> Cell:
+def shown_metric(sweep: SweepConfig) -> str:
+    """Key of the first objective that is a share, as costs are in no percent; without one image AUROC."""
+    costs = {metric.key for metric in COSTS}
+    return next((key for key in sweep.objectives if key not in costs), "image_auroc")
+
+
+def _cell(one: Combination, point: PointSummary, trials: pa.Table, column: str, *, compared: bool) -> Cell:
     rows = [row for row in trials.to_pylist() if row["name"] == point.name]
-    seconds = [row["seconds"] for row in rows if row["state"] == "done"]
+    done = [row for row in rows if row["state"] == "done"]
+    error = next((row["error"] for row in rows if row["state"] != "done"), "")
+    if one.defects == "all" and done and not any(row["train_defects"] for row in done):
+        error = NONE_TO_LEARN
     return Cell(
-        mean=None if point.failed else point.means.get(column),
-        gain=point.differences.get(column) if compared and not point.failed else None,
-        seconds=float(np.mean(seconds)) if seconds else None,
-        error=next((row["error"] for row in rows if row["state"] != "done"), ""),
+        mean=None if error else point.means.get(column),
+        gain=point.differences.get(column) if compared and not error else None,
+        seconds=float(np.mean([row["seconds"] for row in done])) if done else None,
+        error=error,
     )
 
 

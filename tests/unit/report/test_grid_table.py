@@ -5,7 +5,7 @@ import pytest
 from exdd_ray.experiment.crossed import Combination
 from exdd_ray.experiment.sweep_config import SweepConfig
 from exdd_ray.experiment.tables import NO_PREDICTIONS, TRIALS_SCHEMA
-from exdd_ray.report.grid_table import as_markdown, cells_of, failures, rows_across, rows_of
+from exdd_ray.report.grid_table import NONE_TO_LEARN, as_markdown, cells_of, failures, rows_across, rows_of
 
 SWEEP = SweepConfig(objectives=("image_auroc",), select="test")
 GOOD = Combination("bank", 0, "", {})
@@ -13,7 +13,7 @@ MADE, PLAIN, BOTH = (Combination("dual", *of, {}) for of in ((0, "pasted"), (5, 
 COMPARED = (GOOD, MADE, PLAIN, BOTH)
 
 
-def rows(one, dataset, values, error=""):
+def rows(one, dataset, values, error="", learnt=0):
     return [
         {
             "name": one.name,
@@ -28,6 +28,8 @@ def rows(one, dataset, values, error=""):
             "error": error,
             "image_auroc": None if error else value,
             "seconds": None if error else 2.0 + seed,
+            "train_defects": None if error else learnt,
+            "milliseconds": 30.0,
             "remarks": "",
         }
         for seed, value in enumerate(values)
@@ -73,3 +75,27 @@ def test_across_datasets_detectors_of_normal_images_have_their_row(cells):
 
 def test_markdown_has_a_line_a_row():
     assert as_markdown(("a", "b"), [("1", "")]) == "| a | b |\n| --- | --- |\n| 1 |  |"
+
+
+def of(given, compared, sweep=SWEEP):
+    return cells_of(pa.Table.from_pylist(given, schema=TRIALS_SCHEMA), NO_PREDICTIONS, sweep, compared)
+
+
+def test_where_the_split_trains_on_no_defect_there_are_no_figures_of_all_defects():
+    every = Combination("dual", "all", "", {})
+    cells = of(rows(every, "unsplit", [0.8, 0.9]) + rows(every, "split", [0.8, 0.9], learnt=7), [every])
+    assert cells["unsplit", every].text == "none"
+    assert cells["unsplit", every].error == NONE_TO_LEARN
+    assert cells["split", every].text.startswith("85.0")
+
+
+def test_what_a_search_left_out_has_no_cell():
+    cells = of(rows(BOTH, "tiles", [0.8, 0.9]), COMPARED)
+    assert list(cells) == [("tiles", BOTH)]
+    assert cells["tiles", BOTH].gain is None
+    assert rows_of(cells, "tiles")[1] == [("dual", "pasted", "85.0 ± 63.5", "2.5")]
+
+
+def test_costs_are_no_percents():
+    quickest = SweepConfig(objectives=("milliseconds", "image_auroc"), select="test")
+    assert of(rows(GOOD, "tiles", [0.8]), [GOOD], quickest)["tiles", GOOD].text == "80.0"
