@@ -59,9 +59,16 @@ def add_script_options(parser: argparse.ArgumentParser, config: str) -> None:
 
 
 def named_dataset(name: str) -> dict[str, str]:
-    """Dotted keys of a dataset as scripts take it: NAME, NAME/CATEGORY, or a folder of one's own."""
+    """Dotted keys of a dataset as scripts take it: NAME, NAME/CATEGORY, or a folder of one's own.
+
+    Raises ConfigError for a path at which there is no folder.
+    """
+    from exdd_ray.errors import ConfigError
+
     if Path(name).is_dir():
         return {"dataset.name": "folder", "dataset.root": str(Path(name).resolve())}
+    if name.startswith(("/", ".", "~")):
+        raise ConfigError(f"{name}: no such folder")
     known, _, category = name.partition("/")
     return {"dataset.name": known, **({"dataset.category": category} if category else {})}
 

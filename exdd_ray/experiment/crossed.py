@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from exdd_ray.config.base import Frozen
 from exdd_ray.config.bundled import GRIDS, find_config
@@ -35,6 +35,13 @@ class GridConfig(Frozen):
     counts: tuple[Count, ...] = Field((0, 1, 5, 20, "all"), min_length=1)
     synthetic: int = Field(50, ge=1)
     published: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _as_many_of_each(self) -> "GridConfig":
+        for name, given in self.synthesizers.items():
+            if "count" in given:
+                raise ValueError(f"synthesizers.{name}.count: `synthetic` says how many each makes: unset it")
+        return self
 
 
 @dataclass(frozen=True)
@@ -93,9 +100,12 @@ def combinations(config: GridConfig) -> tuple[Combination, ...]:
     A detector that learns normal images alone is there once. What is made of real defects is left out where there is
     none, as is a detector that needs defects where it would have none.
 
-    Raises ConfigError for a config of a detector or a synthesizer that is none.
+    Raises ConfigError for a config of a detector or a synthesizer that is none, and where no combination makes sense.
     """
-    return tuple(one for detector in config.detectors for one in _of_detector(config, detector))
+    found = tuple(one for detector in config.detectors for one in _of_detector(config, detector))
+    if not found:
+        raise ConfigError(f"{', '.join(config.detectors)}: no defect to learn, neither a real one nor a synthetic one")
+    return found
 
 
 def _of_detector(config: GridConfig, name: str) -> Iterator[Combination]:

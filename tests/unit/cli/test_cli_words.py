@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from exdd_ray.cli.main import build_parser, main
+from exdd_ray.cli.sweep import named_dataset
 from exdd_ray.config.keys import list_groups, list_keys
+from exdd_ray.errors import ConfigError
 from exdd_ray.experiment.config import RunConfig
 from exdd_ray.experiment.sweep_config import SweepConfig
 
@@ -117,6 +119,14 @@ def test_a_sweeps_script_takes_keys_after_its_values(script, tmp_path):
     assert done.returncode == 2
     assert "seeds" in done.stderr or "seed: " in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_dataset_that_a_script_is_given_by_path_is_there(tmp_path):
+    assert named_dataset(str(tmp_path)) == {"dataset.name": "folder", "dataset.root": str(tmp_path)}
+    assert named_dataset("mvtec_ad/bottle") == {"dataset.name": "mvtec_ad", "dataset.category": "bottle"}
+    for absent in (str(tmp_path / "prats"), "./prats"):
+        with pytest.raises(ConfigError, match="prats: no such folder"):
+            named_dataset(absent)
 
 
 def completed(tmp_path, *words):

@@ -52,3 +52,14 @@ def test_a_file_that_is_no_grid_is_refused(tmp_path):
     (tmp_path / "mine.yaml").write_text("detectors: {mine: {kind: padim, epochs: 3}}\n")
     with pytest.raises(ConfigError, match=r"detectors.mine: .*epochs"):
         combinations(read_grid(str(tmp_path / "mine.yaml")))
+
+
+def test_a_grid_of_nothing_is_refused():
+    with pytest.raises(ConfigError, match="classifier, localiser: no defect to learn"):
+        names("classifier", "localiser", synthesizers=["pasted"], counts=[0])
+
+
+def test_a_synthesizer_with_a_count_of_its_own_is_refused(tmp_path):
+    (tmp_path / "mine.yaml").write_text("detectors: {it: {}}\nsynthesizers: {cut: {kind: cutpaste, count: 7}}\n")
+    with pytest.raises(ConfigError, match=r"synthesizers.cut.count: `synthetic` says how many"):
+        read_grid(str(tmp_path / "mine.yaml"))
