@@ -78,7 +78,7 @@ def advise(
         behind = left_behind(_compared(given, loaded.sweep, outcomes))
         return {one.name for one in given[1:] if one.learner in behind}
 
-    ran = run_within(loaded, seconds - (time.perf_counter() - started), session, race, told)
+    ran = run_within(loaded, seconds, session, race, told, spent=time.perf_counter() - started)
     compared = _compared(given, loaded.sweep, ran.outcomes)
     chosen = advised(compared)
     cost = cost_of(chosen, ran, loaded.sweep, session)

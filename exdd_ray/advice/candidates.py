@@ -13,9 +13,11 @@ from exdd_ray.config.bundled import ADVICE, find_config
 from exdd_ray.data.catalog import UNSPLIT, VALIDATION, catalog_rows
 from exdd_ray.data.config import Draw
 from exdd_ray.data.split import masked_share
-from exdd_ray.errors import DataError
+from exdd_ray.errors import ConfigError, DataError
+from exdd_ray.experiment.config import ExperimentConfig
 from exdd_ray.experiment.load import Raw, read_raw, validate
 from exdd_ray.experiment.space import LoadedSweep, load_raw_sweep
+from exdd_ray.methods.table import method_of
 
 MIN_NORMAL = 12
 MIN_DEFECTS = 4
@@ -44,6 +46,13 @@ class AdviceConfig(Frozen):
     def _alone_is_one_of_them(self) -> "AdviceConfig":
         if self.alone is not None and self.alone not in self.synthesizers:
             raise ValueError(f"alone={self.alone} is none of the synthesizers: {', '.join(self.synthesizers)}")
+        return self
+
+    @model_validator(mode="after")
+    def _as_many_of_each(self) -> "AdviceConfig":
+        for name, given in self.synthesizers.items():
+            if "count" in given:
+                raise ValueError(f"synthesizers.{name}.count: `synthetic` says how many each makes: unset it")
         return self
 
 
@@ -113,9 +122,18 @@ class Candidate:
 
 
 def read_advice_config(given: str = "default") -> AdviceConfig:
-    """What a file compares, or the bundled one of a name. Raises ConfigError for a file that is none."""
+    """What a file compares, or the bundled one of a name.
+
+    Raises ConfigError for a file that is none, and for learners that learn no defects: what the answer says of labels
+    and synthesis would be of nothing.
+    """
     path = find_config(given, [ADVICE])
-    return validate(AdviceConfig, read_raw(path), path)
+    config = validate(AdviceConfig, read_raw(path), path)
+    for name, learner in config.learners.items():
+        detector = validate(ExperimentConfig, {"detector": learner}, Path(f"learners.{name}")).detector
+        if not method_of(detector).learns_from(detector).defects:
+            raise ConfigError(f"{path}: learners.{name} learns good images alone: name it under `good`")
+    return config
 
 
 def facts_of(catalog: pa.Table) -> Facts:

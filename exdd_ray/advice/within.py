@@ -46,6 +46,8 @@ def run_within(
     session: Session,
     race: Race = lambda _: (),
     told: Callable[[Outcome], None] = lambda _: None,
+    *,
+    spent: float = 0.0,
 ) -> Ran:
     """Run a sweep's trials, seed by seed, as long as the next is expected to end in time.
 
@@ -57,10 +59,11 @@ def run_within(
         race: asked before every further seed who is not run with it, nor with those after it: time goes to those that
             may still win (Maron and Moore, Hoeffding races, 1994). The first candidate always goes on.
         told: of each trial, as it ends.
+        spent: seconds of the time that are over already.
 
     Raises UserError where the first trial alone takes longer.
     """
-    runs = _Runs(time.perf_counter(), seconds, session, told)
+    runs = _Runs(time.perf_counter() - spent, seconds, session, told)
     trials = lay_out(points_ahead(loaded), session, measured=False)  # validation images judge; tested ones may lack
     behind: set[str] = set()
     for first, *others in _by_seed(trials):

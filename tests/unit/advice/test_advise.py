@@ -93,7 +93,7 @@ def test_without_defects_it_says_what_it_cannot_tell(parts, capsys):
 
 def test_a_time_too_short_for_one_trial_is_refused(parts, capsys):
     assert main(["advise", str(parts(16, 6)), "--minutes", "0.001"]) == 2
-    assert "too short: the first of" in capsys.readouterr().err
+    assert "0.06 s are too short: the first of" in capsys.readouterr().err
     assert main(["advise", "parts", "--minutes", "0"]) == 2
     assert main(["advise", "parts", "--minutes", "nan"]) == 2
 

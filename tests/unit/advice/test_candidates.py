@@ -127,3 +127,14 @@ def test_a_bundled_config_is_found_by_its_name():
     assert kinds == {"surface_resnet18", "timm/vit_small_patch14_dinov2.lvd142m"}
     with pytest.raises(ConfigError, match="transformer"):
         read_advice_config("transformers")
+
+
+def test_a_learner_that_learns_no_defects_is_refused(tmp_path):
+    (tmp_path / "mine.yaml").write_text("good: {bank: {system: patchcore}}\nlearners: {PaDiM: {kind: padim}}\n")
+    with pytest.raises(ConfigError, match=r"learners.PaDiM learns good images alone: name it under `good`"):
+        read_advice_config(str(tmp_path / "mine.yaml"))
+
+
+def test_a_synthesizer_with_a_count_of_its_own_is_refused():
+    with pytest.raises(ValueError, match=r"synthesizers.cut.count: `synthetic` says how many"):
+        AdviceConfig(good={"bank": {}}, synthesizers={"cut": {"kind": "cutpaste", "count": 7}})
