@@ -103,11 +103,14 @@ def sweep(config: GridConfig, datasets: Sequence[Path], seeds: Sequence[int]) ->
     file, spent = FOLDER / "grid.yaml", FOLDER / "seconds.json"
     file.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     places = [f"store={FOLDER / 'store'}", f"output={FOLDER / 'results'}", f"seeds={list(seeds)}"]
-    started = time.perf_counter()
-    subprocess.run([sys.executable, SCRIPT, "--grid", file, "--datasets", *datasets, *places], check=True)
     earlier = json.loads(spent.read_text()) if spent.is_file() else []
-    spent.write_text(json.dumps([*earlier, time.perf_counter() - started]))
-    return sum(earlier) + time.perf_counter() - started
+    started = time.perf_counter()
+    try:
+        subprocess.run([sys.executable, SCRIPT, "--grid", file, "--datasets", *datasets, *places], check=True)
+    finally:  # what it made stays in the store when it is cut off
+        calls = [*earlier, time.perf_counter() - started]
+        spent.write_text(json.dumps(calls))
+    return sum(calls)
 
 
 def alone(one: Combination, dataset: Path) -> Alone:
