@@ -38,12 +38,18 @@ class Cell:
 
     @property
     def text(self) -> str:
-        """In percent, as `94.1 ± 0.8 (+1.2)`; a gain that is more than noise has a star."""
+        """In percent, as `94.1 ± 0.8 (+1.2)`; a gain that is more than noise, that of seeds too, has a star."""
         if self.mean is None:
             return "none" if self.error == NONE_TO_LEARN else "failed" if self.error else ""
         half = "" if self.mean.half is None else f" ± {100 * self.mean.half:.1f}"
-        apart = "" if self.gain is None else f" ({100 * self.gain.mean.value:+.1f}{'*' * self.gain.clear})"
-        return f"{100 * self.mean.value:.1f}{half}{apart}"
+        return f"{100 * self.mean.value:.1f}{half}{_gain(self.gain)}"
+
+
+def _gain(apart: Difference | None) -> str:
+    if apart is None:
+        return ""
+    star = "*" if apart.clear and apart.unmeasured != "seeds" else ""
+    return f" ({round(100 * apart.mean.value, 1) + 0.0:+.1f}{star})"  # no -0.0
 
 
 Cells = Mapping[tuple[str, Combination], Cell]

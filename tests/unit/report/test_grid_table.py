@@ -5,7 +5,9 @@ import pytest
 from exdd_ray.experiment.crossed import Combination
 from exdd_ray.experiment.sweep_config import SweepConfig
 from exdd_ray.experiment.tables import NO_PREDICTIONS, TRIALS_SCHEMA
-from exdd_ray.report.grid_table import NONE_TO_LEARN, as_markdown, cells_of, failures, rows_across, rows_of
+from exdd_ray.metrics.difference import Difference
+from exdd_ray.metrics.seeds import Mean
+from exdd_ray.report.grid_table import NONE_TO_LEARN, Cell, as_markdown, cells_of, failures, rows_across, rows_of
 
 SWEEP = SweepConfig(objectives=("image_auroc",), select="test")
 GOOD = Combination("bank", 0, "", {})
@@ -99,3 +101,15 @@ def test_what_a_search_left_out_has_no_cell():
 def test_costs_are_no_percents():
     quickest = SweepConfig(objectives=("milliseconds", "image_auroc"), select="test")
     assert of(rows(GOOD, "tiles", [0.8]), [GOOD], quickest)["tiles", GOOD].text == "80.0"
+
+
+@pytest.mark.parametrize(
+    ("unmeasured", "text"), [("seeds", "99.0 (+9.0)"), ("images", "99.0 (+9.0*)"), (None, "99.0 (+9.0*)")]
+)
+def test_a_gain_of_one_seed_is_not_told_to_be_more_than_noise(unmeasured, text):
+    gain = Difference(Mean(0.09, 0.01, 1), 0.001, unmeasured)
+    assert Cell(Mean(0.99, None, 1), gain, 1.0, "").text == text
+
+
+def test_no_gain_has_no_sign_of_a_loss():
+    assert Cell(Mean(0.99, None, 1), Difference(Mean(-1e-5, 0.01, 3), 0.9, None), 1.0, "").text == "99.0 (+0.0)"
