@@ -118,7 +118,8 @@ def _learner(facts: Facts, chosen: Candidate, compared: Compared) -> str:
     if chosen.defects or chosen.synthetic:
         return chosen.learner
     full = [one for one in compared.candidates if one.defects == facts.learnt and not one.synthetic]
-    best = max(full, key=lambda one: compared.means[one.name].value, default=None)
+    gains = compared.apart(compared.candidates[0])  # those with fewer seeds are compared on the same images
+    best = max(full, key=lambda one: gains[one.name].mean.value, default=None)
     return best.learner if best else chosen.learner
 
 

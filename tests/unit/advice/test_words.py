@@ -105,3 +105,9 @@ def test_with_too_few_masks_it_says_so_and_nothing_of_labels():
     assert "Labels and synthesis: 17 defects without a mask (`exdd data check` names them) and 3 with one" in told
     assert "fewer than the 4 that it takes to learn some" in told
     assert "Labels: " not in told
+
+
+def test_labels_are_told_of_the_detector_that_gains_more_on_the_same_seeds():
+    heads = Candidate("SuperSimpleNet", 10, "", {})
+    told = answer((SINGLE, [0.99, 0.79, 0.80]), (REAL, [0.92, 0.78, 0.79]), (heads, [0.90]))
+    assert "Labels: image AUROC of ExDD less that of PatchCore" in told
