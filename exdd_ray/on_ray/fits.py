@@ -24,9 +24,10 @@ from exdd_ray.training.device import device_of
 def fine_tune_on_ray(fits: Sequence[Fit], store: Store, progress: Progress) -> list[Exception]:
     """Train on the connected cluster, whose nodes reach the store by its path; a FitRunner.
 
-    Those of one process are side by side, as many at once as there is room for. Each has as many threads as this
-    process, so that it computes what this process would, bit by bit; one whose worker is lost goes on in another.
-    Those of several processes have the cluster to themselves, one after another, when the others are done.
+    Those of one process are side by side, as many at once as there is room for. On CPUs each has as many threads as it
+    reserves, an equal share: with as many it would compute the same here, bit by bit, and with more than cores they
+    would wait for each other. One whose worker is lost goes on in another. Those of several processes have the cluster
+    to themselves, one after another, when the others are done.
     """
     wide = [fit for fit in fits if fit.config.workers > 1]
     narrow = [fit for fit in fits if fit.config.workers == 1]
@@ -42,23 +43,24 @@ def fine_tune_on_ray(fits: Sequence[Fit], store: Store, progress: Progress) -> l
 def _side_by_side(fits: Sequence[Fit], store: Store, progress: Progress) -> list[Exception]:
     failed, running = list[Exception](), dict[Any, Fit]()
     with workers_log() as log, progress("fine-tuning", len(fits)) as advance:
+        threads = max(1, int(most_of("CPU")) // len(fits))
         for fit in fits:
             try:
-                running[_begin(fit, store, log)] = fit
+                running[_begin(fit, threads, store, log)] = fit
             except UserError as error:
                 failed.append(error)
         advance(len(failed))
         return failed + _followed(running, advance)
 
 
-def _begin(fit: Fit, store: Store, log: Queue) -> Any:
+def _begin(fit: Fit, threads: int, store: Store, log: Queue) -> Any:
     """A reference to why a fit failed, which is None where it did not. Raises UserError where no node has its share."""
     with told_of(fit.name):
-        cpus, gpus = _share(fit.config)
+        cpus, gpus = _share(fit.config, threads)
     task = ray.remote(_train).options(
         name=fit.name or "fine-tuning", num_cpus=cpus, num_gpus=gpus, max_retries=RESTARTS
     )
-    return task.remote(fit, store.again(), torch.get_num_threads(), log)
+    return task.remote(fit, store.again(), threads, log)
 
 
 def _train(fit: Fit, store: Store, threads: int, log: Queue) -> Fault | None:
@@ -92,12 +94,12 @@ def _followed(running: Mapping[Any, Fit], advance: Advance) -> list[Exception]:
     return failed
 
 
-def _share(config: TrainConfig) -> tuple[float, float]:
+def _share(config: TrainConfig, threads: int) -> tuple[float, float]:
     """CPUs and GPUs that a training reserves. Raises UserError for more than a node has: it would wait for ever."""
     on_cpu, most = device_of(config) == CPU, most_of("CPU")
     gpus = 0.0 if on_cpu else config.gpus
     require_gpus(gpus, "training")
-    cpus = config.cpus or (min(torch.get_num_threads(), max(most - 1, 1)) if on_cpu else 1)  # one is left to Ray
+    cpus = config.cpus or (threads if on_cpu else 1)
     if cpus > most:
         raise ConfigError(f"training.cpus={cpus:g}: no node of the Ray cluster has more than {most:g}")
     return cpus, gpus
