@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,7 +43,7 @@ def patch_vectors(backbone: Backbone, images: Tensor, features: FeaturesConfig) 
     side = tiles.size
     corner = backbone(_tile(images, 0, 0, side))
     found = aggregate(corner, features.aggregator)
-    stride = _stride({*found.grid, *(length for one in corner for length in one.shape[-2:])}, size, features)
+    stride = _stride([*found.grid, *(length for one in corner for length in one.shape[-2:])], size, features)
     patch = (side // found.grid[0], side // found.grid[1])
     grid = (size[0] // patch[0], size[1] // patch[1])
     whole = found.vectors.new_empty((len(images), *grid, found.vectors.shape[-1]))
@@ -82,18 +82,19 @@ def _taken(found: Patches, row: Span, column: Span) -> Tensor:
     return found.vectors.unflatten(1, found.grid)[:, rows, columns]
 
 
-def _stride(sides: Iterable[int], size: Size, features: FeaturesConfig) -> int:
+def _stride(sides: Sequence[int], size: Size, features: FeaturesConfig) -> int:
     """Pixels after which all maps of a tile, of so many values a side, begin a value.
 
-    Raises ConfigError where the tile, its overlap or the image is no multiple of them.
+    Raises ConfigError where the tile, its overlap or the image is no multiple of them. A map that does not divide the
+    finest one was rounded: 56 pixels are 7 values of stride 8, and 4 of stride 16.
     """
     assert features.tiles is not None
     tiles = features.tiles
-    if any(tiles.size % side for side in sides):
-        found = " and ".join(map(str, sorted(sides)))
+    if any(tiles.size % side or max(sides) % side for side in sides):
+        found = " and ".join(map(str, sorted(set(sides))))
         raise ConfigError(
             f"{features.backbone} has maps of {found} values along tiles of {tiles.size} pixels, which are no multiple "
-            "of them: set another features.tiles.size"
+            "of its strides: set another features.tiles.size"
         )
     stride = math.lcm(*(tiles.size // side for side in sides))
     given = {"tiles.overlap": tiles.overlap, "the images' height": size[0], "the images' width": size[1]}

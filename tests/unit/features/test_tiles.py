@@ -117,6 +117,7 @@ def test_sizes_that_do_not_fit_a_transformer_are_one_clear_error(changes, error,
     ("changes", "error"),
     [
         ({"resize": (96, 128), "tiles": {"size": 72}}, "maps of 5 and 9 values along tiles of 72 pixels"),
+        ({"resize": (112, 168), "tiles": {"size": 56}}, "maps of 4 and 7 values along tiles of 56 pixels"),
         (
             {"resize": (96, 120), "tiles": {"size": 64}},
             "steps of 16 pixels, .* and the images' width is 120: give 112 or",
