@@ -11,9 +11,11 @@ from exdd_ray.cli.compare import add_compare_parser
 from exdd_ray.cli.completion import add_completion_parser
 from exdd_ray.cli.config import add_config_parser, add_init_parser
 from exdd_ray.cli.data import add_data_parser
+from exdd_ray.cli.export import add_export_parser
 from exdd_ray.cli.parser import Parser
 from exdd_ray.cli.report import add_report_parser
 from exdd_ray.cli.run import add_run_parser
+from exdd_ray.cli.score import add_score_parser
 from exdd_ray.cli.sweep import add_sweep_parser
 from exdd_ray.cli.synth import add_synth_parser
 from exdd_ray.cli.track import add_track_parser
@@ -33,6 +35,8 @@ def build_parser() -> Parser:
     add_synth_parser(subparsers)
     add_sweep_parser(subparsers)
     add_advise_parser(subparsers)
+    add_export_parser(subparsers)
+    add_score_parser(subparsers)
     add_track_parser(subparsers)
     add_config_parser(subparsers)
     add_init_parser(subparsers)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
-from scipy import ndimage
 
 from exdd_ray.errors import ImageError, UserError
 
@@ -57,6 +56,8 @@ def resize_bilinear(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """
     if pixels.shape[:2] == tuple(size):
         return pixels
+    from scipy import ndimage
+
     factors = (size[0] / pixels.shape[0], size[1] / pixels.shape[1]) + (1.0,) * (pixels.ndim - 2)
     resized = ndimage.zoom(pixels.astype(np.float64), factors, order=1, mode="nearest", grid_mode=True)
     return np.asarray(np.rint(resized).astype(pixels.dtype))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -61,15 +62,28 @@ def _exdd(maps: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
 
 def _pc1024(maps: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
     per_layer = torch.stack([_pooled_neighbourhoods(m, grid) for m in maps], dim=1)
-    pooled = F.adaptive_avg_pool1d(per_layer.flatten(1).unsqueeze(1), _PC_DIM).squeeze(1)
-    return pooled.reshape(len(maps[0]), grid[0] * grid[1], _PC_DIM)
+    pooled = _pooled(per_layer.flatten(1))
+    return pooled.unflatten(0, (-1, grid[0] * grid[1]))
 
 
 def _pooled_neighbourhoods(features: Tensor, grid: tuple[int, int]) -> Tensor:
     batch, channels, height, width = features.shape
     patches = F.unfold(features, 3, padding=1).reshape(batch, channels * 9, height, width)
-    patches = _bilinear(patches, grid).permute(0, 2, 3, 1).reshape(-1, 1, channels * 9)
-    return F.adaptive_avg_pool1d(patches, _PC_DIM).squeeze(1)
+    return _pooled(_bilinear(patches, grid).permute(0, 2, 3, 1).reshape(-1, channels * 9))
+
+
+def _pooled(vectors: Tensor) -> Tensor:
+    """Means [n x 1024] over parts of vectors [n x D] that are as even as they can be."""
+    if not torch.compiler.is_exporting():
+        return F.adaptive_avg_pool1d(vectors.unsqueeze(1), _PC_DIM).squeeze(1)
+    # As the exporter traces that, n is fixed.
+    length = vectors.shape[1]
+    starts = np.arange(_PC_DIM) * length // _PC_DIM
+    counts = -(-(np.arange(_PC_DIM) + 1) * length // _PC_DIM) - starts
+    within = np.arange(counts.max())
+    places = np.minimum(starts[:, None] + within, length - 1)
+    weights = (within < counts[:, None]) / counts[:, None]
+    return (vectors[:, torch.from_numpy(places)] * torch.from_numpy(weights.astype(np.float32))).sum(dim=2)
 
 
 def _nearest(maps: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:

@@ -186,19 +186,16 @@ def _patches(
     padded also how many pixels the grid covers.
     """
     step = _FORWARD if device == CPU else len(images)
-    backbone, size = _backbone(features, device), padded_size(features)
+    backbone = _backbone(features, device)
     vectors: np.ndarray | None = None
     front: list[np.ndarray] = []
     with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=features.precision == "bfloat16"):
         for start in range(0, len(images), step):
             batch = torch.from_numpy(np.stack(images[start : start + step])).to(device)
-            patches = patch_vectors(backbone, padded(batch, size), features)
-            patches, covered = without_padding(patches, features.input_size, size)
-            found = patches.vectors[..., kept_channels(patches.vectors.shape[-1], features.channels)]
+            patches, covered = embedded(backbone, batch, features)
+            found = values_of(patches, features)
             if features.foreground:
                 front += [foreground(one, patches.grid) for one in patches.vectors.float().cpu().numpy()]
-            if features.unit_length:
-                found = torch.cat([F.normalize(part, dim=-1) for part in _apart(found, patches, features)], dim=-1)
             if vectors is None:
                 vectors = np.empty((len(images), *found.shape[1:]), dtype=features.dtype)
             vectors[start : start + step] = found.float().cpu().numpy()
@@ -207,6 +204,20 @@ def _patches(
     shape |= {"widths": patches.widths} if features.layers_apart else {}
     shape |= {"covered": covered} if features.pad else {}
     return {"vectors": vectors} | ({"foreground": np.stack(front).astype(np.uint8)} if front else {}), shape
+
+
+def embedded(backbone: Backbone, images: Tensor, features: FeaturesConfig) -> tuple[Patches, Size]:
+    """Patches of normalised images [B x 3 x H x W], and how many (height, width) pixels of these they cover."""
+    size = padded_size(features)
+    return without_padding(patch_vectors(backbone, padded(images, size), features), features.input_size, size)
+
+
+def values_of(patches: Patches, features: FeaturesConfig) -> Tensor:
+    """The vectors [B x P x D] that are stored of patches: of the channels that are kept, scaled where asked."""
+    found = patches.vectors[..., kept_channels(patches.vectors.shape[-1], features.channels)]
+    if not features.unit_length:
+        return found
+    return torch.cat([F.normalize(part, dim=-1) for part in _apart(found, patches, features)], dim=-1)
 
 
 def _apart(vectors: Tensor, patches: Patches, features: FeaturesConfig) -> tuple[Tensor, ...]:

@@ -15,6 +15,7 @@ from exdd_ray.methods.config import DetectorConfig
 from exdd_ray.training.config import TrainConfig
 
 if TYPE_CHECKING:
+    from exdd_ray.export.portable import Portable
     from exdd_ray.features.embedder import Embedder
     from exdd_ray.methods.predictions import Predictions
     from exdd_ray.progress import Progress
@@ -130,6 +131,8 @@ class Fitted:
         bank_sizes: vectors in the negative and in the positive bank; 0 without one.
         threshold: of the image score, chosen on held-out training images; None where none were held out.
         remarks: what a reader of the scores must know.
+        portable: the same as one module, for the line; None where a method has none yet. Raises ConfigError for options
+            that cannot leave the lab.
     """
 
     predict: "Callable[[pa.Table], Predictions]"
@@ -138,6 +141,7 @@ class Fitted:
     bank_sizes: tuple[int, int] = (0, 0)
     threshold: float | None = None
     remarks: tuple[str, ...] = ()
+    portable: "Callable[[], Portable] | None" = None
 
 
 def _nothing(*_: Any) -> None:

@@ -17,7 +17,7 @@ from exdd_ray.errors import UserError
 from exdd_ray.experiment.small_maps import EACH
 from exdd_ray.experiment.stored_result import StoredResult
 from exdd_ray.features.config import FeaturesConfig
-from exdd_ray.features.prepare import cut_size
+from exdd_ray.line.geometry import cut_size
 from exdd_ray.report.charts import polyline, simplify
 
 SIDE = 200  # pixels of a picture's longer side

@@ -40,19 +40,26 @@ class MapMaker:
         if self.blur == "pillow8":
             return np.stack([self(patch_map) for patch_map in patch_maps])
         (_, wide), (height, width) = self.grid, self.input_size
-        rows, columns = self._operators(self.input_size, self.radius)
+        rows, columns = self.operators(self.input_size)
         across = patch_maps.reshape(-1, wide).astype(np.float32) @ columns.T
         side_by_side = across.reshape(-1, self.grid[0], width).swapaxes(0, 1).reshape(self.grid[0], -1)
         return (rows @ side_by_side).reshape(height, -1, width).swapaxes(0, 1)
 
     def _upsampled(self, patch_map: np.ndarray, size: Size, radius: float) -> np.ndarray:
-        rows, columns = self._operators(size, radius)
+        rows, columns = self.operators(size, radius)
         upsampled: np.ndarray = rows @ patch_map.reshape(self.grid).astype(np.float32) @ columns.T
         return upsampled
 
-    def _operators(self, size: Size, radius: float) -> list[np.ndarray]:
+    def operators(self, size: Size, radius: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Matrices of the rows [H x h] and of the columns [W x w] that make a map of a size of a patch map [h x w].
+
+        Args:
+            radius: of the blur; None is its own.
+        """
+        radius = self.radius if radius is None else radius
         sides = zip(self.grid, self.covered or self.input_size, self.input_size, size, strict=True)
-        return [_operator(*lengths, radius) for lengths in sides]
+        rows, columns = (_operator(*lengths, radius) for lengths in sides)
+        return rows, columns
 
 
 def map_maker(config: ScoringConfig, grid: Size, input_size: Size, covered: Size | None = None) -> MapMaker:

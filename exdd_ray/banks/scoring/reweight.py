@@ -1,8 +1,15 @@
 """PatchCore's Eq. 7: how much a patch's distance counts, from the neighbours of its nearest bank vector."""
 
+from typing import TYPE_CHECKING, TypeVar
+
 import numpy as np
 
 from exdd_ray.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Values = TypeVar("Values", np.ndarray, "Tensor")
 
 
 def neighbourhood_share(distance: np.ndarray, neighbours: np.ndarray, scale: float) -> np.ndarray:
@@ -22,7 +29,7 @@ def neighbourhood_share(distance: np.ndarray, neighbours: np.ndarray, scale: flo
     return share
 
 
-def used_neighbours(neighbours: np.ndarray, count: int, own_term: bool) -> np.ndarray:
+def used_neighbours(neighbours: Values, count: int, own_term: bool) -> Values:
     """Of the neighbours [n x b], m* itself first, those that the denominator sums over: none if m* is alone.
 
     Args:

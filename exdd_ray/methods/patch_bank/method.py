@@ -1,6 +1,7 @@
 """PatchCore and ExDD as a method."""
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -22,6 +23,10 @@ from exdd_ray.methods.method import (
 from exdd_ray.methods.patch_bank.config import PatchBankConfig
 from exdd_ray.store.hashes import digest
 
+if TYPE_CHECKING:
+    from exdd_ray.export.portable import Portable
+    from exdd_ray.methods.patch_bank.detector import FittedPatchBank
+
 TURNED = "embedding, turned"
 
 
@@ -42,7 +47,14 @@ def _fit(config: PatchBankConfig, images: TrainingImages, resources: Resources, 
         train=counts(images.train),
         bank_sizes=(fitted.normal_vectors, positive),
         remarks=fitted.remarks,
+        portable=lambda: _portable(fitted),
     )
+
+
+def _portable(fitted: "FittedPatchBank") -> "Portable":
+    from exdd_ray.methods.patch_bank.graph import portable
+
+    return portable(fitted)
 
 
 def _needs(config: PatchBankConfig, fit: PlannedFit, resources: Resources) -> Iterator[Need]:

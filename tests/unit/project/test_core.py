@@ -31,3 +31,8 @@ def test_the_package_itself_is_light():
 def test_help_imports_nothing_heavy():
     loaded = imported_by("from exdd_ray.cli.main import build_parser; build_parser().format_help()")
     assert not loaded & {*HEAVY, "torch", "pyarrow", "sklearn", "scipy", "rich", "pydantic"}
+
+
+def test_the_line_needs_no_more_than_torch_numpy_pillow_and_safetensors():
+    loaded = imported_by("import exdd_ray.line.detector, exdd_ray.line.score")
+    assert not loaded & {*HEAVY, "pydantic", "pyarrow", "scipy", "sklearn", "torchvision", "timm", "accelerate", "yaml"}
