@@ -76,14 +76,17 @@ def folders(elpv: Path | None) -> Iterator[Path]:
 
 def _split(rows: Sequence[CatalogRow], name: str) -> Path:
     folder, rng = FOLDER / name, np.random.default_rng(0)
+    if folder.is_dir():
+        return folder
+    unfinished = FOLDER / f".{name}"
+    shutil.rmtree(unfinished, ignore_errors=True)
     for label, kind in enumerate(("good", "defect")):
         pool = [row for row in rows if row.label == label]
         order = [pool[at] for at in rng.permutation(len(pool))]
         cut = TRAINED[label]
         for split, chosen in (("train", order[:cut]), ("test", order[cut : cut + TESTED[label]])):
-            if not (folder / split / kind).is_dir():
-                copy_images(chosen, folder / split / kind, folder / "ground_truth" / kind)
-    return folder
+            copy_images(chosen, unfinished / split / kind, unfinished / "ground_truth" / kind)
+    return unfinished.rename(folder)
 
 
 def grid() -> GridConfig:
@@ -118,9 +121,8 @@ def alone(one: Combination, dataset: Path) -> Alone:
     place = FOLDER / "alone"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    (place / "run.yaml").write_text(
-        yaml.safe_dump({"dataset": {"name": "folder", "root": str(dataset)}, "variants": {"it": dict(one.changes)}})
-    )
+    given = {"dataset": {"name": "folder", "root": str(dataset)}, "evaluation": {"bootstrap": 0}}  # as in the grid
+    (place / "run.yaml").write_text(yaml.safe_dump({**given, "variants": {"it": dict(one.changes)}}))
     words = [sys.executable, "-m", "exdd_ray.cli.main", "run", f"{place / 'run.yaml'}", f"store={place / 'store'}"]
     with (place / "log").open("w") as log:
         started = time.perf_counter()

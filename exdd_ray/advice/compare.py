@@ -80,17 +80,24 @@ def advised(compared: Compared) -> Candidate:
 
 
 def left_behind(compared: Compared) -> frozenset[str]:
-    """Detectors that are not worth another seed: the best of each is behind the best of all by more than its error.
+    """Detectors that others go before: the best of each is behind the best of all by more than the error of that.
 
-    A race (Maron and Moore, Hoeffding races, 1994), with the measure of `advised` in place of Hoeffding's bound. Where
-    no noise was measured, nobody is behind.
+    A race (Maron and Moore, Hoeffding races, 1994), with the measure of `advised` in place of Hoeffding's bound; after
+    a single seed, whose noise is not measured, with all of the 95 % interval. Where no noise was measured, nobody is
+    behind.
     """
     gains = _gains(compared)
     ranked = sorted(_competing(compared), key=lambda one: gains[one.name])
     apart = compared.apart(ranked[-1])
     own = {one.learner: one for one in ranked}  # of a detector's candidates the last, its best, stays
     behind = {learner: apart[one.name] for learner, one in own.items() if one is not ranked[-1]}
-    return frozenset(name for name, by in behind.items() if by.mean.half is not None and by.mean.value < -_error(by))
+    return frozenset(name for name, by in behind.items() if _clearly_behind(by))
+
+
+def _clearly_behind(by: Difference) -> bool:
+    if by.mean.half is None:
+        return False
+    return by.mean.value < -(by.mean.half if by.unmeasured == "seeds" else _error(by))
 
 
 def _competing(compared: Compared) -> list[Candidate]:

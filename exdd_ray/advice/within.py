@@ -1,7 +1,7 @@
 """Running candidates until a time is over: all with the first seed, then those that may still win with the next."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -23,7 +23,7 @@ class Ran:
     Attributes:
         outcomes: of the trials.
         left_out: names of the candidates for which there was no time at all.
-        behind: names of the candidates that were not run with further seeds, as they could hardly win.
+        behind: names of the candidates that were not run with all seeds, as they could hardly win.
         longest: seconds of each candidate's longest trial, with all that it made first.
         seconds: that it took.
     """
@@ -56,8 +56,9 @@ def run_within(
     run, as there is nothing to compare it with.
 
     Args:
-        race: asked before every further seed who is not run with it, nor with those after it: time goes to those that
-            may still win (Maron and Moore, Hoeffding races, 1994). The first candidate always goes on.
+        race: asked before every further seed who is not run with it, nor with those after it, while others are: time
+            goes first to those that may still win (Maron and Moore, Hoeffding races, 1994). The first candidate always
+            goes on.
         told: of each trial, as it ends.
         spent: seconds of the time that are over already.
 
@@ -66,6 +67,7 @@ def run_within(
     runs = _Runs(time.perf_counter() - spent, seconds, session, told)
     trials = lay_out(points_ahead(loaded), session, measured=False)  # validation images judge; tested ones may lack
     behind: set[str] = set()
+    passed_over: list[PlannedTrial] = []
     for first, *others in _by_seed(trials):
         if not runs.allow(first):
             break
@@ -73,9 +75,9 @@ def run_within(
             behind.update(race(runs.outcomes))
         if runs.run(first):
             runs.require_time_left(len(trials))
-            for one in others:
-                if one.point.name not in behind and runs.allow(one):
-                    runs.run(one)
+            runs.run_allowed(one for one in others if one.point.name not in behind)
+            passed_over += [one for one in others if one.point.name in behind]
+    behind = {one.point.name for one in runs.run_allowed(passed_over)}
     left_out = tuple(dict.fromkeys(one.point.name for one in trials if one.point.name not in runs.longest))
     return Ran(tuple(runs.outcomes), left_out, frozenset(behind), runs.longest, runs.elapsed)
 
@@ -126,6 +128,16 @@ class _Runs:
         self.outcomes += run_plan(plan, self.session, self.told)
         self.spent.append((one, time.perf_counter() - begun))
         return self.outcomes[-1].artifact is not None
+
+    def run_allowed(self, trials: Iterable[PlannedTrial]) -> list[PlannedTrial]:
+        """Run those that are expected to end in time; the others."""
+        late = []
+        for one in trials:
+            if self.allow(one):
+                self.run(one)
+            else:
+                late.append(one)
+        return late
 
     def require_time_left(self, trials: int) -> None:
         """Raise UserError where the first trial alone took all of the time."""

@@ -95,7 +95,7 @@ def _behind(compared: Compared, ran: Ran) -> Iterator[str]:
             seeds[one.learner] = max(compared.means[one.name].runs, seeds.get(one.learner, 0))
     if seeds:
         after = ", ".join(f"{learner} after {_many(count, 'seed')}" for learner, count in seeds.items())
-        yield f"Left behind, by more than one standard error, for time to go to those that may still win: {after}."
+        yield f"Left behind, by more than the error, for time to go to those that may still win: {after}."
 
 
 def _which(chosen: Candidate, compared: Compared) -> Iterator[str]:

@@ -167,14 +167,6 @@ def test_a_first_candidate_that_fails_ends_it(parts, capsys, tmp_path):
     assert "PaDiM" not in told
 
 
-def test_a_detector_that_is_behind_is_not_run_with_further_seeds(parts, capsys, tmp_path):
-    coarse = "{kind: padim, features: {resize: [32, 32], channels: 1}}"
-    (tmp_path / "few.yaml").write_text(f"good: {{PatchCore: {{system: patchcore}}, coarse: {coarse}}}")
-    _, _, found = asked(capsys, str(parts(24, 16)), "--config", "few.yaml", "--seeds", "2")
-    assert any(one.startswith("Left behind") and one.endswith("coarse after 1 seed.") for one in found["answer"])
-    assert "2 candidates and up to 2 seeds" in found["answer"][0]
-
-
 def test_a_first_candidate_that_is_behind_goes_on(parts, capsys, tmp_path):
     coarse = "{kind: padim, features: {resize: [32, 32], channels: 1}}"
     (tmp_path / "few.yaml").write_text(f"good: {{coarse: {coarse}, PatchCore: {{system: patchcore}}}}")

@@ -1,5 +1,6 @@
 """Who is run with which seeds."""
 
+import time
 from pathlib import Path
 
 from exdd_ray.advice.candidates import Candidate, as_sweep, facts_of
@@ -30,16 +31,35 @@ def test_every_candidate_is_run_with_every_seed_in_turn(parts):
     assert not found.behind
 
 
-def test_who_is_left_behind_once_is_not_run_again(parts):
-    asked: list[int] = []
+def left_behind_at_once(asked: list[int]):
+    """A race that leaves PaDiM behind after the first seed."""
 
     def race(outcomes):
         asked.append(len(outcomes))
         return {"PaDiM"} if len(asked) == 1 else set()
 
-    found = ran(parts(16, 6), race=race)
-    assert results(found) == [(0, "PatchCore"), (0, "PaDiM"), (1, "PatchCore"), (2, "PatchCore")]
+    return race
+
+
+def test_who_is_left_behind_is_run_when_the_others_have_been(parts):
+    asked: list[int] = []
+    found = ran(parts(16, 6), race=left_behind_at_once(asked))
+    early = [(0, "PatchCore"), (0, "PaDiM"), (1, "PatchCore"), (2, "PatchCore")]
+    assert results(found) == [*early, (1, "PaDiM"), (2, "PaDiM")]
     assert asked == [2, 3]
+    assert not found.behind
+
+
+def test_who_is_left_behind_is_not_run_again_where_no_time_remains(parts, monkeypatch):
+    late, clock = 0.0, time.perf_counter
+
+    def told(outcome):
+        nonlocal late
+        late += 1000 * (outcome.planned.trial.config.seed == 2)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock() + late)
+    found = ran(parts(16, 6), race=left_behind_at_once([]), told=told)
+    assert results(found) == [(0, "PatchCore"), (0, "PaDiM"), (1, "PatchCore"), (2, "PatchCore")]
     assert found.behind == {"PaDiM"}
 
 

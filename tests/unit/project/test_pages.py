@@ -43,7 +43,7 @@ NOT_HERE = ("FILE", "mine.yaml")
 
 def test_the_commands_are_found():
     found = {line.split()[0] for page, line in COMMANDS if page == "README.md"}
-    assert found == {"run", "config", "init", "data", "report", "compare", "synth", "sweep", "track"}
+    assert found == {"run", "config", "init", "data", "report", "compare", "synth", "sweep", "export", "score", "track"}
     assert len({page for page, _ in COMMANDS}) > 5
 
 
