@@ -22,24 +22,18 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> Generator[None, int,
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A module's tests share a process, and with it what the module made.
+    """A module's tests share a process, and with it what the module made; so do all tests that start a Ray cluster.
 
-    So do all tests of `tests/ray`, which share one Ray cluster, and all others that start clusters of their own, one
-    after another. Those two groups take longest and are handed out first, then the other modules as they are collected:
-    the long ones of `tests/e2e` before the short ones of `tests/unit`, so that the processes end at the same time.
+    Those take longest and are handed out first, then the other modules as they are collected: the long ones of
+    `tests/e2e` before the short ones of `tests/unit`, so that the processes end at the same time.
     """
-    items.sort(key=lambda item: _group(item) not in _ON_RAY)
+    items.sort(key=lambda item: not _on_ray(item))
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
+        item.add_marker(pytest.mark.xdist_group("ray" if _on_ray(item) else item.path.stem))
 
 
-_ON_RAY = ("one cluster", "clusters")
-
-
-def _group(item: pytest.Item) -> str:
-    if item.path.parent.name == "ray":
-        return _ON_RAY[0]
-    return _ON_RAY[1] if item.get_closest_marker("cluster") is not None else item.path.stem
+def _on_ray(item: pytest.Item) -> bool:
+    return item.path.parent.name == "ray" or item.get_closest_marker("cluster") is not None
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SMALL = ("dataset.procedural={size: [48, 48], normal_train: 6, normal_test: 4, defects_per_kind: 2}", "seeds=[0, 1]")
+SMALL = ("dataset.procedural={size: [48, 48], normal_train: 6, normal_test: 4, defects_per_kind: 2}", "seeds=[0]")
 
 
 @pytest.mark.slow
@@ -20,7 +20,7 @@ def test_the_script_prints_a_table_a_dataset(tmp_path):
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
-    assert (found["trials"], found["failed"]) == (20, 0)  # five combinations, two datasets, two seeds
+    assert (found["trials"], found["failed"]) == (10, 0)  # five combinations, two datasets
     for dataset in ("ceramic", "wood"):
         table = done.stdout.partition(f"procedural/{dataset}: image_auroc")[2].partition("└")[0]
         assert table.count("PaDiM") == 1
