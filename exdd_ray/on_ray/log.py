@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+import ray
 from ray.exceptions import RayError
 from ray.util.queue import Full, Queue
 
@@ -39,20 +40,23 @@ def told_to(queue: Queue, prefix: str = "", level: int = logging.INFO) -> Iterat
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before)
+        handler.flush()
 
 
 class _Sender(logging.Handler):
-    """Puts lines into a queue."""
+    """Puts lines into a queue, and does not wait for it: Ray gives the CPUs of a task that waits to another one."""
 
     def __init__(self, queue: Queue, prefix: str, level: int) -> None:
         super().__init__(level)
         self._queue, self._prefix = queue, prefix
+        self._last: ray.ObjectRef | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self._queue.put((record.levelno, f"{self._prefix}{record.getMessage()}"))
-        except RayError:  # nobody listens any more: no reason to stop training
-            self.handleError(record)
+        self._last = self._queue.actor.put.remote((record.levelno, f"{self._prefix}{record.getMessage()}"))
+
+    def flush(self) -> None:
+        if self._last is not None:  # where nobody listens any more, it is an error that nobody reads
+            ray.wait([self._last], timeout=_PATIENCE)
 
 
 def _listen(queue: Queue) -> None:
