@@ -47,7 +47,7 @@ def main(arguments: argparse.Namespace) -> int:
     def print_tables(results: "SweepResults") -> None:
         from exdd_ray.cli.printing import print_grid
 
-        print_grid(results, compared)
+        print_grid(results, compared, config.published)
 
     over = {
         "datasets": {name: named_dataset(name) for name in arguments.datasets},

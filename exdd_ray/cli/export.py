@@ -32,7 +32,7 @@ def run_export(arguments: argparse.Namespace) -> int:
     sweep = read_sweep(arguments.results)
     (result,) = read_trials(sweep, [_chosen(arguments, sweep)])
     session = Session(open_store(sweep.config.store), terminal_progress)
-    manifest = export(result, arguments.folder, session).manifest
+    manifest = export(result, arguments.folder, session)
     proof, threshold = manifest.proof, manifest.threshold
     print(
         f"{arguments.folder}: scores {proof['images']} test images as they were evaluated (largest relative difference "

@@ -1,7 +1,7 @@
 """Plans and results as tables on the terminal."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from rich.console import Console
@@ -131,8 +131,12 @@ def print_sweep(results: SweepResults) -> None:
         print("warning: the best trial was chosen on the test images (select=test)")
 
 
-def print_grid(results: SweepResults, compared: Sequence[Combination]) -> None:
-    """A table a dataset: of every combination the mean in percent, and what synthetic defects gain."""
+def print_grid(results: SweepResults, compared: Sequence[Combination], published: Mapping[str, str]) -> None:
+    """A table a dataset: of every combination the mean in percent, and what synthetic defects gain.
+
+    Args:
+        published: figures of detectors and synthesizers on their authors' own data.
+    """
     sweep = results.loaded.sweep
     cells, metric = cells_of(results.trials, results.predictions, sweep, compared), shown_metric(sweep)
     for dataset in dict.fromkeys(place for place, _ in cells):
@@ -144,6 +148,10 @@ def print_grid(results: SweepResults, compared: Sequence[Combination]) -> None:
         console().print(table)
     if any(cell.error == NONE_TO_LEARN for cell in cells.values()):
         print(f"none: {NONE_TO_LEARN}")
+    shown = {name for one in compared for name in (one.detector, one.synthesizer)}
+    for name, figure in published.items():
+        if name in shown:
+            print(f"published, not measured here: {name}: {figure}")
 
 
 def print_failures(results: SweepResults, *, traces: bool) -> None:

@@ -20,7 +20,6 @@ def add_score_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentPa
     parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="what `exdd export` wrote")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="where scores go (default: standard output)")
     parser.add_argument("--maps", type=Path, metavar="DIR", help="where anomaly maps go, as PNG")
-    parser.add_argument("--device", default="cpu", help="as PyTorch names it (default: cpu)")
     parser.set_defaults(run=run_score)
 
 
@@ -31,7 +30,7 @@ def run_score(arguments: argparse.Namespace) -> int:
     from exdd_ray.line.detector import Detector
     from exdd_ray.line.score import image_files, score_files
 
-    detector, files = Detector.load(arguments.model, arguments.device), image_files(arguments.images)
+    detector, files = Detector.load(arguments.model), image_files(arguments.images)
     maps: Path | None = arguments.maps
     unread = 0
     try:

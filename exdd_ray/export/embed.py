@@ -1,23 +1,12 @@
 """From prepared images to the vectors that a detector compares, as the store has them."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
-from exdd_ray.config.base import Size
 from exdd_ray.errors import ConfigError
 from exdd_ray.features.backbone import folded, load_backbone
 from exdd_ray.features.config import FeaturesConfig
 from exdd_ray.features.slices import embedded, values_of
-
-
-class Shape(NamedTuple):
-    """Of what an embedding gives: the patch grid, the pixels that it covers, and how many values each layer gives."""
-
-    grid: Size
-    covered: Size
-    widths: tuple[int, ...]
 
 
 class Embed(nn.Module):
@@ -38,9 +27,3 @@ class Embed(nn.Module):
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.features.precision == "bfloat16"):
             found = values_of(embedded(self.backbone, images, self.features)[0], self.features)
         return (found.half() if self.features.dtype == "float16" else found).float()
-
-    @torch.inference_mode()
-    def shape(self) -> Shape:
-        """Found by an image of zeros."""
-        patches, covered = embedded(self.backbone, torch.zeros(1, 3, *self.features.input_size), self.features)
-        return Shape(patches.grid, covered, patches.widths)

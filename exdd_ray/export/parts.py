@@ -1,5 +1,7 @@
 """What the graphs of several methods are made of: exact nearest neighbours in bounded memory, and anomaly maps."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,20 @@ from exdd_ray.config.base import Size
 from exdd_ray.errors import ConfigError
 
 _CHUNK = 2048  # bank vectors compared with at a time: never all products at once
+
+
+class Found(NamedTuple):
+    """The nearest vectors in a bank.
+
+    Attributes:
+        distances: to them [B x P].
+        places: where in the bank they are [B x P].
+        bank: float32 [M x D].
+    """
+
+    distances: Tensor
+    places: Tensor
+    bank: Tensor
 
 
 class Nearest(nn.Module):
@@ -48,10 +64,10 @@ class Nearest(nn.Module):
         place = torch.stack(places).gather(0, chunk)[0]
         return (vectors - self.bank[place]).square().sum(dim=1).sqrt(), place
 
-    def of_images(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Distances and positions [B x P] of images' vectors [B x P x D]."""
-        distances, places = self(vectors.flatten(0, 1))
-        return distances.unflatten(0, vectors.shape[:2]), places.unflatten(0, vectors.shape[:2])
+    def of_images(self, vectors: Tensor) -> Found:
+        """What is nearest to images' vectors [B x P x D]."""
+        distances, places = (one.unflatten(0, vectors.shape[:2]) for one in self(vectors.flatten(0, 1)))
+        return Found(distances, places, self.bank)
 
 
 class Smooth(nn.Module):

@@ -1,7 +1,6 @@
 """From a trial's result to a folder that scores images as it did, or nothing."""
 
 import platform
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,35 +19,36 @@ from exdd_ray.export.portable import Portable
 from exdd_ray.export.proof import prove
 from exdd_ray.line.detector import Detector
 from exdd_ray.line.folder import Manifest, Threshold, write_manifest
-from exdd_ray.line.graph import traced, write_graph
+from exdd_ray.line.graph import read_graph, traced, write_graph
 from exdd_ray.methods.table import method_of
+from exdd_ray.runs import write_whole
 
 
-def export(result: StoredResult, folder: Path, session: Session) -> Detector:
-    """Write the detector of a trial as a folder, whole or not at all, and give it as it is read back.
+def export(result: StoredResult, folder: Path, session: Session) -> Manifest:
+    """Write the detector of a trial as a folder, whole or not at all.
 
     It is fitted again, which takes what the store has; then it scores test images through what was written.
 
     Raises:
         ConfigError: options of the detector that cannot leave the lab.
-        UserError: a method without a graph, a folder that is there, scores that differ from those that were evaluated.
+        UserError: a method without a graph, a folder that is there or cannot be made, scores that differ from those
+            that were evaluated.
     """
     if folder.exists():
         raise UserError(f"{folder}: is there already: choose another place, or remove it")
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    try:
-        portable = _portable(result, session)
+    portable = _portable(result, session)
+    manifest = _manifest(result, portable)
+
+    def write(unfinished: Path) -> None:
+        nonlocal manifest
         write_graph(unfinished, traced(portable.module, portable.size))
-        manifest = _manifest(result, portable)
+        written = Detector(manifest, read_graph(unfinished))
+        proof = prove(written, [(_pixels(row), score) for row, score in _sample(result)])
+        manifest = replace(manifest, proof=proof)
         write_manifest(unfinished, manifest)
-        proof = prove(Detector.load(unfinished), [(_pixels(row), score) for row, score in _sample(result)])
-        write_manifest(unfinished, replace(manifest, proof=proof))
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return Detector.load(folder)
+
+    write_whole(folder, write)
+    return manifest
 
 
 def _portable(result: StoredResult, session: Session) -> Portable:
@@ -69,10 +69,14 @@ def _manifest(result: StoredResult, portable: Portable) -> Manifest:
         map_scale=result.map_scale,
         threshold=_threshold(result),
         lineage=_lineage(result),
-        metrics=dict(result.metrics),
+        metrics={**result.metrics, **_intervals(result)},
         proof={},
-        licences={},
     )
+
+
+def _intervals(result: StoredResult) -> dict[str, float]:
+    found = {} if result.image is None else result.image.intervals
+    return {f"{key}_{end}": getattr(one, end) for key, one in found.items() for end in ("low", "high")}
 
 
 def _threshold(result: StoredResult) -> Threshold | None:
@@ -108,17 +112,14 @@ def _lineage(result: StoredResult) -> dict[str, Any]:
     }
 
 
-_SAMPLE = 32  # test images of each label that a graph must score as they were evaluated
+_SAMPLE = 64  # test images that a graph must score as they were evaluated
 
 
 def _sample(result: StoredResult) -> list[tuple[CatalogRow, float]]:
-    """Test images evenly spread over the scores, of both labels."""
-    found = []
-    for label in (0, 1):
-        at = [place for place in np.argsort(result.scores) if result.rows[place].label == label]
-        spread = np.linspace(0, len(at) - 1, min(_SAMPLE, len(at))).round().astype(int)
-        found += [(result.rows[at[place]], float(result.scores[at[place]])) for place in spread]
-    return found
+    """Test images evenly spread over the order of their scores."""
+    order = np.argsort(result.scores)
+    spread = order[np.linspace(0, len(order) - 1, min(_SAMPLE, len(order))).round().astype(int)]
+    return [(result.rows[place], float(result.scores[place])) for place in spread]
 
 
 def _pixels(row: CatalogRow) -> np.ndarray:

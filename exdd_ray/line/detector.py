@@ -13,7 +13,7 @@ from torch import nn
 from exdd_ray.data.images import read_image, resize_bilinear
 from exdd_ray.line.folder import Manifest, read_manifest
 from exdd_ray.line.geometry import prepare
-from exdd_ray.line.graph import read_graph
+from exdd_ray.line.graph import MOST, read_graph
 
 BATCH = 8  # images in one call of the network
 
@@ -44,25 +44,24 @@ class Detector:
 
     manifest: Manifest
     module: nn.Module
-    device: str = "cpu"
 
     @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu") -> "Detector":
+    def load(cls, folder: str | Path) -> "Detector":
         """Of a folder that `exdd export` wrote. Raises ModelError for one that is not whole."""
         place = Path(folder)
-        return cls(read_manifest(place), read_graph(place, device), device)
+        return cls(read_manifest(place), read_graph(place))
 
     def predict(self, images: Iterable[str | Path | np.ndarray], batch: int = BATCH) -> Iterator[Prediction]:
         """One after another, in their order.
 
         Args:
             images: files, or RGB pixels uint8 [H x W x 3].
-            batch: images in one call of the network.
+            batch: images in one call of the network, 64 at most.
 
         Raises ImageError for a file that cannot be read.
         """
         waiting = iter(images)
-        while group := list(islice(waiting, batch)):
+        while group := list(islice(waiting, min(batch, MOST))):
             yield from self._predicted(np.stack([self._prepared(image) for image in group]))
 
     def read(self, file: str | Path) -> np.ndarray:
@@ -84,8 +83,8 @@ class Detector:
 
     @torch.inference_mode()
     def _predicted(self, prepared: np.ndarray) -> Iterator[Prediction]:
-        found = self.module(torch.from_numpy(prepared).to(self.device))
-        scores, maps = (part.float().cpu().numpy() for part in found)
+        found = self.module(torch.from_numpy(prepared))
+        scores, maps = (part.float().numpy() for part in found)
         threshold = self.manifest.threshold
         for score, anomaly_map in zip(scores.tolist(), maps, strict=True):
             margin = None if threshold is None else score - threshold.value

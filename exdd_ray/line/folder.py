@@ -42,9 +42,8 @@ class Manifest:
         map_scale: values of anomaly maps that are black and white in pictures.
         threshold: None where none was chosen: verdicts are then not given.
         lineage: what it was made of and by: versions, the experiment's config, keys.
-        metrics: as they were evaluated, with intervals.
+        metrics: as they were evaluated; `<metric>_low` and `_high` are the ends of 95 % intervals.
         proof: how far the scores of written graphs are from those that were evaluated.
-        licences: of what it was made from, by name.
         files: name -> SHA-256 of the folder's other files.
         format: of the folder.
     """
@@ -57,7 +56,6 @@ class Manifest:
     lineage: Mapping[str, Any]
     metrics: Mapping[str, Any]
     proof: Mapping[str, Any]
-    licences: Mapping[str, str]
     files: Mapping[str, str] = field(default_factory=dict)
     format: int = FORMAT
 

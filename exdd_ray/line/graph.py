@@ -40,13 +40,13 @@ def _hollow(value: Tensor) -> Tensor:
     return nn.Parameter(hollow, requires_grad=False) if isinstance(value, nn.Parameter) else hollow
 
 
-def read_graph(folder: Path, device: str = "cpu") -> nn.Module:
+def read_graph(folder: Path) -> nn.Module:
     """The module of both files. Raises ModelError where PyTorch cannot read them."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module = torch.export.load(folder / GRAPH).module()
-            module.load_state_dict(load_file(folder / WEIGHTS, device=device), assign=True)
+            module.load_state_dict(load_file(folder / WEIGHTS), assign=True)
     except Exception as error:
         raise ModelError(
             f"{folder}: PyTorch {torch.__version__} cannot read its graph ({type(error).__name__})"

@@ -50,7 +50,7 @@ def test_pixels_are_scored_as_files_are_in_any_number_at_once(lab):
     detector = Detector.load(lab / "model")
     pixels = [np.random.default_rng(seed).integers(0, 256, (60, 50, 3), dtype=np.uint8) for seed in range(5)]
     one_by_one = [one.score for one in detector.predict(pixels, batch=1)]
-    together = [one.score for one in detector.predict(pixels, batch=5)]
+    together = [one.score for one in detector.predict(pixels, batch=500)]
     np.testing.assert_allclose(together, one_by_one, rtol=1e-5)
     (first, *_) = detector.predict(pixels)
     assert first.map.shape == (48, 48)
@@ -79,6 +79,7 @@ def test_unreadable_files_are_named_and_the_others_scored(lab, tmp_path, capsys)
         (["export", "{lab}/run", "{tmp}/m", "--trial", "none"], "no trial 'none': single bank"),
         (["export", "{lab}/run", "{lab}/model", "--trial", "single bank"], "is there already"),
         (["export", "{tmp}", "{tmp}/m"], "not the results of a run or a sweep"),
+        (["export", "{lab}/run", "/proc/no/m", "--trial", "single bank"], "cannot write the results"),
         (["score", "{tmp}", "--model", "{lab}/model"], "no image in this folder"),
         (["score", "{tmp}/x.png", "--model", "{lab}/model"], "no such file or folder"),
         (["score", "{tmp}", "--model", "{lab}/run"], "no exported detector"),

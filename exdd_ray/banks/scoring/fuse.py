@@ -6,7 +6,7 @@ import numpy as np
 
 from exdd_ray.banks.scoring.config import ScoringConfig
 from exdd_ray.banks.scoring.distances import BankDistances, smooth
-from exdd_ray.banks.scoring.reweight import neighbourhood_share, used_neighbours
+from exdd_ray.banks.scoring.reweight import Values, neighbourhood_share, used_neighbours
 from exdd_ray.config.base import Size
 from exdd_ray.errors import DataError
 
@@ -155,11 +155,10 @@ def _with_evidence(config: ScoringConfig, evidence: Evidence) -> Scores:
     return Scores(of_images.max(axis=1), of_maps)
 
 
-def standardised(values: np.ndarray, of: tuple[float, float]) -> np.ndarray:
+def standardised(values: Values, of: tuple[float, float]) -> Values:
     """Values less a location, over a scale."""
     location, scale = of
-    found: np.ndarray = (values - location) / scale
-    return found
+    return (values - location) / scale
 
 
 def _share(

@@ -61,10 +61,11 @@ class FittedPatchBank:
             rows=tuple(row for part in parts for row in part.rows),
             scores=np.concatenate([part.images for part in scored]),
             patch_maps=np.concatenate([part.maps for part in scored]),
-            draw=self._draw(parts[0].embedding),
+            draw=self.map_maker(parts[0].embedding),
         )
 
-    def _draw(self, embedding: Embedding) -> MapMaker:
+    def map_maker(self, embedding: Embedding) -> MapMaker:
+        """What draws the anomaly maps of embedded images."""
         return map_maker(self.config.scoring, embedding.grid, self.config.features.input_size, embedding.covered)
 
     def _score(self, samples: Samples) -> Scores:

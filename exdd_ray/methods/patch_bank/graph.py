@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from exdd_ray.banks.scoring.maps import map_maker
 from exdd_ray.errors import ConfigError
 from exdd_ray.export.embed import Embed
 from exdd_ray.export.parts import Draw, Nearest, Smooth
@@ -27,21 +26,20 @@ class PatchBankGraph(nn.Module):
         if config.search.index != "exact":
             raise ConfigError(f"search.index={config.search.index} cannot be exported: a graph searches exactly")
         self.embed = Embed(config.features)
-        shape = self.embed.shape()
         banks = (fitted.negative, *fitted.deeper)
         self.widths = [bank.vectors.shape[1] for bank in banks]
         self.banks = [Nearest(bank.vectors) for bank in banks]
         self.negative = nn.ModuleList(self.banks)
-        self.score = _scores(fitted, Smooth(shape.grid, config.scoring.smoothing))
-        self.draw = Draw(map_maker(config.scoring, shape.grid, config.features.input_size, shape.covered))
+        self.score = _scores(fitted, Smooth(fitted.normal.embedding.grid, config.scoring.smoothing))
+        self.draw = Draw(fitted.map_maker(fitted.normal.embedding))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Scores and maps."""
         vectors = self.embed(images)
         parts = zip(self.banks, vectors.split(self.widths, dim=2), strict=True)
         found = [bank.of_images(part) for bank, part in parts]
-        distances = torch.stack([distance for distance, _ in found]).mean(dim=0)
-        scores, patch_maps = self.score(vectors, (distances, found[0][1]))
+        distances = torch.stack([one.distances for one in found]).mean(dim=0)
+        scores, patch_maps = self.score(vectors, found[0]._replace(distances=distances))
         return scores, self.draw(patch_maps)
 
 

@@ -8,12 +8,11 @@ from torch import Tensor, nn
 from exdd_ray.banks.memory_bank import MemoryBank
 from exdd_ray.banks.scoring.config import ScoringConfig
 from exdd_ray.banks.scoring.evidence import Lift
+from exdd_ray.banks.scoring.fuse import standardised
 from exdd_ray.banks.scoring.reweight import used_neighbours
 from exdd_ray.banks.search import search
-from exdd_ray.export.parts import Nearest, Smooth
+from exdd_ray.export.parts import Found, Nearest, Smooth
 from exdd_ray.methods.patch_bank.evidence import DefectEvidence
-
-Found = tuple[Tensor, Tensor]  # distances [B x P], and where in the bank the nearest vectors are [B x P]
 
 
 def picked(values: Tensor, at: Tensor) -> Tensor:
@@ -24,23 +23,21 @@ def picked(values: Tensor, at: Tensor) -> Tensor:
 class Share(nn.Module):
     """The fraction in PatchCore's Eq. 7 [B], at one patch of each image."""
 
-    bank: Tensor
     around: Tensor
 
     def __init__(self, bank: MemoryBank, config: ScoringConfig) -> None:
         super().__init__()
         count = min(config.neighbours, len(bank.vectors))
         around = search(bank.vectors, bank.vectors, count).indices[0]
-        self.register_buffer("bank", torch.from_numpy(np.array(bank.vectors, dtype=np.float32)))
         self.register_buffer("around", torch.from_numpy(around))
         self.scale = bank.vectors.shape[1] ** 0.5 if config.scale == "sqrt_dim" else 1.0
         self.count, self.own_term = config.neighbours, config.own_term
 
     def forward(self, vectors: Tensor, found: Found, at: Tensor) -> Tensor:
         """Of vectors [B x P x D] at patches [B]."""
-        distance, place = (picked(values, at) for values in found)
+        distance, place = picked(found.distances, at), picked(found.places, at)
         patch = vectors.gather(1, at[:, None, None].expand(-1, -1, vectors.shape[2]))
-        apart = (self.bank[self.around[place]] - patch).square().sum(dim=2).sqrt()
+        apart = (found.bank[self.around[place]] - patch).square().sum(dim=2).sqrt()
         used = used_neighbours(apart, self.count, self.own_term)
         return 1 / ((used - distance[:, None]) / self.scale).exp().sum(dim=1)
 
@@ -55,7 +52,7 @@ class Single(nn.Module):
 
     def forward(self, vectors: Tensor, found: Found) -> tuple[Tensor, Tensor]:
         """Scores and patch maps."""
-        smoothed = self.smooth(found[0])
+        smoothed = self.smooth(found.distances)
         maps = smoothed.square() if self.config.squared else smoothed
         if self.config.top is None:
             scores = maps.amax(dim=1)
@@ -78,7 +75,7 @@ class Ratio(nn.Module):
     def forward(self, vectors: Tensor, found: Found) -> tuple[Tensor, Tensor]:
         """Scores and patch maps."""
         near = self.positive.of_images(vectors)
-        negative, positive = self.smooth(found[0]), self.smooth(near[0])
+        negative, positive = self.smooth(found.distances), self.smooth(near.distances)
         at_n = negative.argmax(dim=1)
         by_pairing = {"independent": positive.argmax(dim=1), "min": positive.argmin(dim=1), "colocated": at_n}
         at_p = by_pairing[self.config.pairing]
@@ -90,11 +87,7 @@ class Ratio(nn.Module):
 
 
 class Bonus(nn.Module):
-    """z_N + weight * softplus(z_NP).
-
-    Args of the constructor:
-        of_negative, of_contrast: location and scale of both.
-    """
+    """z_N + weight * softplus(z_NP), given location and scale of both."""
 
     def __init__(
         self,
@@ -110,10 +103,10 @@ class Bonus(nn.Module):
 
     def forward(self, vectors: Tensor, found: Found) -> tuple[Tensor, Tensor]:
         """Scores and patch maps."""
-        negative = self.smooth(found[0])
-        contrast = negative - self.smooth(self.positive.of_images(vectors)[0])
-        z_np = _standardised(contrast, self.of_contrast)
-        maps = _standardised(negative, self.of_negative) + self.weight * torch.logaddexp(torch.zeros_like(z_np), z_np)
+        negative = self.smooth(found.distances)
+        contrast = negative - self.smooth(self.positive.of_images(vectors).distances)
+        z_np = standardised(contrast, self.of_contrast)
+        maps = standardised(negative, self.of_negative) + self.weight * torch.logaddexp(torch.zeros_like(z_np), z_np)
         return maps.amax(dim=1), maps
 
 
@@ -127,7 +120,7 @@ class WithEvidence(nn.Module):
 
     def forward(self, vectors: Tensor, found: Found) -> tuple[Tensor, Tensor]:
         """Scores and patch maps."""
-        z_n = _standardised(self.smooth(found[0]), self.of_negative)
+        z_n = standardised(self.smooth(found.distances), self.of_negative)
         of_images, of_maps = (z_n, z_n) if self.added is None else (z_n + one for one in self.added(vectors))
         return of_images.amax(dim=1), of_maps
 
@@ -158,8 +151,3 @@ class Added(nn.Module):
 def _lifted(evidence: Tensor, lift: Lift) -> Tensor:
     above = F.relu(evidence - lift.level) / lift.scale
     return lift.ceiling * torch.tanh(lift.slope * above / lift.ceiling)
-
-
-def _standardised(values: Tensor, of: tuple[float, float]) -> Tensor:
-    location, scale = of
-    return (values - location) / scale

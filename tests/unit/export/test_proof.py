@@ -33,7 +33,7 @@ class Brightness(nn.Module):
 
 
 def detector(wrong, threshold):
-    given = Manifest("made", GEOMETRY, None, (0.0, 1.0), Threshold(threshold, "so"), {}, {}, {}, {})
+    given = Manifest("made", GEOMETRY, None, (0.0, 1.0), Threshold(threshold, "so"), {}, {}, {})
     return Detector(given, Brightness(wrong))
 
 

@@ -14,7 +14,7 @@ GEOMETRY = Geometry((64, 48), "cut", None, None, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2
 def folder(tmp_path):
     (tmp_path / "weights.safetensors").write_bytes(b"weights")
     threshold = Threshold(1.5, "F1-max on 10 defects")
-    write_manifest(tmp_path, Manifest("patch_bank", GEOMETRY, None, (0.0, 2.0), threshold, {"seed": 0}, {}, {}, {}))
+    write_manifest(tmp_path, Manifest("patch_bank", GEOMETRY, None, (0.0, 2.0), threshold, {"seed": 0}, {}, {}))
     return tmp_path
 
 
